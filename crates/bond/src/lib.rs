@@ -1,1 +1,29 @@
-//! bond
+//! One media flow over many network paths: a sans-IO RIST engine.
+//!
+//! [`sender::Sender`] numbers the payloads of a flow, chooses a link and a moment for each and repairs what is lost;
+//! [`receiver::Receiver`] merges what arrives on any link and delivers it once, in order and at a fixed latency.
+//! Towards a plain RIST peer (Simple or Main Profile, VSF TR-06-1 and TR-06-2) both behave as plain RIST. Between two
+//! ends of this crate a report per link (RTCP APP, announced in the keep-alive) drives rate control, loss detection
+//! and the deadline scheduler.
+//!
+//! # Contract
+//! The machines own no socket, clock, thread or operating-system randomness. The caller
+//! 1. passes an input with the present time: `handle_input(now, input)`;
+//! 2. drains `poll_output(now)` until it returns `Timeout(at)`;
+//! 3. waits for the next input or for `at`, whichever comes first; at `at` the input is `Timeout`.
+//!
+//! `now` never goes back (a smaller value is treated as the largest seen). The same seed and inputs give the same
+//! outputs, byte for byte.
+//!
+//! # Bounds
+//! Every queue has a named maximum beside its owner; a flow never holds more than
+//! [`config::HISTORY_PACKETS_MAX`] payloads at either end.
+
+pub mod config;
+pub mod event;
+pub mod payload;
+pub mod receiver;
+pub mod sender;
+pub mod stats;
+
+pub use payload::{Channel, PAYLOAD_BYTES_MAX, PacketClass, Payload};

@@ -1,0 +1,304 @@
+//! How a flow is set up, at either end.
+
+use std::fmt;
+use std::time::Duration;
+use thiserror::Error;
+use units::{Bitrate, ByteCount};
+
+/// The shortest latency budget.
+pub const LATENCY_MIN: Duration = Duration::from_millis(50);
+/// The longest latency budget.
+pub const LATENCY_MAX: Duration = Duration::from_secs(10);
+/// The default latency budget.
+pub const LATENCY_DEFAULT: Duration = Duration::from_millis(1000);
+/// Packets that either end keeps at most: half of the 16-bit sequence space, so that a number is never ambiguous.
+pub const HISTORY_PACKETS_MAX: usize = 32_768;
+/// Links of one flow.
+pub const LINKS_MAX: usize = 16;
+/// The default virtual destination port of a Main Profile flow.
+pub const VIRTUAL_PORT_DEFAULT: u16 = 1968;
+
+/// The RIST profile spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// RTP on port P, RTCP on P+1, no encryption.
+    Simple,
+    /// GRE over UDP on one port, encryption, login, several flows.
+    #[default]
+    Main,
+}
+
+/// Key length of the media encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeySize {
+    /// AES-128.
+    Aes128,
+    /// AES-256.
+    #[default]
+    Aes256,
+}
+
+/// A text that `Debug` never shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the cipher only.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Pre-shared key encryption (TR-06-2 section 6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PskConfig {
+    /// The passphrase, the same at both ends.
+    pub passphrase: Secret,
+    /// Length of the key used for sending; receiving follows the packet.
+    pub key_size: KeySize,
+    /// A fresh nonce after this many packets; `None` only when the sequence wraps.
+    pub rotate_after_packets: Option<u32>,
+}
+
+/// A user name and password for the EAP-SRP login (TR-06-2 section 7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: Secret,
+}
+
+/// Whether the engine offers its own extension to the peer. A plain RIST peer ignores the offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Extension {
+    /// Announce it and use it with a peer that announces it too.
+    #[default]
+    Offer,
+    /// Behave as a plain RIST peer.
+    Off,
+}
+
+/// The sending end of a flow.
+#[derive(Debug, Clone)]
+pub struct SenderConfig {
+    /// Profile spoken on every link.
+    pub profile: Profile,
+    /// Encryption; Main Profile only.
+    pub psk: Option<PskConfig>,
+    /// Login at the receiver; Main Profile only.
+    pub srp: Option<Login>,
+    /// Canonical name sent in SDES; empty takes a default. At most 127 bytes.
+    pub cname: String,
+    /// Latency budget: from a payload's source time to its delivery. [`LATENCY_MIN`] to [`LATENCY_MAX`].
+    pub latency: Duration,
+    /// RTP SSRC of the flow; its lowest bit is cleared. `None` draws one.
+    pub flow_id: Option<u32>,
+    /// Virtual destination port of the media (even); RTCP uses the next one. Main Profile only.
+    pub virtual_port: u16,
+    /// Leave TS null packets out on the wire and restore them at the receiver.
+    pub null_deletion: bool,
+    /// The engine's own extension.
+    pub extension: Extension,
+}
+
+impl Default for SenderConfig {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Main,
+            psk: None,
+            srp: None,
+            cname: String::new(),
+            latency: LATENCY_DEFAULT,
+            flow_id: None,
+            virtual_port: VIRTUAL_PORT_DEFAULT,
+            null_deletion: false,
+            extension: Extension::Offer,
+        }
+    }
+}
+
+/// The receiving end of one or more flows.
+#[derive(Debug, Clone)]
+pub struct ReceiverConfig {
+    /// Profile spoken on every listening socket.
+    pub profile: Profile,
+    /// Encryption; Main Profile only.
+    pub psk: Option<PskConfig>,
+    /// Users that may log in; empty asks for no login. Main Profile only.
+    pub srp_users: Vec<Login>,
+    /// Canonical name sent in SDES; empty takes a default. At most 127 bytes.
+    pub cname: String,
+    /// Latency budget: from a payload's source time to its delivery. [`LATENCY_MIN`] to [`LATENCY_MAX`].
+    pub latency: Duration,
+    /// How long a gap may stay open before it is reported to a plain RIST sender; `None` follows the RTT.
+    pub reorder: Option<Duration>,
+    /// Flows taken at the same time; packets of further ones are refused. 1 to 64.
+    pub flows_max: usize,
+    /// The engine's own extension.
+    pub extension: Extension,
+}
+
+impl Default for ReceiverConfig {
+    fn default() -> Self {
+        Self {
+            profile: Profile::Main,
+            psk: None,
+            srp_users: Vec::new(),
+            cname: String::new(),
+            latency: LATENCY_DEFAULT,
+            reorder: None,
+            flows_max: 1,
+            extension: Extension::Offer,
+        }
+    }
+}
+
+/// How one link of a sender is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkOptions {
+    /// Name for the operator ("modem-1"); also announced to the receiver. At most 64 bytes are kept.
+    pub name: String,
+    /// 0 is used first; a higher number is used only for what the lower ones can not carry in time.
+    pub priority: u8,
+    /// Never send faster than this.
+    pub rate_max: Option<Bitrate>,
+    /// Stop using the link for media once so much has been sent.
+    pub byte_budget: Option<ByteCount>,
+    /// Fixed share towards a plain RIST peer; `None` lets the engine decide.
+    pub weight: Option<u32>,
+    /// Largest IP packet the path takes, in bytes.
+    pub mtu: u16,
+}
+
+impl Default for LinkOptions {
+    fn default() -> Self {
+        Self { name: String::new(), priority: 0, rate_max: None, byte_budget: None, weight: None, mtu: 1500 }
+    }
+}
+
+/// Why a configuration is refused; the caller's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The latency budget is out of range.
+    #[error("the latency must be between {LATENCY_MIN:?} and {LATENCY_MAX:?}, not {got:?}")]
+    Latency {
+        /// The value given.
+        got: Duration,
+    },
+    /// Encryption or login with Simple Profile, which has neither.
+    #[error("Simple Profile has no encryption and no login: use Main Profile or leave them out")]
+    SimpleProfileSecurity,
+    /// The passphrase is empty.
+    #[error("the passphrase is empty: give one or turn encryption off")]
+    PassphraseEmpty,
+    /// The virtual port is odd or zero.
+    #[error("the virtual port must be even and not 0, not {got}")]
+    VirtualPort {
+        /// The value given.
+        got: u16,
+    },
+    /// The canonical name does not fit.
+    #[error("the cname has {got} bytes, at most 127 fit")]
+    Cname {
+        /// Its length.
+        got: usize,
+    },
+    /// No flow, or too many.
+    #[error("flows_max must be 1 to 64, not {got}")]
+    Flows {
+        /// The value given.
+        got: usize,
+    },
+}
+
+pub(crate) fn check_latency(latency: Duration) -> Result<(), ConfigError> {
+    if (LATENCY_MIN..=LATENCY_MAX).contains(&latency) { Ok(()) } else { Err(ConfigError::Latency { got: latency }) }
+}
+
+fn check_security(profile: Profile, psk: Option<&PskConfig>, login: bool) -> Result<(), ConfigError> {
+    if profile == Profile::Simple && (psk.is_some() || login) {
+        return Err(ConfigError::SimpleProfileSecurity);
+    }
+    if psk.is_some_and(|psk| psk.passphrase.reveal().is_empty()) {
+        return Err(ConfigError::PassphraseEmpty);
+    }
+    Ok(())
+}
+
+fn check_cname(cname: &str) -> Result<(), ConfigError> {
+    if cname.len() > 127 { Err(ConfigError::Cname { got: cname.len() }) } else { Ok(()) }
+}
+
+impl SenderConfig {
+    /// Refuses what can not work.
+    ///
+    /// # Errors
+    /// The first setting out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_latency(self.latency)?;
+        check_security(self.profile, self.psk.as_ref(), self.srp.is_some())?;
+        check_cname(&self.cname)?;
+        if self.virtual_port == 0 || self.virtual_port % 2 == 1 {
+            return Err(ConfigError::VirtualPort { got: self.virtual_port });
+        }
+        Ok(())
+    }
+}
+
+impl ReceiverConfig {
+    /// Refuses what can not work.
+    ///
+    /// # Errors
+    /// The first setting out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_latency(self.latency)?;
+        check_security(self.profile, self.psk.as_ref(), !self.srp_users.is_empty())?;
+        check_cname(&self.cname)?;
+        if !(1..=64).contains(&self.flows_max) {
+            return Err(ConfigError::Flows { got: self.flows_max });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_can_not_work_are_refused_by_name() {
+        let psk = PskConfig {
+            passphrase: Secret::new("secret words"),
+            key_size: KeySize::Aes256,
+            rotate_after_packets: None,
+        };
+        assert_eq!(SenderConfig::default().check(), Ok(()));
+        assert_eq!(
+            SenderConfig { latency: Duration::from_millis(10), ..Default::default() }.check(),
+            Err(ConfigError::Latency { got: Duration::from_millis(10) })
+        );
+        assert_eq!(
+            SenderConfig { profile: Profile::Simple, psk: Some(psk.clone()), ..Default::default() }.check(),
+            Err(ConfigError::SimpleProfileSecurity)
+        );
+        assert_eq!(
+            SenderConfig { virtual_port: 1969, ..Default::default() }.check(),
+            Err(ConfigError::VirtualPort { got: 1969 })
+        );
+        assert_eq!(ReceiverConfig { flows_max: 0, ..Default::default() }.check(), Err(ConfigError::Flows { got: 0 }));
+        assert!(!format!("{psk:?}").contains("secret words"));
+    }
+}

@@ -1,0 +1,218 @@
+//! What happened and why: the engine's log of causes for the operator.
+
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+use units::{Bitrate, LinkId, LossRatio, Timestamp};
+
+use crate::stats::LinkState;
+
+/// Events kept until they are polled; older ones are dropped first and counted.
+pub const EVENTS_MAX: usize = 256;
+
+/// One cause at one time. `Display` gives the sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    /// When, in the machine's clock.
+    pub at: Timestamp,
+    /// What.
+    pub cause: Cause,
+}
+
+/// Why a link changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StateReason {
+    /// Handshake or probing was answered.
+    Answered,
+    /// Packets in flight and no report for too long.
+    NoReports,
+    /// Nothing at all was heard for too long.
+    Silent,
+    /// The operating system refused to send.
+    SendError,
+    /// The link was added.
+    Added,
+    /// The local address changed.
+    AddressChanged,
+    /// The byte budget is used up.
+    BudgetSpent,
+}
+
+impl fmt::Display for StateReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Answered => "the far end answers",
+            Self::NoReports => "packets in flight are not confirmed",
+            Self::Silent => "nothing is heard from the far end",
+            Self::SendError => "the system refuses to send",
+            Self::Added => "added",
+            Self::AddressChanged => "the local address changed",
+            Self::BudgetSpent => "its byte budget is spent",
+        })
+    }
+}
+
+/// What an [`Event`] tells.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Cause {
+    /// A sender's link moved to another state.
+    LinkState {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Before.
+        from: LinkState,
+        /// After.
+        to: LinkState,
+        /// Why.
+        reason: StateReason,
+    },
+    /// A link was taken out.
+    LinkRemoved {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+    },
+    /// The queue in front of a link's bottleneck grew or its capacity fell.
+    LinkCapacity {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Queue delay before, in milliseconds.
+        queue_before_ms: f64,
+        /// Queue delay now, in milliseconds.
+        queue_now_ms: f64,
+        /// Capacity before.
+        before: Bitrate,
+        /// Capacity now.
+        now: Bitrate,
+    },
+    /// A link loses packets.
+    LinkLoss {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Share of packets.
+        loss: LossRatio,
+    },
+    /// Unconfirmed packets of a failing link were sent again over others.
+    Reinjected {
+        /// The failing link.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// How many.
+        packets: u64,
+    },
+    /// The bond could not carry packets in time and gave them up.
+    Dropped {
+        /// How many since the last such event.
+        packets: u64,
+    },
+    /// The rate the encoder may produce changed notably.
+    RateAdvice {
+        /// Before.
+        before: Bitrate,
+        /// Now.
+        now: Bitrate,
+    },
+    /// The far end was identified: with the engine's own extension or as a plain RIST peer.
+    PeerIdentified {
+        /// True when the extension is in use.
+        extension: bool,
+    },
+    /// The latency budget changed.
+    Latency {
+        /// Before.
+        before: Duration,
+        /// Now.
+        now: Duration,
+    },
+    /// A receiver hears a new 4-tuple.
+    PeerAppeared {
+        /// Where from.
+        peer: SocketAddr,
+        /// Announced name or cname.
+        name: String,
+    },
+    /// A receiver's peer fell silent.
+    PeerLost {
+        /// Where from.
+        peer: SocketAddr,
+        /// Announced name or cname.
+        name: String,
+    },
+    /// A link came back from another address.
+    PeerMoved {
+        /// Before.
+        from: SocketAddr,
+        /// Now.
+        to: SocketAddr,
+        /// Announced name or cname.
+        name: String,
+    },
+    /// A flow began at the receiver.
+    FlowStarted {
+        /// Its id.
+        flow: u32,
+    },
+    /// A flow ended at the receiver: nothing was heard for long.
+    FlowEnded {
+        /// Its id.
+        flow: u32,
+    },
+    /// Packets were not there at their time.
+    Lost {
+        /// Flow id.
+        flow: u32,
+        /// How many in a row.
+        packets: u64,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkState { name, from, to, reason, .. } => write!(f, "link {name}: {from} -> {to}: {reason}"),
+            Self::LinkRemoved { name, .. } => write!(f, "link {name}: removed"),
+            Self::LinkCapacity { name, queue_before_ms, queue_now_ms, before, now, .. } => write!(
+                f,
+                "link {name}: queue delay {queue_before_ms:.0} -> {queue_now_ms:.0} ms, capacity {before} -> {now}"
+            ),
+            Self::LinkLoss { name, loss, .. } => write!(f, "link {name}: loses {loss}"),
+            Self::Reinjected { name, packets, .. } => {
+                write!(f, "link {name}: {packets} unconfirmed packets sent again over other links")
+            }
+            Self::Dropped { packets } => {
+                write!(f, "{packets} packets given up: the links could not carry them in time")
+            }
+            Self::RateAdvice { before, now } => write!(f, "encoder advised {before} -> {now}"),
+            Self::PeerIdentified { extension: true } => write!(f, "far end speaks the bonding extension"),
+            Self::PeerIdentified { extension: false } => write!(f, "far end is a plain RIST peer"),
+            Self::Latency { before, now } => {
+                write!(f, "latency {} -> {} ms", before.as_millis(), now.as_millis())
+            }
+            Self::PeerAppeared { peer, name } => write!(f, "link {name}: first heard, from {peer}"),
+            Self::PeerLost { peer, name } => write!(f, "link {name}: silent, last heard from {peer}"),
+            Self::PeerMoved { from, to, name } => write!(f, "link {name}: moved from {from} to {to}"),
+            Self::FlowStarted { flow } => write!(f, "flow {flow:08x} started"),
+            Self::FlowEnded { flow } => write!(f, "flow {flow:08x} ended"),
+            Self::Lost { packets, .. } => write!(f, "{packets} packets missing at their time"),
+        }
+    }
+}

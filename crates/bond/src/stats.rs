@@ -1,0 +1,161 @@
+//! One typed snapshot per end; every field names or types its unit. Counters count from the machine's start.
+
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
+use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
+
+/// Where a sender's link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkState {
+    /// Carries media.
+    Up,
+    /// Carries no new media: packets in flight are not confirmed.
+    Suspect,
+    /// Not answering; asked again now and then.
+    Down,
+    /// Not trusted yet: new, or answering again.
+    Probe,
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Probe => "probe",
+        })
+    }
+}
+
+/// A sender's view of one link.
+#[derive(Debug, Clone, Serialize)]
+pub struct SenderLinkSnapshot {
+    /// Which.
+    pub link: LinkId,
+    /// Name for the operator.
+    pub name: String,
+    /// State of its life cycle.
+    pub state: LinkState,
+    /// Smoothed round trip in milliseconds; `None` before the first sample.
+    pub rtt_ms: Option<f64>,
+    /// Delay above the lowest seen, in milliseconds: the queue in front of the bottleneck.
+    pub queue_delay_ms: f64,
+    /// What leaves on this link, with headers, over the last second.
+    pub send_rate: Bitrate,
+    /// What the link is believed to carry.
+    pub capacity: Bitrate,
+    /// First copies confirmed by the far end, payload only, over the last second.
+    pub goodput: Bitrate,
+    /// Share of packets lost, over about five seconds.
+    pub loss: LossRatio,
+    /// Packets sent and not yet confirmed.
+    pub in_flight_packets: u64,
+    /// Bytes sent and not yet confirmed, with headers.
+    pub in_flight_bytes: ByteCount,
+    /// Media packets sent, copies included.
+    pub packets_sent: u64,
+    /// Bytes of datagrams sent.
+    pub bytes_sent: ByteCount,
+    /// Copies of packets sent on this link after another copy was lost or doubted.
+    pub retransmits: u64,
+    /// Packets lost on this link.
+    pub packets_lost: u64,
+    /// Requests for retransmission that came in on this link.
+    pub nacks_received: u64,
+}
+
+/// A sender's view of the flow.
+#[derive(Debug, Clone, Serialize)]
+pub struct SenderSnapshot {
+    /// When it was taken, in the machine's clock.
+    pub at: Timestamp,
+    /// RTP SSRC of the flow.
+    pub flow: u32,
+    /// True once the far end has shown that it speaks the engine's own extension.
+    pub extension: bool,
+    /// The latency budget in milliseconds.
+    pub latency_ms: f64,
+    /// In the order of their ids.
+    pub links: Vec<SenderLinkSnapshot>,
+    /// Payload bits accepted over the last second.
+    pub media_rate: Bitrate,
+    /// Everything sent on all links over the last second, with headers.
+    pub send_rate: Bitrate,
+    /// What the encoder may produce.
+    pub rate_advice: Bitrate,
+    /// Payloads accepted.
+    pub packets_in: u64,
+    /// Payload bytes accepted.
+    pub bytes_in: ByteCount,
+    /// Payloads refused: empty, too long, or no room.
+    pub packets_refused: u64,
+    /// Payloads waiting for a link.
+    pub queued_packets: u64,
+    /// How long the oldest of them waits, in milliseconds.
+    pub queued_ms: f64,
+    /// Copies sent because of a loss or a failing link.
+    pub retransmits: u64,
+    /// Copies sent in advance, for protection.
+    pub copies: u64,
+    /// Packets given up before they were sent: their time had passed.
+    pub dropped_packets: u64,
+    /// Requests that came too late to be served.
+    pub unrecoverable: u64,
+}
+
+/// A receiver's view of one link.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceiverLinkSnapshot {
+    /// Remote address.
+    pub peer: SocketAddr,
+    /// Announced by the sender, else its cname.
+    pub name: String,
+    /// Smoothed round trip in milliseconds; `None` before the first sample.
+    pub rtt_ms: Option<f64>,
+    /// Media packets received, copies included.
+    pub received_packets: u64,
+    /// Bytes of datagrams received.
+    pub received_bytes: ByteCount,
+    /// Over the last second, with headers.
+    pub rate: Bitrate,
+    /// Share of packets lost on this link, over about five seconds; zero when the peer numbers nothing per link.
+    pub loss: LossRatio,
+    /// Packets that had come before, on this or another link.
+    pub duplicates: u64,
+    /// Milliseconds since anything came.
+    pub last_heard_ms_ago: f64,
+}
+
+/// A receiver's view of everything it receives.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceiverSnapshot {
+    /// When it was taken, in the machine's clock.
+    pub at: Timestamp,
+    /// In the order of their first packet.
+    pub links: Vec<ReceiverLinkSnapshot>,
+    /// Packets delivered.
+    pub delivered_packets: u64,
+    /// Payload bytes delivered.
+    pub delivered_bytes: ByteCount,
+    /// Packets that were not there at their time.
+    pub lost_packets: u64,
+    /// Packets that came after their time had passed.
+    pub late_packets: u64,
+    /// Packets delivered only thanks to a retransmission.
+    pub recovered_packets: u64,
+    /// Copies removed.
+    pub duplicates: u64,
+    /// Datagrams refused: not for us, malformed or not authentic.
+    pub refused_datagrams: u64,
+    /// Requests for retransmission sent, in packets asked for.
+    pub nacks_sent: u64,
+    /// Payload bits delivered over the last second.
+    pub rate: Bitrate,
+    /// The latency budget in milliseconds.
+    pub latency_ms: f64,
+    /// Media time held back for reordering and repair at this moment, in milliseconds.
+    pub buffer_ms: f64,
+}
