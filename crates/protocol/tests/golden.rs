@@ -1,6 +1,8 @@
 //! Golden files: every message of the protocol as it was first shipped. They are only ever added to, so that an old
 //! device works with a new relay; a changed file is a broken device in the field.
 
+#![allow(clippy::unwrap_used)]
+
 use protocol::command::{Command, CommandReport, Notice, Outcome, Rejection, SettingsChange};
 use protocol::envelope::Body;
 use protocol::state::{
