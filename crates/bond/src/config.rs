@@ -10,7 +10,7 @@ pub const LATENCY_MIN: Duration = Duration::from_millis(50);
 /// The longest latency budget.
 pub const LATENCY_MAX: Duration = Duration::from_secs(10);
 /// The default latency budget.
-pub const LATENCY_DEFAULT: Duration = Duration::from_millis(1000);
+pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
 /// Packets that either end keeps at most: half of the 16-bit sequence space, so that a number is never ambiguous.
 pub const HISTORY_PACKETS_MAX: usize = 32_768;
 /// Links of one flow.

@@ -1,0 +1,443 @@
+//! One direction of a network path.
+
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use units::{ByteCount, Timestamp};
+
+use crate::capacity::{MILLI, NEVER, Nanos, Server};
+use crate::config::{ConfigError, LinkConfig, OutageKind};
+use crate::loss::Burst;
+use crate::rng::Rng;
+
+/// Packets a link holds at most, queued and propagating; further ones are dropped as if the queue were full.
+pub const PACKETS_MAX: usize = 1 << 20;
+
+/// Why a packet will not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// Larger than the path takes.
+    Mtu,
+    /// Sent or queued during an outage.
+    Outage,
+    /// The queue was full.
+    Queue,
+    /// Random or bursty loss.
+    Loss,
+}
+
+/// A packet that arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery<P> {
+    /// When; never later than the `poll` that returned it.
+    pub at: Timestamp,
+    /// The packet as it was pushed.
+    pub packet: P,
+}
+
+/// What a link did so far. Packets and IP bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// Pushed.
+    pub offered: u64,
+    /// Pushed.
+    pub offered_bytes: ByteCount,
+    /// Will arrive (a duplicate counts once).
+    pub passed: u64,
+    /// Will arrive.
+    pub passed_bytes: ByteCount,
+    /// Too large.
+    pub dropped_mtu: u64,
+    /// In an outage.
+    pub dropped_outage: u64,
+    /// The queue was full.
+    pub dropped_queue: u64,
+    /// By chance.
+    pub dropped_loss: u64,
+    /// Longest time a packet spent in the queue and its service, in microseconds.
+    pub queue_max_micros: u64,
+}
+
+#[derive(Debug)]
+struct Flying<P> {
+    at: Nanos,
+    order: u64,
+    packet: P,
+}
+
+impl<P> PartialEq for Flying<P> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl<P> Eq for Flying<P> {}
+impl<P> PartialOrd for Flying<P> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<P> Ord for Flying<P> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// One direction of a network path; `P` is what travels.
+#[derive(Debug)]
+pub struct Link<P = Bytes> {
+    config: LinkConfig,
+    server: Server,
+    burst: Option<Burst>,
+    /// `(leaves, bytes)` of what is in the queue or in service, oldest first.
+    queue: VecDeque<(Nanos, u64)>,
+    queued_bytes: u64,
+    flying: BinaryHeap<Reverse<Flying<P>>>,
+    order: u64,
+    now: Nanos,
+    last_out: Nanos,
+    jitter: f64,
+    jitter_at: Nanos,
+    chance_loss: Rng,
+    chance_jitter: Rng,
+    chance_copy: Rng,
+    stats: LinkStats,
+}
+
+impl<P: Clone> Link<P> {
+    /// A link at time 0 with nothing on it.
+    ///
+    /// # Errors
+    /// A setting out of range; the caller's fault.
+    pub fn new(config: LinkConfig, seed: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            server: Server::new(&config.capacity, &config.outages),
+            burst: config.burst_loss.as_ref().map(|burst| Burst::new(burst, seed)),
+            config,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            flying: BinaryHeap::new(),
+            order: 0,
+            now: 0,
+            last_out: 0,
+            jitter: 0.0,
+            jitter_at: 0,
+            chance_loss: Rng::new(seed, 1),
+            chance_jitter: Rng::new(seed, 2),
+            chance_copy: Rng::new(seed, 3),
+            stats: LinkStats::default(),
+        })
+    }
+
+    /// Sends `packet`, `ip_bytes` long with its IP and UDP headers. Time does not go back.
+    ///
+    /// # Errors
+    /// Why it will not arrive. A sender on a real network would not learn this.
+    pub fn push(&mut self, now: Timestamp, ip_bytes: usize, packet: P) -> Result<(), DropReason> {
+        let now = self.advance(now);
+        let bytes = ip_bytes as u64;
+        self.stats.offered += 1;
+        self.stats.offered_bytes += ByteCount::new(bytes);
+        match self.carry(now, bytes) {
+            Ok(out) => {
+                self.stats.passed += 1;
+                self.stats.passed_bytes += ByteCount::new(bytes);
+                if self.chance_copy.chance(self.config.duplicate) {
+                    self.fly(out, packet.clone());
+                }
+                self.fly(out, packet);
+                Ok(())
+            }
+            Err(reason) => {
+                *match reason {
+                    DropReason::Mtu => &mut self.stats.dropped_mtu,
+                    DropReason::Outage => &mut self.stats.dropped_outage,
+                    DropReason::Queue => &mut self.stats.dropped_queue,
+                    DropReason::Loss => &mut self.stats.dropped_loss,
+                } += 1;
+                Err(reason)
+            }
+        }
+    }
+
+    /// The next packet that has arrived by `now`.
+    pub fn poll(&mut self, now: Timestamp) -> Option<Delivery<P>> {
+        let now = self.advance(now);
+        if self.flying.peek()?.0.at > now {
+            return None;
+        }
+        let Reverse(flying) = self.flying.pop()?;
+        Some(Delivery { at: Timestamp::from_micros(flying.at.div_ceil(1000)), packet: flying.packet })
+    }
+
+    /// When the next packet arrives.
+    pub fn next_event(&self) -> Option<Timestamp> {
+        self.flying.peek().map(|next| Timestamp::from_micros(next.0.at.div_ceil(1000)))
+    }
+
+    /// What the link did so far.
+    pub fn stats(&self) -> LinkStats {
+        self.stats
+    }
+
+    /// Bytes in the queue and in service at the last call.
+    pub fn queued_bytes(&self) -> ByteCount {
+        ByteCount::new(self.queued_bytes)
+    }
+
+    /// IP bytes the bottleneck can carry in `from..to`; `None` when it has none.
+    pub fn capacity_between(&self, from: Timestamp, to: Timestamp) -> Option<f64> {
+        self.server.bytes_between(nanos(from), nanos(to))
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Nanos {
+        self.now = self.now.max(nanos(now));
+        while let Some((leaves, bytes)) = self.queue.front().copied()
+            && leaves <= self.now
+        {
+            self.queued_bytes -= bytes;
+            self.queue.pop_front();
+        }
+        self.now
+    }
+
+    /// When a packet that enters at `now` arrives.
+    fn carry(&mut self, now: Nanos, bytes: u64) -> Result<Nanos, DropReason> {
+        if self.config.mtu.is_some_and(|mtu| bytes > u64::from(mtu)) {
+            return Err(DropReason::Mtu);
+        }
+        let lose = |o: &&crate::config::Outage| o.kind == OutageKind::Lose;
+        if self.config.outages.iter().filter(lose).any(|o| o.from_ms * MILLI <= now && now < o.to_ms * MILLI) {
+            return Err(DropReason::Outage);
+        }
+        let limited = !matches!(self.server, Server::Unlimited);
+        if (limited && self.queued_bytes + bytes > self.config.queue_bytes)
+            || self.queue.len() + self.flying.len() >= PACKETS_MAX
+        {
+            return Err(DropReason::Queue);
+        }
+        let leaves = self.server.serve(now, bytes);
+        let cut = self.config.outages.iter().filter(lose).map(|o| o.from_ms * MILLI);
+        let cut = cut.filter(|from| now < *from && *from < leaves).min();
+        if limited {
+            self.queue.push_back((cut.unwrap_or(leaves), bytes));
+            self.queued_bytes += bytes;
+        }
+        if let Some(at) = cut {
+            self.server.flush(at);
+            return Err(DropReason::Outage);
+        }
+        if leaves >= NEVER {
+            return Err(DropReason::Queue);
+        }
+        self.stats.queue_max_micros = self.stats.queue_max_micros.max((leaves - now) / 1000);
+        let burst = self.burst.as_mut().is_some_and(|burst| burst.loses(leaves));
+        if self.chance_loss.chance(self.config.loss) || burst {
+            return Err(DropReason::Loss);
+        }
+        Ok(self.propagate(leaves))
+    }
+
+    fn propagate(&mut self, leaves: Nanos) -> Nanos {
+        let delay_ms = self.config.delay_steps.iter().rfind(|s| s.0 * MILLI <= leaves);
+        let delay_ms = delay_ms.map_or(self.config.delay_ms, |s| s.1);
+        let mut out = leaves + (delay_ms * MILLI as f64) as Nanos + self.draw_jitter(leaves);
+        if !self.config.jitter_reorders {
+            out = out.max(self.last_out);
+            self.last_out = out;
+        }
+        if self.chance_copy.chance(self.config.reorder) {
+            out += (self.config.reorder_ms * MILLI as f64) as Nanos;
+        }
+        out
+    }
+
+    fn draw_jitter(&mut self, at: Nanos) -> Nanos {
+        if self.config.jitter_ms <= 0.0 {
+            return 0;
+        }
+        let tau = self.config.jitter_tau_ms * MILLI as f64;
+        let rho = if tau > 0.0 { (-(at.saturating_sub(self.jitter_at) as f64) / tau).exp() } else { 0.0 };
+        self.jitter = rho * self.jitter + (1.0 - rho * rho).sqrt() * self.chance_jitter.normal();
+        self.jitter_at = at;
+        (self.jitter.abs() * self.config.jitter_ms * MILLI as f64) as Nanos
+    }
+
+    fn fly(&mut self, at: Nanos, packet: P) {
+        self.order += 1;
+        self.flying.push(Reverse(Flying { at, order: self.order, packet }));
+    }
+}
+
+fn nanos(at: Timestamp) -> Nanos {
+    at.as_micros().saturating_mul(1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BurstLoss, BurstPeriod, Capacity, Outage, Trace};
+
+    fn link(config: LinkConfig) -> Link<u64> {
+        Link::new(config, 7).unwrap()
+    }
+
+    fn at(ms: f64) -> Timestamp {
+        Timestamp::from_micros((ms * 1e3) as u64)
+    }
+
+    /// Sends at the given times, returns arrival times in milliseconds (rounded) or the drop.
+    fn run(link: &mut Link<u64>, sends: &[(f64, usize)]) -> Vec<Result<f64, DropReason>> {
+        let fates: Vec<_> = sends.iter().enumerate().map(|(i, s)| link.push(at(s.0), s.1, i as u64)).collect();
+        let mut arrivals = vec![f64::NAN; sends.len()];
+        while let Some(next) = link.next_event() {
+            let delivery = link.poll(next).unwrap();
+            arrivals[delivery.packet as usize] = delivery.at.as_micros() as f64 / 1e3;
+        }
+        fates.into_iter().zip(arrivals).map(|(fate, at)| fate.map(|()| at)).collect()
+    }
+
+    #[test]
+    fn a_constant_rate_serves_in_turn_and_delays() {
+        let mut l =
+            link(LinkConfig { capacity: Capacity::Constant { kbps: 8000 }, delay_ms: 20.0, ..Default::default() });
+        assert_eq!(run(&mut l, &[(0.0, 1000), (0.0, 1000), (10.0, 1000)]), [Ok(21.0), Ok(22.0), Ok(31.0)]);
+        assert_eq!(l.capacity_between(at(0.0), at(1000.0)), Some(1e6));
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_newest() {
+        let capacity = Capacity::Constant { kbps: 8000 };
+        let mut l = link(LinkConfig { capacity, queue_bytes: 3000, ..Default::default() });
+        let sends = [(0.0, 1000), (0.0, 1000), (0.0, 1000), (0.0, 1000), (1.0, 1000)];
+        assert_eq!(run(&mut l, &sends), [Ok(1.0), Ok(2.0), Ok(3.0), Err(DropReason::Queue), Ok(4.0)]);
+        assert_eq!(l.stats().dropped_queue, 1);
+    }
+
+    #[test]
+    fn a_step_changes_the_rate_inside_a_packet() {
+        let mut l = link(LinkConfig {
+            capacity: Capacity::Steps { steps: vec![(0, 8000), (1000, 4000)] },
+            ..Default::default()
+        });
+        // Half a millisecond at 8 Mbit/s carries 500 bytes, the other 500 take a whole one.
+        assert_eq!(run(&mut l, &[(999.5, 1000)]), [Ok(1001.0)]);
+    }
+
+    #[test]
+    fn an_outage_loses_the_queue_and_ends() {
+        let outages = vec![Outage { from_ms: 1000, to_ms: 2000, kind: OutageKind::Lose }];
+        let mut l = link(LinkConfig { capacity: Capacity::Constant { kbps: 8000 }, outages, ..Default::default() });
+        let sends = [(998.5, 1000), (998.5, 1000), (1000.0, 1000), (2000.0, 1000)];
+        let lost = Err(DropReason::Outage);
+        assert_eq!(run(&mut l, &sends), [Ok(999.5), lost, lost, Ok(2001.0)]);
+        assert_eq!(l.capacity_between(at(0.0), at(3000.0)), Some(2e6));
+    }
+
+    #[test]
+    fn a_stall_holds_packets_back() {
+        let outages = vec![Outage { from_ms: 1000, to_ms: 2000, kind: OutageKind::Hold }];
+        let mut l = link(LinkConfig { capacity: Capacity::Constant { kbps: 8000 }, outages, ..Default::default() });
+        assert_eq!(run(&mut l, &[(999.5, 1000)]), [Ok(2000.5)]);
+    }
+
+    #[test]
+    fn a_recording_is_looped_offset_and_scaled() {
+        let trace = Trace::parse("10\n10\n20\n\n40\n").unwrap();
+        let with = |offset_ms, scale| LinkConfig {
+            capacity: Capacity::Trace { trace: trace.clone(), offset_ms, scale },
+            ..Default::default()
+        };
+        let mut l = link(with(0, 1.0));
+        let sends = [(0.0, 1500), (0.0, 1500), (0.0, 3000), (0.0, 100), (45.0, 1400)];
+        assert_eq!(run(&mut l, &sends), [Ok(10.0), Ok(10.0), Ok(40.0), Ok(50.0), Ok(50.0)]);
+        assert_eq!(l.capacity_between(at(0.0), at(400.0)), Some(40.0 * 1500.0 - 1500.0));
+        assert_eq!(run(&mut link(with(15, 2.0)), &[(0.0, 3000)]), [Ok(5.0)]);
+        assert!(Trace::parse("5\nx").is_err() && Trace::parse("").is_err() && Trace::parse("9\n5").is_err());
+    }
+
+    #[test]
+    fn loss_has_the_share_and_the_burst_length_asked_for() {
+        let burst = |period| LinkConfig {
+            burst_loss: Some(BurstLoss { loss: 0.05, period, loss_bad: 1.0 }),
+            ..Default::default()
+        };
+        let cases = [
+            (LinkConfig { loss: 0.02, ..Default::default() }, 0.02, 1.02),
+            (burst(BurstPeriod::Millis(50.0)), 0.05, 50.0),
+            (burst(BurstPeriod::Packets(50.0)), 0.05, 50.0),
+        ];
+        for (config, share, length) in cases {
+            let mut l = link(config);
+            let (mut lost, mut bursts, mut before) = (0u32, 0u32, false);
+            for i in 0..400_000u64 {
+                let gone = l.push(Timestamp::from_millis(i), 100, i).is_err();
+                while l.poll(Timestamp::from_millis(i)).is_some() {}
+                lost += u32::from(gone);
+                bursts += u32::from(gone && !before);
+                before = gone;
+            }
+            let got = (f64::from(lost) / 4e5, f64::from(lost) / f64::from(bursts));
+            assert!((got.0 - share).abs() < 0.2 * share && (got.1 - length).abs() < 0.16 * length, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn packets_overtake_only_when_asked_and_copies_appear() {
+        let overtaken = |config: LinkConfig| {
+            let mut l = link(config);
+            for i in 0..1000 {
+                l.push(at(i as f64 * 0.1), 100, i).unwrap();
+            }
+            let mut seen = Vec::new();
+            while let Some(next) = l.next_event() {
+                seen.push(l.poll(next).unwrap().packet);
+            }
+            (seen.windows(2).filter(|w| w[0] > w[1]).count(), seen.len())
+        };
+        let jitter = LinkConfig { jitter_ms: 5.0, ..Default::default() };
+        assert_eq!(overtaken(jitter.clone()), (0, 1000));
+        assert!(overtaken(LinkConfig { jitter_reorders: true, ..jitter }).0 > 100);
+        assert!(overtaken(LinkConfig { reorder: 0.1, reorder_ms: 3.0, ..Default::default() }).0 > 50);
+        let copies = overtaken(LinkConfig { duplicate: 0.1, ..Default::default() }).1;
+        assert!((1060..1140).contains(&copies), "{copies}");
+    }
+
+    #[test]
+    fn the_mtu_swallows_large_packets_and_the_delay_may_step() {
+        let mut l =
+            link(LinkConfig { mtu: Some(1400), delay_steps: vec![(100, 30.0)], delay_ms: 10.0, ..Default::default() });
+        assert_eq!(run(&mut l, &[(0.0, 1400), (0.0, 1401), (100.0, 40)]), [Ok(10.0), Err(DropReason::Mtu), Ok(130.0)]);
+    }
+
+    #[test]
+    fn the_same_seed_replays_bit_for_bit() {
+        let deliveries = |seed| {
+            let config =
+                LinkConfig { loss: 0.1, jitter_ms: 9.0, duplicate: 0.05, jitter_reorders: true, ..Default::default() };
+            let mut l: Link<u64> = Link::new(config, seed).unwrap();
+            for i in 0..500 {
+                let _ = l.push(Timestamp::from_millis(i), 100, i);
+            }
+            std::iter::from_fn(move || l.poll(Timestamp::MAX)).collect::<Vec<_>>()
+        };
+        assert_eq!(deliveries(3), deliveries(3));
+        assert_ne!(deliveries(3), deliveries(4));
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        let bad = [
+            LinkConfig { loss: 1.5, ..Default::default() },
+            LinkConfig { delay_ms: f64::NAN, ..Default::default() },
+            LinkConfig { capacity: Capacity::Steps { steps: vec![] }, ..Default::default() },
+            LinkConfig {
+                burst_loss: Some(BurstLoss { loss: 0.5, period: BurstPeriod::Millis(1.0), loss_bad: 0.4 }),
+                ..Default::default()
+            },
+        ];
+        for config in bad {
+            assert!(Link::<u64>::new(config.clone(), 1).is_err(), "{config:?}");
+        }
+    }
+}
