@@ -1,1 +1,6 @@
-//! link-io
+//! Sockets, clock and threads of a bonded flow.
+
+mod clock;
+mod queue;
+mod udp;
+mod waker;
