@@ -18,7 +18,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// The timestamp of the origin.
-    const HEADSTART: Duration = Duration::from_secs(60);
+    const HEADSTART: Duration = Duration::from_mins(1);
 
     pub(crate) fn start() -> Self {
         Self { origin: Instant::now() }

@@ -29,7 +29,7 @@ const SLOT_BYTES: usize = 65_536;
 /// Datagram trains taken from the kernel in one call.
 const SLOTS: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
 /// Receive calls on one socket before the others get their turn.
-const RECEIVE_CALLS_MAX: usize = 8;
+pub(crate) const RECEIVE_CALLS_MAX: usize = 8;
 
 /// Where a socket is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,21 +51,51 @@ impl Binding {
 /// What a socket did since it was opened, in datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counters {
-    pub(crate) received: u64,
     pub(crate) sent: u64,
     /// Dropped because the outbox was full or the kernel had no buffer.
     pub(crate) dropped: u64,
 }
 
-/// Shared by the sockets of one thread: where arrivals are put.
+/// Where arrivals are put; shared by the sockets of one thread.
 pub(crate) struct ReceiveSlots {
+    /// `SLOTS` slots of [`SLOT_BYTES`].
     bytes: Vec<u8>,
+    metas: [RecvMeta; SLOTS],
+    filled: usize,
+}
+
+impl Default for ReceiveSlots {
+    /// Holds nothing; a placeholder while the real ones are lent out.
+    fn default() -> Self {
+        Self { bytes: Vec::new(), metas: [RecvMeta::default(); SLOTS], filled: 0 }
+    }
 }
 
 impl ReceiveSlots {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; SLOTS * SLOT_BYTES] }
+        Self { bytes: vec![0; SLOTS * SLOT_BYTES], metas: [RecvMeta::default(); SLOTS], filled: 0 }
     }
+
+    /// What the last [`UdpPort::receive`] brought, in the order of arrival.
+    pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
+        self.bytes.chunks_mut(SLOT_BYTES).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| {
+            slot[..meta.len].chunks_mut(meta.stride.max(1)).map(|datagram| Arrival {
+                from: meta.addr,
+                to: meta.dst_ip,
+                stamp: meta.timestamp,
+                datagram,
+            })
+        })
+    }
+}
+
+/// Whether the socket may hold more arrivals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// Every slot was filled.
+    MaybeMore,
+    /// The socket is empty.
+    All,
 }
 
 /// One arrival.
@@ -137,38 +167,26 @@ impl UdpPort {
         self.counters
     }
 
-    /// Whether departures wait for room.
-    pub(crate) fn is_blocked(&self) -> bool {
-        !self.outbox.is_empty()
+    /// Departures that wait for [`UdpPort::flush`], or for room in the socket after one.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outbox.len()
     }
 
-    /// Hands every waiting datagram to `each`, oldest first, up to a fair share of the thread's time.
+    /// Takes waiting datagrams from the kernel into `slots`, oldest first.
     ///
     /// # Errors
-    /// What the kernel says about the socket, never "nothing there".
-    pub(crate) fn receive(&mut self, slots: &mut ReceiveSlots, mut each: impl FnMut(Arrival<'_>)) -> io::Result<()> {
-        for _ in 0..RECEIVE_CALLS_MAX {
-            let mut metas = [RecvMeta::default(); SLOTS];
-            let mut parts = slots.bytes.chunks_mut(SLOT_BYTES);
-            let mut buffers: [IoSliceMut<'_>; SLOTS] =
-                std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
-            let filled = match self.state.recv((&self.socket).into(), &mut buffers, &mut metas) {
-                Ok(filled) => filled,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            for (meta, buffer) in metas.iter().zip(&mut buffers).take(filled) {
-                let stride = meta.stride.max(1);
-                for datagram in buffer[..meta.len].chunks_mut(stride) {
-                    self.counters.received += 1;
-                    each(Arrival { from: meta.addr, to: meta.dst_ip, stamp: meta.timestamp, datagram });
-                }
-            }
-            if filled < SLOTS {
-                return Ok(());
-            }
+    /// What the kernel says about the socket, never "nothing there"; `slots` is empty then.
+    pub(crate) fn receive(&mut self, slots: &mut ReceiveSlots) -> io::Result<Received> {
+        slots.filled = 0;
+        let mut parts = slots.bytes.chunks_mut(SLOT_BYTES);
+        let mut buffers: [IoSliceMut<'_>; SLOTS] =
+            std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
+        match self.state.recv((&self.socket).into(), &mut buffers, &mut slots.metas) {
+            Ok(filled) => slots.filled = filled,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(if slots.filled == SLOTS { Received::MaybeMore } else { Received::All })
     }
 
     /// Puts a datagram in the outbox; [`UdpPort::flush`] sends it.
@@ -178,12 +196,6 @@ impl UdpPort {
         } else {
             self.counters.dropped += 1;
         }
-    }
-
-    /// Drops what waits, as after an error that makes it worthless.
-    pub(crate) fn discard(&mut self) {
-        self.counters.dropped += self.outbox.len() as u64;
-        self.outbox.clear();
     }
 
     /// Sends the outbox, neighbours of one size and destination in one call.
@@ -271,7 +283,9 @@ mod tests {
     fn received(port: &mut UdpPort) -> Vec<Vec<u8>> {
         let mut slots = ReceiveSlots::new();
         let mut all = Vec::new();
-        port.receive(&mut slots, |arrival| all.push(arrival.datagram.to_vec())).expect("a working socket");
+        while port.receive(&mut slots).expect("a working socket") == Received::MaybeMore || slots.filled > 0 {
+            all.extend(slots.arrivals().map(|arrival| arrival.datagram.to_vec()));
+        }
         all
     }
 
@@ -287,7 +301,6 @@ mod tests {
         assert_eq!(here.flush().expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), sent);
         assert_eq!(here.counters(), Counters { sent: 100, ..Counters::default() });
-        assert_eq!(there.counters(), Counters { received: 100, ..Counters::default() });
     }
 
     #[test]
@@ -298,11 +311,11 @@ mod tests {
             post(&mut here, to, &vec![7; size]);
         }
         assert_eq!(here.train_length(), 3.min(here.state.max_gso_segments()));
-        here.discard();
+        here.outbox.clear();
         post(&mut here, to, &[1; 500]);
         post(&mut here, other, &[1; 500]);
         assert_eq!(here.train_length(), 1);
-        here.discard();
+        here.outbox.clear();
         post(&mut here, to, &[1; 500]);
         post(&mut here, to, &[1; 501]);
         assert_eq!(here.train_length(), 1);
@@ -316,15 +329,14 @@ mod tests {
             post(&mut here, to, b"x");
         }
         assert_eq!(here.counters().dropped, 5);
-        here.discard();
-        assert_eq!(here.counters().dropped, 5 + OUTBOX_DATAGRAMS_MAX as u64);
+        assert_eq!(here.waiting(), OUTBOX_DATAGRAMS_MAX);
     }
 
     #[test]
     fn an_oversize_datagram_is_an_error_and_the_next_one_leaves() {
         let (mut here, mut there) = (loopback(), loopback());
         let to = there.local_addr().expect("bound");
-        post(&mut here, to, &[0; 65_530]);
+        post(&mut here, to, &vec![0; 65_530]);
         post(&mut here, to, b"next");
         let error = here.flush().expect_err("longer than the interface carries");
         assert!(quinn_udp::is_msg_size_err(&error), "{error}");
@@ -335,20 +347,21 @@ mod tests {
     #[test]
     fn arrivals_say_where_from_and_where_to() {
         let mut wildcard =
-            UdpPort::open(&Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), device: None }).expect("one");
+            UdpPort::open(&Binding { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), device: None })
+                .expect("one");
         let port = wildcard.local_addr().expect("bound").port();
         let mut here = loopback();
         let second = IpAddr::from([127, 0, 0, 2]);
         post(&mut here, SocketAddr::new(second, port), b"hello");
         here.flush().expect("sent");
-        let mut seen = Vec::new();
         let mut slots = ReceiveSlots::new();
-        wildcard.receive(&mut slots, |a| seen.push((a.from, a.to, a.stamp.is_some()))).expect("a working socket");
+        wildcard.receive(&mut slots).expect("a working socket");
+        let seen: Vec<_> = slots.arrivals().map(|a| (a.from, a.to, a.stamp.is_some())).collect();
         assert_eq!(seen, [(here.local_addr().expect("bound"), Some(second), true)]);
         wildcard.post(Departure { to: seen[0].0, from: seen[0].1, datagram: Bytes::from_static(b"answer") });
         wildcard.flush().expect("sent");
-        let mut from = None;
-        here.receive(&mut slots, |a| from = Some(a.from)).expect("a working socket");
+        here.receive(&mut slots).expect("a working socket");
+        let from = slots.arrivals().next().map(|a| a.from);
         assert_eq!(from, Some(SocketAddr::new(second, port)), "the answer comes from the address that was called");
     }
 

@@ -1,0 +1,241 @@
+//! One local address of a receiver: a socket, or the pair of Simple Profile.
+
+use crate::port_pair::PortPair;
+use crate::reopen::{Backoff, Remedy, diagnose};
+use crate::udp::{Binding, Departure, ReceiveSlots, Received, UdpPort};
+use bond::Channel;
+use bond::config::Profile;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use units::Timestamp;
+
+/// Senders whose called address is remembered; past it the memory starts over.
+const PEERS_MAX: usize = 1024;
+/// Attempts to find an even port whose neighbour is free too.
+const PAIR_ATTEMPTS_MAX: usize = 64;
+
+/// A listening or calling socket (pair) that is opened again when it fails.
+#[derive(Debug)]
+pub(crate) struct ReceiverSocket {
+    profile: Profile,
+    /// Where it is bound since it was first opened.
+    local: SocketAddr,
+    /// The sender it calls.
+    remote: Option<SocketAddr>,
+    sockets: Sockets,
+    /// The local address each peer called, where the socket is bound to any: answers must come from there.
+    called: HashMap<SocketAddr, IpAddr>,
+    backoff: Backoff,
+    dropped_before: u64,
+    pub(crate) reopened: u64,
+}
+
+#[derive(Debug)]
+enum Sockets {
+    Open(Box<PortPair>),
+    Failed { retry_at: Timestamp },
+}
+
+impl ReceiverSocket {
+    /// Listens on `address`, and on the next port in Simple Profile.
+    pub(crate) fn listen(profile: Profile, address: SocketAddr) -> io::Result<Self> {
+        let attempts = if address.port() == 0 { PAIR_ATTEMPTS_MAX } else { 1 };
+        let mut last = None;
+        for _ in 0..attempts {
+            match PortPair::open_neighbours(profile, address) {
+                Ok(pair) => return Self::new(profile, pair),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+    }
+
+    /// A free port to call `remote` from.
+    pub(crate) fn call(profile: Profile, remote: SocketAddr) -> io::Result<Self> {
+        let mut socket = Self::listen(profile, Binding::towards(remote, None, None).address)?;
+        socket.remote = Some(remote);
+        Ok(socket)
+    }
+
+    fn new(profile: Profile, pair: PortPair) -> io::Result<Self> {
+        Ok(Self {
+            profile,
+            local: pair.local_addr()?,
+            remote: None,
+            sockets: Sockets::Open(Box::new(pair)),
+            called: HashMap::new(),
+            backoff: Backoff::default(),
+            dropped_before: 0,
+            reopened: 0,
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The sender to call from here.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.remote
+    }
+
+    /// The open sockets, with their channels; none while it has failed.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (Channel, &UdpPort)> {
+        self.pair().into_iter().flat_map(PortPair::iter)
+    }
+
+    fn pair(&self) -> Option<&PortPair> {
+        match &self.sockets {
+            Sockets::Open(pair) => Some(pair),
+            Sockets::Failed { .. } => None,
+        }
+    }
+
+    fn port_mut(&mut self, channel: Channel) -> Option<&mut UdpPort> {
+        match &mut self.sockets {
+            Sockets::Open(pair) => pair.get_mut(channel),
+            Sockets::Failed { .. } => None,
+        }
+    }
+
+    /// When to try to open the sockets again; `None` while they are open.
+    pub(crate) fn retry_at(&self) -> Option<Timestamp> {
+        match self.sockets {
+            Sockets::Failed { retry_at } => Some(retry_at),
+            Sockets::Open(_) => None,
+        }
+    }
+
+    /// Opens the sockets again where they were.
+    pub(crate) fn reopen(&mut self, now: Timestamp) {
+        match PortPair::open_neighbours(self.profile, self.local) {
+            Ok(pair) => {
+                self.sockets = Sockets::Open(Box::new(pair));
+                self.reopened += 1;
+            }
+            Err(error) => {
+                tracing::debug!(local = %self.local, error = %error, "a socket cannot be opened");
+                self.sockets = Sockets::Failed { retry_at: self.backoff.failed(now) };
+            }
+        }
+    }
+
+    /// Takes arrivals from the socket of `channel` into `slots`.
+    pub(crate) fn receive(&mut self, now: Timestamp, channel: Channel, slots: &mut ReceiveSlots) -> Received {
+        match self.port_mut(channel).map(|port| port.receive(slots)) {
+            None => Received::All,
+            Some(Ok(received)) => {
+                self.backoff.worked();
+                received
+            }
+            Some(Err(error)) => {
+                self.failed(now, &error);
+                Received::All
+            }
+        }
+    }
+
+    /// Remembers which local address `peer` called.
+    pub(crate) fn note_called(&mut self, peer: SocketAddr, called: Option<IpAddr>) {
+        let Some(called) = called.filter(|_| self.local.ip().is_unspecified()) else { return };
+        if self.called.get(&peer) == Some(&called) {
+            return;
+        }
+        if self.called.len() >= PEERS_MAX {
+            self.called.clear();
+        }
+        self.called.insert(peer, called);
+    }
+
+    /// Queues a datagram; [`ReceiverSocket::flush`] sends it.
+    pub(crate) fn post(&mut self, channel: Channel, to: SocketAddr, datagram: Bytes) {
+        let from = self.called.get(&to).copied();
+        match self.port_mut(channel) {
+            Some(port) => port.post(Departure { to, from, datagram }),
+            None => self.dropped_before += 1,
+        }
+    }
+
+    /// Sends what was posted. One unreachable peer does not keep the others waiting.
+    pub(crate) fn flush(&mut self, now: Timestamp) {
+        for channel in [Channel::Media, Channel::Control] {
+            while let Some(port) = self.port_mut(channel).filter(|port| port.waiting() > 0) {
+                match port.flush() {
+                    Ok(_) => break,
+                    Err(error) => self.failed(now, &error),
+                }
+            }
+        }
+    }
+
+    /// Draws the consequence of a socket error: a peer without a route costs only its datagram, for other peers may be
+    /// well; an error of the socket itself has it opened again.
+    fn failed(&mut self, now: Timestamp, error: &io::Error) {
+        let (_, remedy) = diagnose(error);
+        let of_peer = matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable);
+        if remedy == Remedy::Keep || of_peer {
+            return;
+        }
+        tracing::warn!(local = %self.local, error = %error, "a socket failed and will be opened again");
+        self.dropped_before += self.pair().map_or(0, |pair| pair.dropped() + pair.waiting());
+        self.sockets = Sockets::Failed { retry_at: self.backoff.failed(now) };
+    }
+
+    /// Datagrams that never left.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped_before + self.pair().map_or(0, PortPair::dropped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn any_port() -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
+    }
+
+    #[test]
+    fn simple_profile_takes_an_even_port_and_its_neighbour() {
+        let socket = ReceiverSocket::listen(Profile::Simple, any_port()).expect("a free pair");
+        let ports: Vec<u16> = socket.ports().map(|(_, p)| p.local_addr().expect("bound").port()).collect();
+        assert_eq!((ports.len(), ports[0] % 2, ports[1]), (2, 0, ports[0] + 1));
+        assert_eq!(socket.local_addr().port(), ports[0]);
+    }
+
+    #[test]
+    fn a_taken_port_is_refused() {
+        let first = ReceiverSocket::listen(Profile::Main, any_port()).expect("a free port");
+        let second = ReceiverSocket::listen(Profile::Main, first.local_addr());
+        assert_eq!(second.expect_err("taken").kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_failed_socket_comes_back_on_its_port() {
+        let now = Timestamp::from_millis(1);
+        let mut socket = ReceiverSocket::listen(Profile::Main, any_port()).expect("a free port");
+        let local = socket.local_addr();
+        socket.failed(now, &io::Error::from_raw_os_error(nix::libc::EMSGSIZE));
+        assert_eq!(socket.retry_at(), None, "one datagram is no reason");
+        socket.failed(now, &io::Error::from_raw_os_error(nix::libc::ENETUNREACH));
+        assert_eq!(socket.retry_at(), None, "one peer is no reason");
+        socket.failed(now, &io::Error::from_raw_os_error(nix::libc::ENODEV));
+        assert!(socket.retry_at().is_some_and(|at| at > now));
+        socket.reopen(now);
+        assert_eq!((socket.retry_at(), socket.reopened), (None, 1));
+        assert_eq!(socket.ports().next().and_then(|(_, p)| p.local_addr().ok()), Some(local));
+    }
+
+    #[test]
+    fn called_addresses_are_remembered_up_to_a_bound() {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut socket = ReceiverSocket::listen(Profile::Main, any).expect("a free port");
+        for i in 0..=u16::try_from(PEERS_MAX).expect("small") {
+            socket.note_called(SocketAddr::from((Ipv4Addr::LOCALHOST, i + 1)), Some(IpAddr::from([127, 0, 0, 3])));
+        }
+        assert_eq!(socket.called.len(), 1);
+    }
+}

@@ -1,0 +1,178 @@
+//! The thread of a receiver: everything that happens to its machine happens here, one input at a time.
+
+use super::socket::ReceiverSocket;
+use super::{Command, Published, ReceiverIoCounters};
+use crate::clock::Clock;
+use crate::flow_thread::Signal;
+use crate::queue::{Queue, lock};
+use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
+use crate::waker::{Ready, Sleeper, Watched};
+use bond::Channel;
+use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use units::Timestamp;
+
+/// How often the snapshot is renewed.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) machine: Receiver,
+    pub(crate) clock: Clock,
+    pub(crate) commands: Arc<Queue<Command>>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) sleeper: Sleeper,
+}
+
+/// The thread's state.
+pub(crate) struct Worker {
+    parts: Parts,
+    /// Indexed by the machine's `local`.
+    sockets: Vec<ReceiverSocket>,
+    slots: ReceiveSlots,
+    /// When the machine wants its `Timeout`.
+    timeout_at: Timestamp,
+    snapshot_at: Timestamp,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts, sockets: Vec<ReceiverSocket>) -> Self {
+        let now = parts.clock.now();
+        let mut worker = Self { parts, sockets, slots: ReceiveSlots::new(), timeout_at: now, snapshot_at: now };
+        for local in 0..worker.sockets.len() {
+            worker.call(now, local);
+        }
+        worker
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut ready = Vec::new();
+        let mut watched = Vec::new();
+        while !self.parts.signal.must_stop() {
+            self.take_commands();
+            self.take_arrivals(&watched, &ready);
+            self.keep_time();
+            let now = self.parts.clock.now();
+            self.sockets.iter_mut().for_each(|socket| socket.flush(now));
+            self.publish();
+            self.sleep(&mut watched, &mut ready);
+        }
+        self.parts.published.deliveries.close();
+    }
+
+    /// Gives the machine one input and carries out what it asks for.
+    fn tell(&mut self, now: Timestamp, input: ReceiverInput<'_>) {
+        self.parts.machine.handle_input(now, input);
+        loop {
+            match self.parts.machine.poll_output(now) {
+                ReceiverOutput::Transmit { local, to, channel, bytes } => {
+                    if let Some(socket) = self.sockets.get_mut(usize::from(local)) {
+                        socket.post(channel, to, bytes);
+                    }
+                }
+                ReceiverOutput::Deliver(delivered) => {
+                    // The queue makes room by dropping its oldest; closed, nobody wants the rest.
+                    let _ = self.parts.published.deliveries.push(delivered);
+                }
+                ReceiverOutput::Event(event) => {
+                    tracing::info!(cause = %event, "receiver");
+                    let _ = self.parts.published.events.push(event);
+                }
+                ReceiverOutput::Timeout(at) => {
+                    self.timeout_at = at;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Asks the machine to call the sender that socket `local` is for.
+    fn call(&mut self, now: Timestamp, local: usize) {
+        if let Some(to) = self.sockets[local].remote() {
+            self.tell(now, ReceiverInput::Connect { local: local as u16, to });
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while let Some(command) = self.parts.commands.try_pop() {
+            let now = self.parts.clock.now();
+            match command.item {
+                Command::SetLatency(latency) => self.tell(now, ReceiverInput::SetLatency(latency)),
+            }
+        }
+    }
+
+    fn take_arrivals(&mut self, watched: &[(usize, Channel)], ready: &[Ready]) {
+        for (&(local, channel), ready) in watched.iter().zip(ready) {
+            if ready.read {
+                self.receive(local, channel);
+            }
+        }
+    }
+
+    fn receive(&mut self, local: usize, channel: Channel) {
+        let mut slots = std::mem::take(&mut self.slots);
+        for _ in 0..RECEIVE_CALLS_MAX {
+            let now = self.parts.clock.now();
+            let wall = SystemTime::now();
+            let received = self.sockets[local].receive(now, channel, &mut slots);
+            for arrival in slots.arrivals() {
+                let from = arrival.from;
+                self.sockets[local].note_called(from, arrival.to);
+                let at = Clock::arrival(now, wall, arrival.stamp);
+                let input = ReceiverInput::Datagram { local: local as u16, from, channel, bytes: arrival.datagram };
+                self.tell(at, input);
+            }
+            if received == Received::All {
+                break;
+            }
+        }
+        self.slots = slots;
+    }
+
+    /// Fires the machine's timer and opens failed sockets again, when their time has come.
+    fn keep_time(&mut self) {
+        let now = self.parts.clock.now();
+        if now >= self.timeout_at {
+            self.tell(now, ReceiverInput::Timeout);
+        }
+        for local in 0..self.sockets.len() {
+            if self.sockets[local].retry_at().is_some_and(|at| now >= at) {
+                self.sockets[local].reopen(now);
+                if self.sockets[local].retry_at().is_none() {
+                    self.call(now, local);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = self.parts.clock.now();
+        if now >= self.snapshot_at {
+            self.snapshot_at = now + SNAPSHOT_INTERVAL;
+            let snapshot = Arc::new(self.parts.machine.snapshot(now));
+            *lock(&self.parts.published.snapshot) = snapshot;
+            *lock(&self.parts.published.counters) = ReceiverIoCounters {
+                deliveries_dropped: 0,
+                datagrams_dropped: self.sockets.iter().map(ReceiverSocket::dropped).sum(),
+                sockets_reopened: self.sockets.iter().map(|socket| socket.reopened).sum(),
+            };
+        }
+    }
+
+    fn sleep(&mut self, watched: &mut Vec<(usize, Channel)>, ready: &mut Vec<Ready>) {
+        watched.clear();
+        let ports = || {
+            let sockets = self.sockets.iter().enumerate();
+            sockets.flat_map(|(local, socket)| socket.ports().map(move |(channel, port)| (local, channel, port)))
+        };
+        watched.extend(ports().map(|(local, channel, _)| (local, channel)));
+        let retry = self.sockets.iter().filter_map(ReceiverSocket::retry_at).min().unwrap_or(Timestamp::MAX);
+        let timeout = self.timeout_at.min(self.snapshot_at).min(retry).since(self.parts.clock.now());
+        let has_work = || self.parts.signal.must_stop() || !self.parts.commands.is_empty();
+        let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
+        self.parts.sleeper.sleep(&self.parts.signal.waker, sockets, timeout, has_work, ready);
+    }
+}

@@ -1,0 +1,310 @@
+//! The thread of a sending flow: everything that happens to its machine happens here, one input at a time.
+
+use super::link::Link;
+use super::source_clock::SourceClock;
+use super::{Command, LinkSpec, Published, QueuedPayload, SenderIoCounters};
+use crate::clock::Clock;
+use crate::flow_thread::Signal;
+use crate::queue::{Queue, lock};
+use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
+use crate::waker::{Ready, Sleeper, Watched};
+use bond::config::{LINKS_MAX, Profile};
+use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
+use bond::{Channel, Payload};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+use units::{LinkId, Timestamp};
+
+/// How often the snapshot is renewed.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the rate advice is renewed.
+const ADVICE_INTERVAL: Duration = Duration::from_millis(50);
+/// How often a closing flow looks whether everything has arrived.
+const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
+/// Times the links are flushed in one turn when errors make the machine send on others instead.
+const FLUSH_ROUNDS_MAX: usize = 4;
+
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) machine: Sender,
+    pub(crate) clock: Clock,
+    pub(crate) profile: Profile,
+    pub(crate) latency: Duration,
+    pub(crate) payloads: Arc<Queue<QueuedPayload>>,
+    pub(crate) commands: Arc<Queue<Command>>,
+    pub(crate) published: Arc<Published>,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) sleeper: Sleeper,
+}
+
+/// The thread's state.
+pub(crate) struct Worker {
+    parts: Parts,
+    links: Vec<Link>,
+    source_clock: SourceClock,
+    slots: ReceiveSlots,
+    /// When the machine wants its `Timeout`.
+    timeout_at: Timestamp,
+    snapshot_at: Timestamp,
+    advice_at: Timestamp,
+    closing: Option<Closing>,
+    removed: SenderIoCounters,
+}
+
+struct Closing {
+    give_up_at: Timestamp,
+    check_at: Timestamp,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts, links: Vec<LinkSpec>) -> Self {
+        let now = parts.clock.now();
+        let mut worker = Self {
+            parts,
+            links: Vec::with_capacity(links.len()),
+            source_clock: SourceClock::default(),
+            slots: ReceiveSlots::new(),
+            timeout_at: now,
+            snapshot_at: now,
+            advice_at: now,
+            closing: None,
+            removed: SenderIoCounters::default(),
+        };
+        for link in links {
+            worker.add_link(now, link);
+        }
+        worker
+    }
+
+    pub(crate) fn run(mut self) {
+        let mut ready = Vec::new();
+        let mut watched = Vec::new();
+        let mut payloads = Vec::new();
+        while !self.parts.signal.must_stop() {
+            self.take_commands();
+            self.take_arrivals(&watched, &ready);
+            self.take_payloads(&mut payloads);
+            self.keep_time();
+            self.flush_links();
+            if self.is_done() {
+                break;
+            }
+            self.publish();
+            self.sleep(&mut watched, &mut ready);
+        }
+        self.parts.payloads.close();
+        self.snapshot_at = Timestamp::ZERO;
+        self.publish();
+    }
+
+    /// Gives the machine one input and carries out what it asks for.
+    fn tell(&mut self, now: Timestamp, input: SenderInput<'_>) {
+        self.parts.machine.handle_input(now, input);
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: Timestamp) {
+        loop {
+            match self.parts.machine.poll_output(now) {
+                SenderOutput::Transmit { link, channel, bytes } => {
+                    if let Some(link) = self.links.iter_mut().find(|l| l.id() == link) {
+                        link.post(channel, bytes);
+                    }
+                }
+                SenderOutput::Event(event) => {
+                    tracing::info!(cause = %event, "sender");
+                    // The queue makes room by dropping its oldest; it closes only with the flow.
+                    let _ = self.parts.published.events.push(event);
+                }
+                SenderOutput::Timeout(at) => {
+                    self.timeout_at = at;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while let Some(command) = self.parts.commands.try_pop() {
+            let now = self.parts.clock.now();
+            match command.item {
+                Command::AddLink(spec) => self.add_link(now, spec),
+                Command::RemoveLink(link) => self.remove_link(now, link),
+                Command::SetLatency(latency) => {
+                    self.parts.latency = latency;
+                    self.tell(now, SenderInput::SetLatency(latency));
+                }
+                Command::SetEncoderRange { min, max } => self.tell(now, SenderInput::SetEncoderRange { min, max }),
+                Command::RadioHint { link, hint } => self.tell(now, SenderInput::RadioHint { link, hint }),
+                Command::Close => {
+                    self.closing = Some(Closing { give_up_at: now + self.parts.latency, check_at: now });
+                }
+            }
+        }
+    }
+
+    fn add_link(&mut self, now: Timestamp, spec: LinkSpec) {
+        self.forget_link(spec.id);
+        if self.links.len() >= LINKS_MAX {
+            tracing::error!(link = %spec.id, links = LINKS_MAX, "a link was not added: the flow has all it takes");
+            return;
+        }
+        let id = spec.id;
+        let mut options = spec.options.clone();
+        if options.name.is_empty() {
+            options.name.clone_from(&spec.name);
+        }
+        let (link, opened) = Link::open(spec, self.parts.profile, now);
+        self.links.push(link);
+        self.tell(now, SenderInput::AddLink { link: id, options });
+        if let Err(kind) = opened {
+            self.tell(now, SenderInput::LinkError { link: id, kind });
+        }
+    }
+
+    fn remove_link(&mut self, now: Timestamp, link: LinkId) {
+        self.tell(now, SenderInput::RemoveLink { link });
+        self.forget_link(link);
+    }
+
+    /// Closes a link's sockets, keeping what they counted.
+    fn forget_link(&mut self, id: LinkId) {
+        if let Some(index) = self.links.iter().position(|link| link.id() == id) {
+            let link = self.links.remove(index);
+            self.removed = add_counters(self.removed, &link);
+        }
+    }
+
+    fn take_arrivals(&mut self, watched: &[(LinkId, Channel)], ready: &[Ready]) {
+        for (&(id, channel), ready) in watched.iter().zip(ready) {
+            // Links may have been removed or replaced by a command since the sleep.
+            let Some(index) = self.links.iter().position(|link| link.id() == id).filter(|_| ready.read) else {
+                continue;
+            };
+            self.receive(index, channel);
+        }
+    }
+
+    fn receive(&mut self, index: usize, channel: Channel) {
+        let id = self.links[index].id();
+        let mut slots = std::mem::take(&mut self.slots);
+        for _ in 0..RECEIVE_CALLS_MAX {
+            let now = self.parts.clock.now();
+            let wall = SystemTime::now();
+            let received = self.links[index].receive(now, channel, &mut slots);
+            for arrival in slots.arrivals() {
+                if self.links[index].admits(channel, arrival.from) {
+                    let at = Clock::arrival(now, wall, arrival.stamp);
+                    self.tell(at, SenderInput::Datagram { link: id, channel, bytes: arrival.datagram });
+                }
+            }
+            match received {
+                Ok(Received::MaybeMore) => {}
+                Ok(Received::All) => break,
+                Err(kind) => {
+                    self.tell(now, SenderInput::LinkError { link: id, kind });
+                    break;
+                }
+            }
+        }
+        self.slots = slots;
+    }
+
+    fn take_payloads(&mut self, payloads: &mut Vec<QueuedPayload>) {
+        self.parts.payloads.drain_into(payloads);
+        for payload in payloads.drain(..) {
+            let QueuedPayload { bytes, class, source_time, pushed_at } = payload;
+            let source_time = self.source_clock.map(pushed_at, source_time);
+            let now = self.parts.clock.now();
+            self.tell(now, SenderInput::Payload(Payload { bytes, source_time, class }));
+        }
+    }
+
+    /// Fires the machine's timer and opens failed sockets again, when their time has come.
+    fn keep_time(&mut self) {
+        let now = self.parts.clock.now();
+        if now >= self.timeout_at {
+            self.tell(now, SenderInput::Timeout);
+        }
+        for index in 0..self.links.len() {
+            if self.links[index].retry_at().is_some_and(|at| now >= at) && self.links[index].reopen(now).is_ok() {
+                let link = self.links[index].id();
+                self.tell(now, SenderInput::LinkAddressChanged { link });
+            }
+        }
+    }
+
+    /// Sends what the machine asked for. An error may make it ask for more, on other links.
+    fn flush_links(&mut self) {
+        for _ in 0..FLUSH_ROUNDS_MAX {
+            let now = self.parts.clock.now();
+            let failed: Vec<(LinkId, LinkErrorKind)> =
+                self.links.iter_mut().filter_map(|link| link.flush(now).err().map(|kind| (link.id(), kind))).collect();
+            if failed.is_empty() {
+                return;
+            }
+            for (link, kind) in failed {
+                self.tell(now, SenderInput::LinkError { link, kind });
+            }
+        }
+    }
+
+    /// True once a closing flow has nothing left to do.
+    fn is_done(&mut self) -> bool {
+        let now = self.parts.clock.now();
+        let Some(closing) = &mut self.closing else { return false };
+        if now >= closing.give_up_at {
+            return true;
+        }
+        if now < closing.check_at {
+            return false;
+        }
+        closing.check_at = now + CLOSE_CHECK_INTERVAL;
+        let snapshot = self.parts.machine.snapshot(now);
+        // A plain RIST receiver confirms nothing: it may ask again until the budget is spent.
+        snapshot.extension
+            && snapshot.queued_packets == 0
+            && snapshot.links.iter().all(|link| link.in_flight_packets == 0)
+    }
+
+    fn publish(&mut self) {
+        let now = self.parts.clock.now();
+        if now >= self.advice_at {
+            self.advice_at = now + ADVICE_INTERVAL;
+            let advice = self.parts.machine.rate_advice(now);
+            self.parts.published.rate_advice_bps.store(advice.as_bps(), Ordering::Relaxed);
+        }
+        if now >= self.snapshot_at {
+            self.snapshot_at = now + SNAPSHOT_INTERVAL;
+            let snapshot = Arc::new(self.parts.machine.snapshot(now));
+            *lock(&self.parts.published.snapshot) = snapshot;
+            *lock(&self.parts.published.counters) = self.links.iter().fold(self.removed, add_counters);
+        }
+    }
+
+    fn sleep(&mut self, watched: &mut Vec<(LinkId, Channel)>, ready: &mut Vec<Ready>) {
+        watched.clear();
+        let ports =
+            || self.links.iter().flat_map(|link| link.ports().map(|(channel, port)| (link.id(), channel, port)));
+        watched.extend(ports().map(|(link, channel, _)| (link, channel)));
+        let retry = self.links.iter().filter_map(Link::retry_at).min().unwrap_or(Timestamp::MAX);
+        let check = self.closing.as_ref().map_or(Timestamp::MAX, |closing| closing.check_at);
+        let until = self.timeout_at.min(self.snapshot_at).min(retry).min(check);
+        let timeout = until.since(self.parts.clock.now());
+        let has_work =
+            || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
+        let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
+        self.parts.sleeper.sleep(&self.parts.signal.waker, sockets, timeout, has_work, ready);
+    }
+}
+
+/// `sum` and what `link` counted.
+fn add_counters(sum: SenderIoCounters, link: &Link) -> SenderIoCounters {
+    SenderIoCounters {
+        datagrams_dropped: sum.datagrams_dropped + link.dropped(),
+        datagrams_foreign: sum.datagrams_foreign + link.counters.foreign,
+        sockets_reopened: sum.sockets_reopened + link.counters.reopened,
+        ..sum
+    }
+}

@@ -1,0 +1,110 @@
+//! Opening, closing and what is left behind.
+
+use bond::PacketClass;
+use bond::config::{ConfigError, Profile, ReceiverConfig, SenderConfig};
+use bytes::Bytes;
+use link_io::receiver::{FlowReceiver, ReceiverOptions};
+use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
+use link_io::{Closed, OpenError, PushError};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+use units::LinkId;
+
+const CYCLES: usize = 1000;
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn receiver() -> FlowReceiver {
+    let options = ReceiverOptions { bond: ReceiverConfig::default(), listen: vec![loopback(0)], connect: Vec::new() };
+    FlowReceiver::open(options).expect("a receiver on a free port")
+}
+
+fn sender(links: Vec<LinkSpec>) -> FlowSender {
+    FlowSender::open(SenderOptions { bond: SenderConfig::default(), links }).expect("a sender")
+}
+
+fn entries(directory: &str) -> usize {
+    std::fs::read_dir(directory).expect("a directory of the process").count()
+}
+
+/// Resident memory of this process in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the status of this process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+/// Threads and file descriptors are back where they were; memory may grow by allocator slack, far below one receive
+/// buffer (1 MiB) a cycle.
+#[test]
+fn a_thousand_cycles_leave_nothing_behind() {
+    let cycle = || {
+        let receiver = receiver();
+        let links = (0..3).map(|i| LinkSpec::new(LinkId(i), receiver.local_addr())).collect();
+        let sender = sender(links);
+        sender.push(Bytes::from_static(&[0x47; 1316]), PacketClass::Video, None).expect("room for one");
+    };
+    (0..10).for_each(|_| cycle());
+    let before = (entries("/proc/self/fd"), resident_kib());
+    (0..CYCLES).for_each(|_| cycle());
+    let after = (entries("/proc/self/fd"), resident_kib());
+    assert!(after.0 <= before.0 + FOREIGN_MAX, "file descriptors: {} before, {} after", before.0, after.0);
+    assert!(after.1 < before.1 + 64 * 1024, "memory: {} KiB before, {} KiB after", before.1, after.1);
+    let flow_threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("bond-")).count()
+    };
+    assert!(flow_threads() <= FOREIGN_MAX, "{} flow threads are left", flow_threads());
+}
+
+/// What the other tests of this file may have open at the same moment.
+const FOREIGN_MAX: usize = 24;
+
+#[test]
+fn a_closed_receiver_lets_its_waiting_thread_go() {
+    let receiver = receiver();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| receiver.recv_timeout(Duration::from_mins(1)));
+        receiver.close();
+        assert_eq!(waiting.join().expect("no panic").err(), Some(Closed));
+    });
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_before_anything_starts() {
+    let link = LinkSpec::new(LinkId(7), loopback(9));
+    let twice = SenderOptions { bond: SenderConfig::default(), links: vec![link.clone(), link] };
+    assert!(matches!(FlowSender::open(twice), Err(OpenError::ConfigLinkTwice { link: LinkId(7) })));
+    let latency = SenderConfig { latency: Duration::from_millis(1), ..SenderConfig::default() };
+    let short = SenderOptions { bond: latency, links: Vec::new() };
+    assert!(matches!(FlowSender::open(short), Err(OpenError::Config(ConfigError::Latency { .. }))));
+    let simple = ReceiverConfig { profile: Profile::Simple, ..ReceiverConfig::default() };
+    let odd = ReceiverOptions { bond: simple, listen: vec![loopback(5001)], connect: Vec::new() };
+    assert!(matches!(FlowReceiver::open(odd), Err(OpenError::ConfigOddPort { .. })));
+    let nowhere = ReceiverOptions { bond: ReceiverConfig::default(), listen: Vec::new(), connect: Vec::new() };
+    assert!(matches!(FlowReceiver::open(nowhere), Err(OpenError::ConfigNoAddress)));
+    let taken = UdpSocket::bind(loopback(0)).expect("a socket");
+    let address = taken.local_addr().expect("bound");
+    let busy = ReceiverOptions { bond: ReceiverConfig::default(), listen: vec![address], connect: Vec::new() };
+    assert!(matches!(FlowReceiver::open(busy), Err(OpenError::SystemListen { .. })));
+}
+
+#[test]
+fn a_payload_longer_than_a_packet_is_refused() {
+    let sender = sender(Vec::new());
+    let got = bond::PAYLOAD_BYTES_MAX + 1;
+    assert_eq!(sender.push(vec![0; got].into(), PacketClass::Video, None), Err(PushError::TooLong { got }));
+}
+
+/// A link on an interface that is not there fails alone: the flow opens and goes on.
+#[test]
+fn a_link_without_its_interface_does_not_keep_the_flow_from_opening() {
+    let mut link = LinkSpec::new(LinkId(1), loopback(9));
+    link.device = Some("strata-none0".to_owned());
+    let sender = sender(vec![link]);
+    sender.remove_link(LinkId(1));
+    sender.close();
+}
