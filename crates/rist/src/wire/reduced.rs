@@ -1,0 +1,34 @@
+//! Reduced-overhead header (TR-06-2 section 5.3): the virtual UDP ports in front of a tunnelled datagram.
+
+use super::WireError;
+use super::reader::Reader;
+
+/// Bytes of the header.
+pub const BYTES: usize = 4;
+
+/// Virtual ports of a tunnelled datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReducedHeader {
+    /// Virtual source port.
+    pub source: u16,
+    /// Virtual destination port: even for media, odd for the RTCP of the flow one below.
+    pub destination: u16,
+}
+
+impl ReducedHeader {
+    /// Splits the header from the datagram it carries.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] for less than [`BYTES`] bytes.
+    pub fn parse(bytes: &[u8]) -> Result<(Self, &[u8]), WireError> {
+        let mut reader = Reader::new("a reduced-overhead header", bytes);
+        let header = Self { source: reader.u16()?, destination: reader.u16()? };
+        Ok((header, reader.rest()))
+    }
+
+    /// Appends the header.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.source.to_be_bytes());
+        out.extend_from_slice(&self.destination.to_be_bytes());
+    }
+}
