@@ -16,6 +16,7 @@ mod error;
 mod flow_thread;
 pub mod media;
 mod port_pair;
+pub mod program;
 mod queue;
 pub mod receiver;
 mod reopen;

@@ -159,6 +159,11 @@ impl UdpPort {
         Ok(Self { socket, state, outbox: VecDeque::new(), train: Vec::new(), counters: Counters::default() })
     }
 
+    /// The socket itself, for options beyond this type.
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

@@ -1,0 +1,56 @@
+//! `bond-receive`: a bonded RIST flow in, an MPEG transport stream out.
+
+mod arguments;
+mod drain;
+
+use anyhow::Context;
+use arguments::Arguments;
+use clap::Parser;
+use drain::Drain;
+use link_io::media::Endpoint;
+use link_io::program::{Report, Stop};
+use link_io::receiver::FlowReceiver;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bond-receive: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = arguments.settings()?;
+    let stop = Stop::catch().context("cannot catch signals")?;
+    let mut drain = Drain::open(&settings.output).with_context(|| format!("cannot open {}", settings.output))?;
+    let receiver = FlowReceiver::open(settings.options)?;
+    let statistics: Box<dyn Write> =
+        if settings.output == Endpoint::Standard { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let mut report = Report::new(settings.stats, statistics);
+    while !stop.asked() {
+        drain.take_from(&receiver)?;
+        report.events(&receiver.events())?;
+        if report.is_due() {
+            let snapshot = receiver.snapshot();
+            let text = format!(
+                "rate {}, {} delivered, {} lost, {} late, {} recovered, {} links",
+                snapshot.rate,
+                snapshot.delivered_packets,
+                snapshot.lost_packets,
+                snapshot.late_packets,
+                snapshot.recovered_packets,
+                snapshot.links.len(),
+            );
+            report.stats(&*snapshot, &receiver.io_counters(), text)?;
+        }
+    }
+    drain.finish()
+}

@@ -1,0 +1,10 @@
+//! The short name of `bond-receive`.
+
+use std::process::ExitCode;
+
+#[path = "bond-receive/main.rs"]
+mod receive;
+
+fn main() -> ExitCode {
+    receive::main()
+}

@@ -1,0 +1,52 @@
+//! `bond-send`: an MPEG transport stream in, a bonded RIST flow out.
+
+mod arguments;
+mod feed;
+
+use anyhow::Context;
+use arguments::Arguments;
+use clap::Parser;
+use feed::Feed;
+use link_io::program::{Report, Stop};
+use link_io::sender::FlowSender;
+use std::io;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bond-send: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = arguments.settings()?;
+    let stop = Stop::catch().context("cannot catch signals")?;
+    let mut feed = Feed::open(&settings.input).with_context(|| format!("cannot open {}", settings.input))?;
+    let sender = FlowSender::open(settings.options)?;
+    let mut report = Report::new(settings.stats, io::stdout());
+    while !stop.asked() && feed.pass_on(&sender)? {
+        report.events(&sender.events())?;
+        if report.is_due() {
+            let snapshot = sender.snapshot();
+            let text = format!(
+                "media {}, sent {}, {} links, advice {}, {} retransmits",
+                snapshot.media_rate,
+                snapshot.send_rate,
+                snapshot.links.len(),
+                snapshot.rate_advice,
+                snapshot.retransmits,
+            );
+            report.stats(&*snapshot, &sender.io_counters(), text)?;
+        }
+    }
+    sender.close();
+    Ok(())
+}
