@@ -1,0 +1,229 @@
+//! `make demo`: the whole product on this machine, live by itself.
+
+mod place;
+mod status;
+mod summary;
+
+use crate::lab::ports::Ports;
+use crate::lab::{Lab, LabLink, LabOptions, MediaSource, USER};
+use crate::readers::{Protocol, Reader, Use, check_tools};
+use anyhow::{Context as _, Result, bail};
+use daemon::shutdown::Shutdown;
+use link_sim::Capacity;
+use place::Place;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use summary::Summary;
+use tokio::time::Instant;
+
+/// How long the way from the start command to ON AIR may take before the demo gives up.
+const ON_AIR_TIME_MAX: Duration = Duration::from_mins(1);
+/// How long a stream may take to end.
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+/// The readers' stream key; they take any.
+const READER_KEY: &str = "demo";
+
+/// What the demo was asked to do.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// Everything is written below it.
+    pub directory: PathBuf,
+    /// What the device captures.
+    pub media: MediaSource,
+    /// Ends by itself after this time ON AIR, with a summary.
+    pub seconds: Option<u64>,
+    /// Highest video bitrate, kbit/s.
+    pub bitrate_max_kbps: u32,
+    /// Latency budget, milliseconds.
+    pub latency_ms: u32,
+}
+
+/// The two readers.
+#[derive(Debug)]
+struct Readers {
+    rtmp: Reader,
+    srt: Reader,
+}
+
+/// Runs the demo to its end.
+///
+/// # Errors
+/// Something did not start, the media did not come through, or something was left running.
+pub async fn run(options: DemoOptions) -> Result<()> {
+    check_tools(&["ffmpeg", "ffprobe"])?;
+    check_media(&options.media)?;
+    let mut shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
+    let place = Place::take(&options.directory).await?;
+    let links = modems()?;
+    let gateways: Vec<_> = links.iter().map(|link| link.gateway).collect();
+    let lab = LabOptions {
+        directory: place.run_directory(),
+        ports: Ports::usual(&gateways)?,
+        media: options.media.clone(),
+        links,
+        latency_ms: options.latency_ms,
+        bitrate_max_kbps: options.bitrate_max_kbps,
+    };
+    let started = tokio::select! {
+        started = bring_up(lab) => started?,
+        () = shutdown.wait() => {
+            println!("Ended before it was ON AIR.");
+            return Ok(());
+        }
+    };
+    started.show(options.seconds, shutdown).await
+}
+
+/// Three modems whose capacity moves and that together carry well over twice the demo's bitrate.
+fn modems() -> Result<Vec<LabLink>> {
+    let cellular = |mean_kbps, seed| -> Result<Capacity> { Ok(crate::emulator::cellular(mean_kbps, seed)?) };
+    Ok(vec![
+        LabLink::modem(1, "Northcell", "5G", cellular(5500, 11)?, 28.0, 0.001),
+        LabLink::modem(2, "Bluewave", "4G", cellular(3500, 12)?, 42.0, 0.004),
+        LabLink::modem(3, "Terra", "4G", cellular(2500, 13)?, 65.0, 0.002),
+    ])
+}
+
+fn check_media(media: &MediaSource) -> Result<()> {
+    match media {
+        MediaSource::File(file) if !file.is_file() => bail!("there is no media file {}", file.display()),
+        _ => Ok(()),
+    }
+}
+
+/// A demo that is ON AIR.
+#[derive(Debug)]
+struct Demo {
+    lab: Lab,
+    readers: Readers,
+    device: String,
+    stream: String,
+    to_on_air: Duration,
+    on_air_since: Instant,
+}
+
+async fn bring_up(options: LabOptions) -> Result<Demo> {
+    let ports = options.ports.clone();
+    println!("Starting the relay, three emulated links, and an RTMP and an SRT reader ...");
+    let readers = Readers {
+        rtmp: Reader::start(Protocol::Rtmp, ports.rtmp, READER_KEY, Use::Decode)?,
+        srt: Reader::start(Protocol::Srt, ports.srt, READER_KEY, Use::Decode)?,
+    };
+    let mut lab = Lab::open(options).await?;
+    print_addresses(&lab)?;
+    println!("Enrolling a sender with three simulated modems ...");
+    let device = lab.enrol("Demo sender").await?;
+    let destinations = lab.add_readers_as_destinations(READER_KEY).await?;
+    println!("Going live ...");
+    let pressed = Instant::now();
+    let stream = lab.dashboard.start(&device, &json!({ "destinations": destinations })).await?;
+    lab.stream_until(&stream, "ON AIR", ON_AIR_TIME_MAX, |state| state["on_air"] == true).await?;
+    let to_on_air = pressed.elapsed();
+    println!("ON AIR after {:.1} s.\n", to_on_air.as_secs_f64());
+    Ok(Demo { lab, readers, device, stream, to_on_air, on_air_since: Instant::now() })
+}
+
+fn print_addresses(lab: &Lab) -> Result<()> {
+    println!();
+    println!("  Dashboard  {}", lab.dashboard.origin());
+    println!("  Log-in     {USER} / {}", lab.password()?);
+    println!("  Device     {}", lab.device_page().origin());
+    println!("  Files      {}", lab.options().directory.display());
+    println!();
+    Ok(())
+}
+
+impl Demo {
+    /// One line a second until the time is over, Ctrl-C, or the end of a program.
+    async fn show(mut self, seconds: Option<u64>, mut shutdown: Shutdown) -> Result<()> {
+        let end = seconds.map(|seconds| self.on_air_since + Duration::from_secs(seconds));
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut outcome = Ok(());
+        while outcome.is_ok() && end.is_none_or(|end| Instant::now() < end) {
+            tokio::select! {
+                _ = ticks.tick() => outcome = self.show_one().await,
+                () = shutdown.wait() => break,
+            }
+        }
+        // A second Ctrl-C must not wait for the orderly end.
+        tokio::select! {
+            ended = self.end(seconds.is_some()) => outcome.and(ended),
+            () = second_interrupt() => bail!("interrupted twice: everything was killed"),
+        }
+    }
+
+    async fn show_one(&mut self) -> Result<()> {
+        let lab = &mut self.lab;
+        for program in [&mut lab.relay, &mut lab.agent].into_iter().flatten() {
+            program.expect_running()?;
+        }
+        let state = lab.dashboard.stream(&self.stream).await?;
+        let frames = [self.readers.rtmp.figures().frames, self.readers.srt.figures().frames];
+        println!("{}", status::line(self.on_air_since.elapsed(), &state, frames));
+        Ok(())
+    }
+
+    /// Stops the stream and the programs in order, and says how it went.
+    async fn end(mut self, judge: bool) -> Result<()> {
+        println!("\nStopping ...");
+        let mut summary =
+            Summary::gather(&mut self.lab, &self.stream, self.to_on_air, self.on_air_since.elapsed()).await;
+        let stopped = self.stop_stream().await;
+        let (rtmp, srt) = tokio::join!(self.readers.rtmp.stop(), self.readers.srt.stop());
+        summary.add_reader("RTMP reader", &rtmp);
+        summary.add_reader("SRT reader", &srt);
+        summary.add_recording(&self.lab.stream_directory(&self.stream));
+        let closed = self.lab.close().await;
+        if judge || stopped.is_err() || closed.is_err() {
+            println!("{summary}");
+        }
+        stopped.and(closed)?;
+        if judge && !summary.came_through() {
+            bail!("the media did not come through; see above");
+        }
+        println!("Everything has ended.");
+        Ok(())
+    }
+
+    async fn stop_stream(&mut self) -> Result<()> {
+        self.lab.dashboard.stop(&self.device).await?;
+        let over = |state: &serde_json::Value| state["state"] == "ended";
+        self.lab.stream_until(&self.stream, "ended", STOP_TIME_MAX, over).await.map(drop)
+    }
+}
+
+async fn second_interrupt() {
+    // The first one was taken by the shutdown; without a handler nobody waits here for ever.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What `MEDIA` names: `test`, or `file:PATH`.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_media(text: &str) -> Result<MediaSource> {
+    match text.split_once(':') {
+        None if text == "test" => Ok(MediaSource::Test),
+        Some(("file", path)) if !path.is_empty() => {
+            Ok(MediaSource::File(std::path::absolute(Path::new(path)).context("the working directory is gone")?))
+        }
+        _ => bail!("MEDIA is {text:?}; it must be test or file:PATH"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_is_a_test_pattern_or_a_file() {
+        assert_eq!(parse_media("test").unwrap(), MediaSource::Test);
+        assert_eq!(parse_media("file:/a/b.mp4").unwrap(), MediaSource::File("/a/b.mp4".into()));
+        for wrong in ["", "file:", "/a/b.mp4", "v4l2:/dev/video0"] {
+            assert!(parse_media(wrong).unwrap_err().to_string().contains("file:PATH"), "{wrong}");
+        }
+    }
+}

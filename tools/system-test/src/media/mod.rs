@@ -1,0 +1,9 @@
+//! Judgement of media by its content: decoded by ffmpeg, compared with the source.
+
+mod compare;
+mod decode;
+pub mod hls;
+pub mod recording;
+
+pub use compare::{Match, SourcePicture, best_match, psnr_db};
+pub use decode::{Decoded, GrayFrame, Sound, decode, sound};
