@@ -17,6 +17,7 @@ use socket::ReceiverSocket;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use units::Timestamp;
 
 /// Delivered packets waiting to be taken: four seconds of 20 Mbit/s.
 pub const DELIVERIES_QUEUED_MAX: usize = 8192;
@@ -68,6 +69,7 @@ struct Published {
 /// Dropping it closes the sockets and ends the thread.
 #[derive(Debug)]
 pub struct FlowReceiver {
+    clock: Clock,
     commands: Arc<Queue<Command>>,
     published: Arc<Published>,
     local_addrs: Vec<SocketAddr>,
@@ -109,7 +111,7 @@ impl FlowReceiver {
             sockets,
         );
         let thread = FlowThread::start("bond-receiver", signal, move || worker.run())?;
-        Ok(Self { commands, published, local_addrs, thread })
+        Ok(Self { clock, commands, published, local_addrs, thread })
     }
 
     /// The next packet in order, waiting up to `timeout`; `Ok(None)` when none came in time.
@@ -126,6 +128,11 @@ impl FlowReceiver {
     /// The flow was closed and everything delivered before is taken.
     pub async fn recv(&self) -> Result<Delivered, Closed> {
         self.published.deliveries.pop().await.map(delivered).ok_or(Closed)
+    }
+
+    /// The present in the clock of [`Delivered::source_time`].
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Changes the latency budget while the flow runs.

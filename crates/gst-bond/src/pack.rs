@@ -1,0 +1,196 @@
+//! From buffers of any size to payloads of seven whole TS packets. Pure.
+
+use crate::classify::Classifier;
+use bond::PacketClass;
+use bytes::{Bytes, BytesMut};
+use link_io::media::TS_PACKET_BYTES;
+
+/// TS packets in a full payload: 1316 bytes, the usual size on every network.
+pub(crate) const PACKETS_PER_PAYLOAD: usize = 7;
+const SYNC: u8 = 0x47;
+
+/// Cuts a transport stream into payloads; a payload is as important as the most important packet in it.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    classifier: Classifier,
+    /// Whole packets of the payload under way.
+    payload: BytesMut,
+    class: PacketClass,
+    /// The beginning of a packet whose rest has not come yet.
+    partial: Vec<u8>,
+    skipped_bytes: u64,
+}
+
+impl Packer {
+    pub(crate) fn new() -> Self {
+        Self {
+            classifier: Classifier::new(),
+            payload: BytesMut::with_capacity(PACKETS_PER_PAYLOAD * TS_PACKET_BYTES),
+            class: PacketClass::Other,
+            partial: Vec::with_capacity(TS_PACKET_BYTES),
+            skipped_bytes: 0,
+        }
+    }
+
+    /// Bytes that belong to no TS packet and were left out.
+    pub(crate) fn skipped_bytes(&self) -> u64 {
+        self.skipped_bytes
+    }
+
+    /// Takes the next bytes of the stream and emits every payload that became full.
+    ///
+    /// # Errors
+    /// The first error of `emit`; what came behind is lost then.
+    pub(crate) fn push<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut emit: impl FnMut(Bytes, PacketClass) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.partial.is_empty() {
+            let missing = TS_PACKET_BYTES - self.partial.len();
+            let (head, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.partial.extend_from_slice(head);
+            bytes = rest;
+            if let Some(&packet) = self.partial.first_chunk::<TS_PACKET_BYTES>() {
+                self.partial.clear();
+                self.packet(&packet, &mut emit)?;
+            }
+        }
+        while !bytes.is_empty() {
+            if bytes[0] != SYNC {
+                let skip = bytes.iter().position(|&byte| byte == SYNC).unwrap_or(bytes.len());
+                self.skipped_bytes += skip as u64;
+                bytes = &bytes[skip..];
+            } else if let Some((packet, rest)) = bytes.split_first_chunk::<TS_PACKET_BYTES>() {
+                self.packet(packet, &mut emit)?;
+                bytes = rest;
+            } else {
+                self.partial.extend_from_slice(bytes);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits what is left as a shorter payload.
+    ///
+    /// # Errors
+    /// That of `emit`.
+    pub(crate) fn finish<E>(&mut self, mut emit: impl FnMut(Bytes, PacketClass) -> Result<(), E>) -> Result<(), E> {
+        if self.payload.is_empty() { Ok(()) } else { self.emit(&mut emit) }
+    }
+
+    /// Forgets what is under way; the PIDs learned stay.
+    pub(crate) fn discard(&mut self) {
+        self.payload.clear();
+        self.partial.clear();
+        self.class = PacketClass::Other;
+    }
+
+    fn packet<E>(
+        &mut self,
+        packet: &[u8; TS_PACKET_BYTES],
+        emit: &mut impl FnMut(Bytes, PacketClass) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let class = self.classifier.class(packet);
+        if weight(class) > weight(self.class) {
+            self.class = class;
+        }
+        self.payload.extend_from_slice(packet);
+        if self.payload.len() == PACKETS_PER_PAYLOAD * TS_PACKET_BYTES { self.emit(emit) } else { Ok(()) }
+    }
+
+    fn emit<E>(&mut self, emit: &mut impl FnMut(Bytes, PacketClass) -> Result<(), E>) -> Result<(), E> {
+        let payload = self.payload.split().freeze();
+        let class = std::mem::replace(&mut self.class, PacketClass::Other);
+        emit(payload, class)
+    }
+}
+
+/// Order of importance: without tables and parameter sets nothing decodes; a lost key picture spoils all up to the next; a
+/// gap in the sound is heard.
+fn weight(class: PacketClass) -> u8 {
+    match class {
+        PacketClass::ParameterSet => 5,
+        PacketClass::Idr => 4,
+        PacketClass::Audio => 3,
+        PacketClass::Video => 2,
+        PacketClass::Clock => 1,
+        PacketClass::Other => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::tests::{AUDIO_PID, VIDEO_PID, packet, tables};
+    use PacketClass::{Audio, Idr, ParameterSet, Video};
+    use std::convert::Infallible;
+
+    fn collect(packer: &mut Packer, chunks: &[&[u8]]) -> Vec<(Bytes, PacketClass)> {
+        let mut payloads = Vec::new();
+        for chunk in chunks {
+            packer
+                .push(chunk, |bytes, class| {
+                    payloads.push((bytes, class));
+                    Ok::<_, Infallible>(())
+                })
+                .unwrap();
+        }
+        packer
+            .finish(|bytes, class| {
+                payloads.push((bytes, class));
+                Ok::<_, Infallible>(())
+            })
+            .unwrap();
+        payloads
+    }
+
+    fn stream(packets: usize) -> Vec<u8> {
+        (0..packets).flat_map(|n| packet(VIDEO_PID, false, None, n as u8)).collect()
+    }
+
+    #[test]
+    fn any_cut_of_the_stream_gives_the_same_payloads() {
+        let stream = stream(24);
+        let whole = collect(&mut Packer::new(), &[&stream]);
+        assert_eq!(whole.iter().map(|(bytes, _)| bytes.len()).collect::<Vec<_>>(), [1316, 1316, 1316, 3 * 188]);
+        assert_eq!(whole.iter().flat_map(|(bytes, _)| bytes.to_vec()).collect::<Vec<_>>(), stream);
+        for size in [1, 100, 187, 188, 189, 1000, 1316, 4096] {
+            let chunks: Vec<&[u8]> = stream.chunks(size).collect();
+            assert_eq!(collect(&mut Packer::new(), &chunks), whole, "chunks of {size}");
+        }
+    }
+
+    #[test]
+    fn bytes_outside_of_packets_are_left_out_and_counted() {
+        let mut bytes = vec![1, 2, 3];
+        bytes.extend(stream(7));
+        let mut packer = Packer::new();
+        let payloads = collect(&mut packer, &[&bytes]);
+        assert_eq!((payloads.len(), packer.skipped_bytes()), (1, 3));
+        assert_eq!(payloads[0].0, stream(7));
+    }
+
+    #[test]
+    fn a_payload_is_as_important_as_its_most_important_packet() {
+        let mut packer = Packer::new();
+        let mut packets: Vec<[u8; 188]> = tables().to_vec();
+        packets.extend([packet(VIDEO_PID, true, None, 0); 5]);
+        packets.extend([packet(VIDEO_PID, false, None, 0); 6]);
+        packets.push(packet(AUDIO_PID, true, None, 0));
+        packets.push(packet(VIDEO_PID, true, Some(0x50), 0));
+        packets.extend([packet(VIDEO_PID, false, None, 0); 13]);
+        packets.push(packet(VIDEO_PID, true, None, 0));
+        let classes: Vec<_> = collect(&mut packer, &[&packets.concat()]).into_iter().map(|(_, class)| class).collect();
+        assert_eq!(classes, [ParameterSet, Audio, ParameterSet, Idr, Video]);
+    }
+
+    #[test]
+    fn discarded_bytes_do_not_come_out_later() {
+        let mut packer = Packer::new();
+        packer.push(&stream(3)[..500], |_, _| Ok::<_, Infallible>(())).unwrap();
+        packer.discard();
+        assert_eq!(collect(&mut packer, &[&stream(7)]).len(), 1);
+    }
+}
