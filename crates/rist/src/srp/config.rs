@@ -1,0 +1,63 @@
+//! Settings of the login.
+
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A password; it never shows in `Debug` and is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// The password `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// 32 random bytes from the system, different for each tunnel: the private values of the exchange come from them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entropy(pub Zeroizing<[u8; 32]>);
+
+impl Entropy {
+    /// From `bytes`.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entropy(..)")
+    }
+}
+
+/// A user name and its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// At most 255 bytes.
+    pub username: String,
+    /// The password.
+    pub password: Password,
+}
+
+/// Settings of the login of a tunnel.
+#[derive(Debug, Clone)]
+pub struct SrpConfig {
+    /// The client's own login, or those the server lets in (at most [`USERS_MAX`]).
+    pub logins: Vec<Login>,
+    /// Random bytes.
+    pub entropy: Entropy,
+}
+
+/// The most users of a server.
+pub const USERS_MAX: usize = 256;

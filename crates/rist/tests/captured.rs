@@ -1,0 +1,245 @@
+//! Datagrams captured from librist 0.2.7 ("L27") and a newer librist ("LM"), through the public API.
+
+#![allow(clippy::unwrap_used)]
+
+use rist::tunnel::{Inner, PskConfig, Received, Role, Side, Tunnel, TunnelConfig, TunnelError};
+use rist::wire::buffer_negotiation::BufferNegotiation;
+use rist::wire::rtcp::{self, RangeEntry, RtcpPacket};
+use rist::wire::rtp::RtpPacket;
+use units::Timestamp;
+
+const NOW: Timestamp = Timestamp::from_millis(1);
+
+fn unhex(text: &str) -> Vec<u8> {
+    hex::decode(text).unwrap()
+}
+
+fn tunnel(side: Side, passphrase: Option<&str>) -> Tunnel {
+    let role = if side == Side::Sender { Role::Client } else { Role::Server };
+    Tunnel::new(TunnelConfig { psk: passphrase.map(PskConfig::new), ..TunnelConfig::new(role, side) }, 7)
+}
+
+/// Parses `hex` and hands the result to `check`.
+fn parse<T>(tunnel: &mut Tunnel, hex: &str, check: impl FnOnce(Received<'_>) -> T) -> T {
+    let mut bytes = unhex(hex);
+    check(tunnel.parse(NOW, &mut bytes).unwrap())
+}
+
+fn kinds(compound: &[u8]) -> Vec<String> {
+    let name = |packet: RtcpPacket<'_>| format!("{packet:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
+    rtcp::packets(compound).map(|packet| name(packet.unwrap())).collect()
+}
+
+fn rtcp_kinds(tunnel: &mut Tunnel, hex: &str) -> Vec<String> {
+    parse(tunnel, hex, |received| {
+        assert_eq!((received.flow_port, received.sequence), (1968, None));
+        match received.inner {
+            Inner::Rtcp(compound) => kinds(compound),
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn v1_to_v4_clear_rtcp_of_librist_0_2_7() {
+    let mut receiver = tunnel(Side::Receiver, None);
+    let v1 = "000088b6800007b180c8000603b7047eeeab79d31833dc0bdb24f440000000000000000081ca000303b7047e010573656e644100";
+    assert_eq!(rtcp_kinds(&mut receiver, v1), ["SenderReport", "Sdes"]);
+    let v2 = "000088b6800007b180c9000103b7047e81ca000303b7047e010573656e64410082cc000503b7047e5249535483aa842da8e9160700000000";
+    assert_eq!(rtcp_kinds(&mut receiver, v2), ["ReceiverReport", "Sdes", "EchoRequest"]);
+    let mut sender = tunnel(Side::Sender, None);
+    let v3 = "000088b607b1800080c9000103b7047e81ca000303b7047e010572656376410083cc000503b7047e5249535483aa842da8e9160700000000";
+    assert_eq!(rtcp_kinds(&mut sender, v3), ["ReceiverReport", "Sdes", "EchoResponse"]);
+    let v4 = "000088b607b1800081c9000703b7047e0000000000000000000000000000000000000000842da8fe81ca000303b7047e0105726563764100\
+              80cf0004d04dd7df0400000283aa842da8fedf4782cc0005d04dd7df5249535483aa842da8fedfc800000000";
+    assert_eq!(rtcp_kinds(&mut sender, v4), ["ReceiverReport", "Sdes", "Xr", "EchoRequest"]);
+    assert_eq!((sender.revision(), receiver.revision()), (1, 1), "revision bits 0 in the clear raise nothing");
+}
+
+#[test]
+fn the_answer_to_v2_has_the_ports_of_v3() {
+    let mut receiver = tunnel(Side::Receiver, None);
+    let v2 = "000088b6800007b180c9000103b7047e81ca000303b7047e010573656e64410082cc000503b7047e5249535483aa842da8e9160700000000";
+    parse(&mut receiver, v2, |_| ());
+    let compound = unhex("80c9000103b7047e");
+    let mut out = Vec::new();
+    assert_eq!(receiver.emit_rtcp(NOW, &compound, &mut out), 0);
+    assert_eq!(out, unhex("100888b60000000007b1800080c9000103b7047e"));
+}
+
+#[test]
+fn v5_media_and_retransmission() {
+    let mut receiver = tunnel(Side::Receiver, None);
+    for (ssrc, retransmit) in [("0e", false), ("0f", true)] {
+        let hex = format!("000088b6800107b08021001dddd7df94982f9b{ssrc}52495354544553543030303030303239");
+        parse(&mut receiver, &hex, |received| {
+            let Inner::Media(rtp) = received.inner else { panic!("{received:?}") };
+            let packet = RtpPacket::parse(rtp).unwrap();
+            assert_eq!((packet.header.flow(), packet.header.is_retransmit()), (0x982f_9b0e, retransmit));
+            assert_eq!((packet.header.sequence, packet.payload), (29, &b"RISTTEST00000029"[..]));
+        });
+    }
+}
+
+#[test]
+fn v6_and_v7_both_requests_for_29_to_31() {
+    let mut sender = tunnel(Side::Sender, None);
+    for hex in [
+        "000088b607b1800080c90001982f9b0e81ca0003982f9b0e010572656376410080cc0003982f9b0e52495354001d0002",
+        "000088b607b1800080c9000139f027e881ca000339f027e8010572656376410081cd00030000000039f027e8001d0003",
+    ] {
+        parse(&mut sender, hex, |received| {
+            let Inner::Rtcp(compound) = received.inner else { panic!("{received:?}") };
+            let asked: Vec<u16> = match rtcp::packets(compound).last() {
+                Some(Ok(RtcpPacket::NackRange(nack))) => nack.entries.iter().flat_map(RangeEntry::sequences).collect(),
+                Some(Ok(RtcpPacket::NackBitmask(nack))) => {
+                    nack.entries.iter().flat_map(rtcp::BitmaskEntry::sequences).collect()
+                }
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(asked, [29, 30, 31]);
+        });
+    }
+}
+
+#[test]
+fn v8_simple_profile_needs_no_tunnel() {
+    let media = unhex("8021001dddeaee8bbbc14bb252495354544553543030303030303239");
+    assert_eq!(RtpPacket::parse(&media).unwrap().payload, b"RISTTEST00000029");
+    let nack = unhex("80c90001bbc14bb281ca0003bbc14bb2010572656376410080cc0003bbc14bb252495354001d0002");
+    assert_eq!(kinds(&nack), ["ReceiverReport", "Sdes", "NackRange"]);
+}
+
+#[test]
+fn v9_v10_v17_encrypted_media() {
+    for (name, passphrase, hex, sequence, rtp) in [
+        (
+            "V9",
+            "ristpsk128",
+            "300888b62126876100000018744163ab7db41c9ba70a1d6c7105fed003b465f7aa15a69230f0594f4abb2d52",
+            0x18,
+            "80210000db2d7c558b13383a52495354544553543030303030303030",
+        ),
+        (
+            "V10",
+            "ristpsk256",
+            "304888b6583baba600000018b673a51f1e20c2e406ea2515c8018132dcd151822cc7b4e1c786ceb8de82ff8d",
+            0x18,
+            "80210000db34a55ae594a70c52495354544553543030303030303030",
+        ),
+        (
+            "V17",
+            "ristpsk128",
+            "3010cce000dc89a400000025a83e2595c2be65d121679882227c798be64f66f23f49d9dac7212fa8db176b2e99e3a813",
+            0x25,
+            "80210000de4ff1e6b2e0439052495354544553543030303030303030",
+        ),
+    ] {
+        let mut receiver = tunnel(Side::Receiver, Some(passphrase));
+        parse(&mut receiver, hex, |received| {
+            assert_eq!((received.sequence, received.flow_port), (Some(sequence), 1968), "{name}");
+            assert_eq!(received.inner, Inner::Media(&unhex(rtp)), "{name}");
+        });
+        assert_eq!(
+            receiver.parse(NOW, &mut unhex(hex)).err(),
+            Some(TunnelError::Replayed { sequence }),
+            "{name} a second time"
+        );
+        let mut other = tunnel(Side::Receiver, Some("another"));
+        assert_eq!(other.parse(NOW, &mut unhex(hex)).err(), Some(TunnelError::Implausible), "{name}");
+        let mut clear = tunnel(Side::Receiver, None);
+        assert_eq!(clear.parse(NOW, &mut unhex(hex)).err(), Some(TunnelError::NoPassphrase), "{name}");
+    }
+}
+
+#[test]
+fn v11_encrypted_rtcp_of_the_receiver() {
+    let mut sender = tunnel(Side::Sender, Some("ristpsk256"));
+    let hex = "304888b6239606ed0000000253c212e7d214aa9e1ddca81482ea7dda21b78fc7cab492c100d311835973f7bed387e61849cbbf8a6fe3c735bebc2c9f5be2b58a";
+    let expected =
+        unhex("80c90001e594a70c81ca0003e594a70c010572656376410083cc0005e594a70c5249535483aa843815101a9000000000");
+    parse(&mut sender, hex, |received| {
+        assert_eq!((received.sequence, received.flow_port), (Some(2), 1968));
+        assert_eq!(received.inner, Inner::Rtcp(&expected));
+    });
+}
+
+#[test]
+fn v13_null_deletion_puts_seven_packets_back() {
+    use rist::null_deletion::{TS_PACKET_BYTES, restore};
+    let ts = |fill: u8| [&[0x47, 0x01, 0x00, 0x10][..], &[fill; 184][..]].concat();
+    let mut bytes = unhex("000088b6800107b090210000db42f2a4c0fbffdc5249000180350000");
+    for index in [0, 3, 5] {
+        bytes.extend_from_slice(&ts(index));
+    }
+    assert_eq!(bytes.len(), 592);
+    let mut receiver = tunnel(Side::Receiver, None);
+    let received = receiver.parse(NOW, &mut bytes).unwrap();
+    let Inner::Media(rtp) = received.inner else { panic!("{received:?}") };
+    let packet = RtpPacket::parse(rtp).unwrap();
+    let mut restored = Vec::new();
+    restore(&packet.header.extension.unwrap(), packet.payload, &mut restored).unwrap();
+    assert_eq!(restored.len(), 7 * TS_PACKET_BYTES);
+    for (index, packet) in restored.chunks_exact(TS_PACKET_BYTES).enumerate() {
+        if matches!(index, 1 | 2 | 4 | 6) {
+            assert_eq!(packet[..4], [0x47, 0x1f, 0xff, 0x10]);
+            assert!(packet[4..].iter().all(|byte| *byte == 0xff));
+        } else {
+            assert_eq!(packet, ts(index as u8));
+        }
+    }
+}
+
+#[test]
+fn v14_v15_seeing_revision_2_raises_ours() {
+    let mut sender = tunnel(Side::Sender, None);
+    let mac = [0x0a, 0xd2, 0x90, 0x13, 0x33, 0x02];
+    let keepalive_mac = |received: Received<'_>| match received.inner {
+        Inner::KeepAlive(keepalive) => (received.sequence, keepalive.mac),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(parse(&mut sender, "100888b5000000030ad2901333022520", keepalive_mac), (Some(3), mac));
+    assert_eq!((sender.revision(), sender.overhead_bytes()), (1, 12));
+    assert_eq!(parse(&mut sender, "1010cce000000000000080000ad2901333022520", keepalive_mac), (Some(0), mac));
+    assert_eq!((sender.revision(), sender.overhead_bytes()), (2, 16));
+    let negotiation = BufferNegotiation { sender_max_ms: 1200, receiver_current_ms: 0 };
+    parse(&mut sender, "1010cce0000000060000800204b000000000", |received| {
+        assert_eq!((received.sequence, received.inner), (Some(6), Inner::BufferNegotiation(negotiation)));
+    });
+    let mut out = Vec::new();
+    assert_eq!(sender.emit_buffer_negotiation(NOW, negotiation, &mut out), 0);
+    assert_eq!(out, unhex("1010cce0000000000000800204b000000000"));
+
+    let rtp = unhex("80210000de48c8308be6f6f052495354544553543030303030303030");
+    let mut receiver = tunnel(Side::Receiver, None);
+    let v15 = "1010cce00000002400000000800107b080210000de48c8308be6f6f052495354544553543030303030303030";
+    parse(&mut receiver, v15, |received| {
+        assert_eq!((received.sequence, received.inner), (Some(0x24), Inner::Media(&rtp)));
+    });
+    out.clear();
+    sender.emit_media(NOW, &rtp, &mut out);
+    assert_eq!(out, unhex(&v15.replace("00000024", "00000001")));
+    let wrong = unhex(&v15.replace("1010cce0", "1008cce0"));
+    assert!(matches!(receiver.parse(NOW, &mut wrong.clone()), Err(TunnelError::Wire(_))), "0xCCE0 is no revision 1");
+}
+
+#[test]
+fn v16_v18_encrypted_keepalives_of_both_encapsulations() {
+    let mut receiver = tunnel(Side::Receiver, Some("ristpsk256"));
+    // Eight bytes without structure prove no key, so they change nothing.
+    parse(&mut receiver, "304888b580eeb67300000003c62510245ee01ecb", |received| {
+        assert_eq!((received.sequence, received.inner), (None, Inner::Nothing));
+    });
+    assert_eq!(receiver.revision(), 1);
+    parse(&mut receiver, "3050cce080eeb67300000000a59c301982bfa02da83b4571", |received| match received.inner {
+        Inner::KeepAlive(keepalive) => assert_eq!(keepalive.mac, [0x0a, 0xd2, 0x90, 0x13, 0x33, 0x02]),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(receiver.revision(), 2);
+    let rtp = unhex("80210000de5718b5f2174d9e52495354544553543030303030303030");
+    parse(
+        &mut receiver,
+        "3050cce080eeb67300000025aad564c51612dc2638a1cabe09a5bfefd8f7ab0e500cd31d48fdb609851c951cf28236f0",
+        |received| assert_eq!((received.sequence, received.inner), (Some(0x25), Inner::Media(&rtp))),
+    );
+}
