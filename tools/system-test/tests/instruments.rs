@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use system_test::lab::ports::Ports;
-use system_test::media::{best_match, decode, sound};
+use system_test::media::{Source, best_match, decode, judge, sound};
 use system_test::readers::{Protocol, Reader, Use};
 use tokio::time::Instant;
 
@@ -105,4 +105,31 @@ async fn readers_keep_what_they_get_and_listen_again() {
             assert!(decode(file).unwrap().frames.len() >= 80, "{}", file.display());
         }
     }
+}
+
+/// The verdict passes an honest copy of the looped source and nothing else.
+#[test]
+fn the_verdict_tells_an_honest_copy_from_a_broken_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let [source_file, _] = source_and_copy(directory.path());
+    let source = Source::open(&source_file).unwrap();
+    let looped = ["-stream_loop", "2", "-i", source_file.to_str().unwrap()];
+    let encode = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-b:v", "600k", "-c:a", "aac"];
+    let copy = |name: &str, filters: &[&str]| {
+        let file = directory.path().join(name);
+        ffmpeg(&[&looped[..], filters, &encode[..]].concat(), &file);
+        judge(&file, &source).unwrap()
+    };
+    let honest = copy("honest.ts", &[]);
+    honest.expect_unbroken(11.5).unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(honest.expect_unbroken(13.0).unwrap_err().to_string().contains("fewer than"));
+
+    let cut = copy("cut.ts", &["-vf", "select='not(between(n,100,109))',setpts=N/25/TB"]);
+    assert!(cut.expect_unbroken(11.0).unwrap_err().to_string().contains("missing or doubled"), "{cut}");
+    let frozen = copy("frozen.ts", &["-vf", "select='not(between(n,100,109))'", "-vsync", "vfr"]);
+    assert!(frozen.expect_unbroken(11.0).unwrap_err().to_string().contains("pictures are missing"), "{frozen}");
+    let other = copy("other.ts", &["-vf", "drawbox=x=0:y=0:w=200:h=200:color=white:t=fill:enable='between(n,50,60)'"]);
+    assert!(other.expect_unbroken(11.0).unwrap_err().to_string().contains("not of the source"), "{other}");
+    let silent = copy("silent.ts", &["-af", "volume=0"]);
+    assert!(silent.expect_unbroken(11.0).unwrap_err().to_string().contains("silent"), "{silent}");
 }

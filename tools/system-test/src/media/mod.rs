@@ -3,7 +3,9 @@
 mod compare;
 mod decode;
 pub mod hls;
+mod judge;
 pub mod recording;
 
 pub use compare::{Match, SourcePicture, best_match, psnr_db};
 pub use decode::{Decoded, GrayFrame, Sound, decode, sound};
+pub use judge::{Source, Verdict, judge};
