@@ -22,7 +22,7 @@ ASSETS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wil
 BROWSER := tools/system-test/browser/node_modules/.package-lock.json
 MEDIA_FILES := $(if $(filter file:$(CLIP),$(MEDIA)),$(CLIP))
 
-.PHONY: demo test build fmt lint unit system screenshots setup setup-test clean-demo
+.PHONY: demo test build build-tests fmt lint unit system screenshots setup setup-test clean-demo
 .NOTPARALLEL:
 
 demo: setup $(MEDIA_FILES) build
@@ -32,7 +32,11 @@ demo: setup $(MEDIA_FILES) build
 build: setup $(ASSETS)
 	$(CARGO) build --workspace --bins --locked
 
-test: setup-test fmt lint $(CLIP) $(BROWSER) build
+# Tests and programs in one build: `cargo test` alone would build programs only for packages with integration tests.
+build-tests: setup-test $(ASSETS) $(BROWSER) $(CLIP)
+	$(CARGO) build --workspace --bins --tests --locked
+
+test: setup-test fmt lint build-tests
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 fmt:
@@ -41,13 +45,13 @@ fmt:
 lint: setup $(ASSETS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-unit: setup-test $(ASSETS) $(CLIP) build
+unit: build-tests
 	$(CARGO) test --workspace --exclude system-test --locked --no-fail-fast
 
-system: setup-test $(CLIP) $(BROWSER) build
+system: build-tests
 	$(CARGO) test --workspace --test system --locked -- --nocapture
 
-screenshots: setup-test $(CLIP) $(BROWSER) build
+screenshots: build-tests
 	STRATA_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --workspace --test system --locked browser -- --nocapture
 
 setup:
