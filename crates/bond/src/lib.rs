@@ -21,8 +21,13 @@
 
 pub mod config;
 pub mod event;
+mod extension;
+mod framing;
+mod link;
 pub mod payload;
+mod random;
 pub mod receiver;
+mod schedule;
 pub mod sender;
 pub mod stats;
 

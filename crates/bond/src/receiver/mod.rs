@@ -1,14 +1,30 @@
 //! The receiving end of a flow.
+//!
+//! Every 4-tuple is a [`peer`]; packets of all peers meet in their [`flow`] by SSRC and number. [`control`] speaks RTCP:
+//! requests for what is missing, echoes, and the reports of the engine's own extension.
+
+mod arrivals;
+mod control;
+mod flow;
+mod peer;
+mod playout;
+mod report;
 
 use bytes::Bytes;
+use rist::wire::rtp::RtpPacket;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::{Bitrate, ByteCount, Timestamp};
+use units::Timestamp;
 
-use crate::config::{ConfigError, ReceiverConfig};
-use crate::event::Event;
-use crate::payload::Channel;
+use crate::config::{ConfigError, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
+use crate::event::{Cause, EVENTS_MAX, Event};
+use crate::framing::Inbound;
+use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
+use crate::random::Random;
 use crate::stats::ReceiverSnapshot;
+use flow::{Flow, FlowTotals, Taken};
+use peer::Peer;
 
 /// What a caller tells a [`Receiver`].
 #[derive(Debug)]
@@ -73,10 +89,45 @@ pub enum ReceiverOutput {
     Timeout(Timestamp),
 }
 
+/// 4-tuples known at the same time; the one silent for longest makes room.
+pub const PEERS_MAX: usize = 64;
+/// New 4-tuples looked at per second: each may cost a key derivation.
+const NEWCOMERS_PER_SECOND: u32 = 32;
+/// A peer that has been silent for so long is forgotten.
+const PEER_KEPT: Duration = Duration::from_mins(1);
+/// A peer that has been silent for so long is reported as lost.
+const PEER_LOST: Duration = Duration::from_secs(2);
+/// A flow without packets for so long has ended.
+const FLOW_ENDED: Duration = Duration::from_secs(10);
+/// A flow without packets for so long gives way to a new one when there is no room.
+const FLOW_GIVES_WAY: Duration = Duration::from_millis(500);
+/// Time between looks at gaps and peers.
+const TICK: Duration = Duration::from_millis(10);
+/// Datagrams waiting to be polled.
+const OUTPUTS_MAX: usize = 1024;
+
 /// The receiving end of the flows that arrive on one set of sockets.
 #[derive(Debug)]
 pub struct Receiver {
     config: ReceiverConfig,
+    random: Random,
+    now: Timestamp,
+    /// SSRC of our RTCP.
+    ssrc: u32,
+    /// In the order of their first packet; at most [`PEERS_MAX`].
+    peers: Vec<Peer>,
+    /// At most `flows_max`.
+    flows: Vec<Flow>,
+    outputs: VecDeque<ReceiverOutput>,
+    events: VecDeque<Event>,
+    next_tick: Timestamp,
+    next_report: Timestamp,
+    newcomers: (Timestamp, u32),
+    refused: u64,
+    /// Totals of flows that have ended.
+    ended: FlowTotals,
+    scratch: Vec<u8>,
+    wanted: Vec<u16>,
 }
 
 impl Receiver {
@@ -84,35 +135,219 @@ impl Receiver {
     ///
     /// # Errors
     /// A setting that can not work; the caller's fault.
-    pub fn new(config: ReceiverConfig, _seed: u64, _now: Timestamp) -> Result<Self, ConfigError> {
+    pub fn new(config: ReceiverConfig, seed: u64, now: Timestamp) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config })
+        let mut random = Random::new(seed);
+        let ssrc = random.next_u32() & !1;
+        Ok(Self {
+            config,
+            random,
+            now,
+            ssrc,
+            peers: Vec::new(),
+            flows: Vec::new(),
+            outputs: VecDeque::new(),
+            events: VecDeque::new(),
+            next_tick: now,
+            next_report: Timestamp::MAX,
+            newcomers: (now, 0),
+            refused: 0,
+            ended: FlowTotals::default(),
+            scratch: Vec::new(),
+            wanted: Vec::new(),
+        })
     }
 
     /// Takes one input.
-    pub fn handle_input(&mut self, _now: Timestamp, _input: ReceiverInput<'_>) {}
+    pub fn handle_input(&mut self, now: Timestamp, input: ReceiverInput<'_>) {
+        let now = self.advance(now);
+        match input {
+            ReceiverInput::Datagram { local, from, channel, bytes } => self.receive(now, local, from, channel, bytes),
+            ReceiverInput::Connect { local, to } => self.connect(now, local, to),
+            ReceiverInput::SetLatency(latency) => self.set_latency(now, latency),
+            ReceiverInput::Timeout => {}
+        }
+    }
 
     /// The next thing to do; `Timeout` last.
-    pub fn poll_output(&mut self, _now: Timestamp) -> ReceiverOutput {
-        ReceiverOutput::Timeout(Timestamp::MAX)
+    pub fn poll_output(&mut self, now: Timestamp) -> ReceiverOutput {
+        let now = self.advance(now);
+        if let Some(delivered) = self.deliver(now) {
+            return ReceiverOutput::Deliver(delivered);
+        }
+        let next_timer = self.run_timers(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        if let Some(event) = self.events.pop_front() {
+            return ReceiverOutput::Event(event);
+        }
+        let latency = self.config.latency;
+        let due = self.flows.iter().filter_map(|flow| flow.next_due(latency)).min();
+        let next = due.unwrap_or(Timestamp::MAX).min(next_timer);
+        ReceiverOutput::Timeout(next.max(now + Duration::from_micros(100)))
     }
 
     /// Everything worth showing, at this moment.
     pub fn snapshot(&self, now: Timestamp) -> ReceiverSnapshot {
-        ReceiverSnapshot {
-            at: now,
-            links: Vec::new(),
-            delivered_packets: 0,
-            delivered_bytes: ByteCount::ZERO,
-            lost_packets: 0,
-            late_packets: 0,
-            recovered_packets: 0,
-            duplicates: 0,
-            refused_datagrams: 0,
-            nacks_sent: 0,
-            rate: Bitrate::ZERO,
-            latency_ms: self.config.latency.as_secs_f64() * 1e3,
-            buffer_ms: 0.0,
+        self.make_snapshot(now.max(self.now))
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    fn run_timers(&mut self, now: Timestamp) -> Timestamp {
+        if self.next_tick <= now {
+            self.next_tick = now + TICK;
+            self.ask_for_missing(now);
+            self.watch_peers(now);
+            self.watch_flows(now);
+        }
+        if self.next_report <= now {
+            self.next_report = Timestamp::MAX;
+            self.send_reports(now);
+        }
+        self.run_control(now).min(self.next_tick).min(self.next_report)
+    }
+
+    fn deliver(&mut self, now: Timestamp) -> Option<Delivered> {
+        let latency = self.config.latency;
+        for index in 0..self.flows.len() {
+            if let Some(delivered) = self.flows[index].poll(now, latency) {
+                let packets = self.flows[index].take_gap();
+                if packets > 0 {
+                    self.note(now, Cause::Lost { flow: delivered.flow, packets });
+                }
+                return Some(delivered);
+            }
+        }
+        None
+    }
+
+    fn receive(&mut self, now: Timestamp, local: u16, from: SocketAddr, channel: Channel, bytes: &mut [u8]) {
+        let length = bytes.len();
+        let known = self.find_peer(local, from, channel);
+        let mut newcomer = None;
+        let peer = match known {
+            Some(index) => &mut self.peers[index],
+            None if self.admit_newcomer(now) => newcomer.insert(self.make_peer(now, local, from)),
+            None => return,
+        };
+        let Some((sequence, inbound)) = peer.framing.parse(now, channel, self.config.extension, bytes) else {
+            self.refused += 1;
+            return;
+        };
+        peer.hear(now, from, channel, sequence, length);
+        let extension = matches!(inbound, Inbound::KeepAlive { extension: true });
+        let answer = matches!(inbound, Inbound::KeepAlive { .. });
+        let (media, compound) = match inbound {
+            Inbound::Media(rtp) => (Some(rtp), None),
+            Inbound::Rtcp(compound) => (None, Some(compound)),
+            _ => (None, None),
+        };
+        let index = match (known, newcomer) {
+            (Some(index), _) => index,
+            (None, Some(peer)) => self.add_peer(now, peer),
+            (None, None) => return,
+        };
+        if extension {
+            self.peers[index].extension = true;
+        }
+        if answer {
+            self.answer_keep_alive(now, index);
+        }
+        if let Some(rtp) = media {
+            self.take_media(now, index, rtp);
+        }
+        if let Some(compound) = compound {
+            self.take_compound(now, index, compound);
+        }
+        if self.peers.get(index).is_some_and(|peer| peer.extension && peer.arrivals.unreported) {
+            self.next_report = self.next_report.min(now + control::REPORT_INTERVAL);
+        }
+    }
+
+    fn take_media(&mut self, now: Timestamp, index: usize, rtp: &[u8]) {
+        let Ok(packet) = RtpPacket::parse(rtp) else {
+            self.refused += 1;
+            return;
+        };
+        let header = packet.header;
+        let bytes = match header.extension.filter(|extension| extension.null_deletion.is_some()) {
+            Some(extension) => {
+                let mut restored = Vec::with_capacity(PAYLOAD_BYTES_MAX);
+                if rist::null_deletion::restore(&extension, packet.payload, &mut restored).is_err() {
+                    self.refused += 1;
+                    return;
+                }
+                Bytes::from(restored)
+            }
+            None => Bytes::copy_from_slice(packet.payload),
+        };
+        let Some(flow) = self.flow_index(now, header.flow()) else {
+            self.refused += 1;
+            return;
+        };
+        let flow = &mut self.flows[flow];
+        let taken = flow.push(now, header.sequence, header.timestamp, header.is_retransmit(), bytes);
+        let peer = &mut self.peers[index];
+        peer.flow = Some(header.flow());
+        peer.media_packets += 1;
+        match taken {
+            Taken::Duplicate => peer.duplicates += 1,
+            Taken::Refused => self.refused += 1,
+            Taken::New | Taken::Late => {}
+        }
+    }
+
+    fn flow_index(&mut self, now: Timestamp, id: u32) -> Option<usize> {
+        if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
+            return Some(index);
+        }
+        if self.flows.len() >= self.config.flows_max {
+            let idle = self.flows.iter().position(|flow| now - flow.heard_at > FLOW_GIVES_WAY)?;
+            self.end_flow(now, idle);
+        }
+        self.flows.push(Flow::new(id, now));
+        self.note(now, Cause::FlowStarted { flow: id });
+        Some(self.flows.len() - 1)
+    }
+
+    fn watch_flows(&mut self, now: Timestamp) {
+        let latency = self.config.latency;
+        while let Some(index) =
+            self.flows.iter().position(|flow| flow.is_empty() && now - flow.heard_at > FLOW_ENDED.max(2 * latency))
+        {
+            self.end_flow(now, index);
+        }
+    }
+
+    fn end_flow(&mut self, now: Timestamp, index: usize) {
+        let flow = self.flows.remove(index);
+        self.ended.add(&flow.totals);
+        self.note(now, Cause::FlowEnded { flow: flow.id });
+    }
+
+    fn set_latency(&mut self, now: Timestamp, latency: Duration) {
+        let before = self.config.latency;
+        self.config.latency = latency.clamp(LATENCY_MIN, LATENCY_MAX);
+        if before != self.config.latency {
+            self.note(now, Cause::Latency { before, now: self.config.latency });
+        }
+    }
+
+    fn note(&mut self, at: Timestamp, cause: Cause) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(Event { at, cause });
+    }
+
+    fn output(&mut self, output: ReceiverOutput) {
+        if self.outputs.len() < OUTPUTS_MAX {
+            self.outputs.push_back(output);
         }
     }
 }

@@ -1,13 +1,31 @@
 //! The sending end of a flow.
+//!
+//! Payloads are numbered when they come in and wait in one queue, most urgent first ([`history`]). Links pull from that
+//! queue while they have room ([`crate::link`], [`crate::schedule`]); what a link loses or holds up goes back into the
+//! queue ([`repair`]). [`control`] speaks RTCP and keep-alives on every link.
+
+mod control;
+mod history;
+mod repair;
+mod report;
+mod transmit;
 
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::time::Duration;
 use units::{Bitrate, LinkId, Timestamp};
 
-use crate::config::{ConfigError, LinkOptions, SenderConfig};
-use crate::event::Event;
-use crate::payload::{Channel, Payload};
-use crate::stats::SenderSnapshot;
+use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
+use crate::event::{Cause, EVENTS_MAX, Event, StateReason};
+use crate::framing::{Framing, Inbound};
+use crate::link::capacity::Meter;
+use crate::link::sent::Outcome;
+use crate::link::{Link, Moved};
+use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
+use crate::random::Random;
+use crate::stats::{LinkState, SenderSnapshot};
+use control::Control;
+use history::{History, Packet, Standing};
 
 /// Why a socket could not send; contained to its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,10 +130,66 @@ pub enum SenderOutput {
     Timeout(Timestamp),
 }
 
+/// What a link between two cells is believed to carry, as a share of before.
+const HANDOVER_RATE: f64 = 0.3;
+/// Time between looks at what is on its way.
+const TICK: Duration = Duration::from_millis(10);
+/// The same when nothing is.
+const TICK_IDLE: Duration = Duration::from_millis(50);
+/// How long after its first answer a peer may take to announce the extension before media flows in the plain way.
+const SETTLE: Duration = Duration::from_millis(250);
+/// A packet is kept this long after its time, for those who ask late.
+const KEEP_AFTER: Duration = Duration::from_millis(500);
+/// Datagrams waiting to be polled, control traffic only: media is made when it is polled.
+const OUTPUTS_MAX: usize = 1024;
+
+/// One link with its framing and its conversation.
+#[derive(Debug)]
+struct Slot {
+    link: Link,
+    framing: Framing,
+    control: Control,
+}
+
+/// Counters of the flow.
+#[derive(Debug, Clone, Copy, Default)]
+struct Totals {
+    packets_in: u64,
+    bytes_in: u64,
+    refused: u64,
+    retransmits: u64,
+    copies: u64,
+    dropped: u64,
+    unrecoverable: u64,
+}
+
 /// The sending end of one flow over any number of links.
 #[derive(Debug)]
 pub struct Sender {
     config: SenderConfig,
+    random: Random,
+    now: Timestamp,
+    flow: u32,
+    rtp_base: u32,
+    /// Indexed by slot; at most [`LINKS_MAX`]. A removed link leaves its slot to the next one added.
+    slots: Vec<Option<Slot>>,
+    history: History,
+    /// Whether the far end speaks the extension; `None` until it is known.
+    extension: Option<bool>,
+    /// When the first answer came.
+    answered_at: Option<Timestamp>,
+    /// Far clock minus ours at the moment a source time is played, in microseconds.
+    playout: Option<f64>,
+    outputs: VecDeque<SenderOutput>,
+    events: VecDeque<Event>,
+    next_tick: Timestamp,
+    next_second: Timestamp,
+    totals: Totals,
+    dropped_told: u64,
+    media_meter: Meter,
+    encoder: (Bitrate, Bitrate),
+    outcomes: Vec<Outcome>,
+    scratch: Vec<u8>,
 }
 
 impl Sender {
@@ -123,44 +197,257 @@ impl Sender {
     ///
     /// # Errors
     /// A setting that can not work; the caller's fault.
-    pub fn new(config: SenderConfig, _seed: u64, _now: Timestamp) -> Result<Self, ConfigError> {
+    pub fn new(config: SenderConfig, seed: u64, now: Timestamp) -> Result<Self, ConfigError> {
         config.check()?;
-        Ok(Self { config })
+        let mut random = Random::new(seed);
+        let flow = config.flow_id.unwrap_or_else(|| random.next_u32()) & !1;
+        let rtp_base = random.next_u32();
+        let first = u64::from(random.next_u32() & 0xffff);
+        Ok(Self {
+            config,
+            random,
+            now,
+            flow,
+            rtp_base,
+            slots: Vec::new(),
+            history: History::new(first),
+            extension: None,
+            answered_at: None,
+            playout: None,
+            outputs: VecDeque::new(),
+            events: VecDeque::new(),
+            next_tick: now,
+            next_second: now,
+            totals: Totals::default(),
+            dropped_told: 0,
+            media_meter: Meter::default(),
+            encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
+            outcomes: Vec::new(),
+            scratch: Vec::new(),
+        })
     }
 
     /// Takes one input.
-    pub fn handle_input(&mut self, _now: Timestamp, _input: SenderInput<'_>) {}
+    pub fn handle_input(&mut self, now: Timestamp, input: SenderInput<'_>) {
+        let now = self.advance(now);
+        match input {
+            SenderInput::Payload(payload) => self.accept(now, payload),
+            SenderInput::Datagram { link, channel, bytes } => self.receive(now, link, channel, bytes),
+            SenderInput::AddLink { link, options } => self.add_link(now, link, options),
+            SenderInput::RemoveLink { link } => self.remove_link(now, link),
+            SenderInput::LinkAddressChanged { link } => self.change_address(now, link),
+            SenderInput::LinkError { link, kind } => self.link_error(now, link, kind),
+            SenderInput::SetLatency(latency) => self.set_latency(now, latency),
+            SenderInput::SetEncoderRange { min, max } => self.encoder = (min, max.max(min)),
+            SenderInput::RadioHint { link, hint } => self.radio_hint(link, hint),
+            SenderInput::Timeout => {}
+        }
+    }
 
     /// The next thing to do; `Timeout` last.
-    pub fn poll_output(&mut self, _now: Timestamp) -> SenderOutput {
-        SenderOutput::Timeout(Timestamp::MAX)
+    pub fn poll_output(&mut self, now: Timestamp) -> SenderOutput {
+        let now = self.advance(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        let next_timer = self.run_timers(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        if let Some(event) = self.events.pop_front() {
+            return SenderOutput::Event(event);
+        }
+        match self.transmit_next(now) {
+            Ok(output) => output,
+            Err(wake) => SenderOutput::Timeout(wake.min(next_timer).max(now + Duration::from_micros(100))),
+        }
     }
 
     /// Everything worth showing, at this moment.
     pub fn snapshot(&self, now: Timestamp) -> SenderSnapshot {
-        SenderSnapshot {
-            at: now,
-            flow: 0,
-            extension: false,
-            latency_ms: self.config.latency.as_secs_f64() * 1e3,
-            links: Vec::new(),
-            media_rate: Bitrate::ZERO,
-            send_rate: Bitrate::ZERO,
-            rate_advice: Bitrate::ZERO,
-            packets_in: 0,
-            bytes_in: units::ByteCount::ZERO,
-            packets_refused: 0,
-            queued_packets: 0,
-            queued_ms: 0.0,
-            retransmits: 0,
-            copies: 0,
-            dropped_packets: 0,
-            unrecoverable: 0,
+        self.make_snapshot(now.max(self.now))
+    }
+
+    fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    /// Runs what is due and returns when to come again.
+    fn run_timers(&mut self, now: Timestamp) -> Timestamp {
+        if self.next_tick <= now {
+            let busy = self.tick(now);
+            self.next_tick = now + if busy { TICK } else { TICK_IDLE };
+        }
+        self.run_control(now).min(self.next_tick)
+    }
+
+    /// True while anything waits or is on its way.
+    fn tick(&mut self, now: Timestamp) -> bool {
+        let mut busy = self.history.pending_len() > 0;
+        for index in 0..self.slots.len() {
+            let Some(slot) = &mut self.slots[index] else { continue };
+            let moved = slot.link.on_tick(now, &mut self.outcomes);
+            busy |= slot.link.sent.in_flight_bytes() > 0;
+            self.note_moved(now, index, moved);
+            self.settle_outcomes(now, index);
+        }
+        self.rescue(now);
+        self.trim(now);
+        if self.next_second <= now {
+            self.next_second = now + Duration::from_secs(1);
+            self.every_second(now);
+        }
+        busy
+    }
+
+    fn every_second(&mut self, now: Timestamp) {
+        let dropped = self.totals.dropped - self.dropped_told;
+        if dropped > 0 {
+            self.dropped_told = self.totals.dropped;
+            self.note(now, Cause::Dropped { packets: dropped });
         }
     }
 
-    /// The media rate, in payload bits, that the links can carry in time.
-    pub fn rate_advice(&self, _now: Timestamp) -> Bitrate {
-        Bitrate::ZERO
+    fn trim(&mut self, now: Timestamp) {
+        let keep = self.config.latency + KEEP_AFTER;
+        self.history.trim(|packet| now - packet.source_time > keep);
+    }
+
+    fn accept(&mut self, now: Timestamp, payload: Payload) {
+        if payload.bytes.is_empty() || payload.bytes.len() > PAYLOAD_BYTES_MAX {
+            self.totals.refused += 1;
+            return;
+        }
+        let bytes = payload.bytes.len() as u64;
+        // Never ahead of the clock and never back: numbers are deadlines.
+        let newest = self.history.newest().map_or(Timestamp::ZERO, |packet| packet.source_time);
+        let source_time = payload.source_time.min(now).max(newest);
+        let packet = Packet {
+            bytes: payload.bytes,
+            source_time,
+            rtp_time: self.rtp_time(source_time),
+            standing: Standing::Open,
+            on_the_way: 0,
+            transmissions: 0,
+            repair: false,
+            copies: 0,
+            sent_at: Timestamp::ZERO,
+            lost_on: 0,
+            avoid: 0,
+        };
+        if self.history.push(packet).is_none() {
+            self.totals.refused += 1;
+            return;
+        }
+        self.totals.packets_in += 1;
+        self.totals.bytes_in += bytes;
+        self.media_meter.add(now, bytes);
+    }
+
+    /// 90 kHz.
+    fn rtp_time(&self, at: Timestamp) -> u32 {
+        self.rtp_base.wrapping_add((u128::from(at.as_micros()) * 9 / 100) as u32)
+    }
+
+    fn slot_index(&self, link: LinkId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.as_ref().is_some_and(|slot| slot.link.id == link))
+    }
+
+    fn add_link(&mut self, now: Timestamp, id: LinkId, options: LinkOptions) {
+        if self.slot_index(id).is_some() {
+            self.remove_link(now, id);
+        }
+        let index = match self.slots.iter().position(Option::is_none) {
+            Some(index) => index,
+            None if self.slots.len() < LINKS_MAX => {
+                self.slots.push(None);
+                self.slots.len() - 1
+            }
+            None => return,
+        };
+        let framing = match self.config.profile {
+            Profile::Simple => Framing::Simple,
+            Profile::Main => Framing::client(&self.config, self.random.next_u64()),
+        };
+        let mut link = Link::new(now, id, options);
+        link.reported = self.extension == Some(true);
+        let name = link.options.name.clone();
+        self.slots[index] = Some(Slot { link, framing, control: Control::new(now, self.random.next_u32()) });
+        self.note(
+            now,
+            Cause::LinkState {
+                link: id,
+                name,
+                from: LinkState::Down,
+                to: LinkState::Probe,
+                reason: StateReason::Added,
+            },
+        );
+    }
+
+    fn remove_link(&mut self, now: Timestamp, id: LinkId) {
+        let Some(index) = self.slot_index(id) else { return };
+        let Some(slot) = &mut self.slots[index] else { return };
+        slot.link.sent.give_up(&mut self.outcomes);
+        let name = slot.link.options.name.clone();
+        self.settle_outcomes(now, index);
+        self.slots[index] = None;
+        self.note(now, Cause::LinkRemoved { link: id, name });
+    }
+
+    fn change_address(&mut self, now: Timestamp, id: LinkId) {
+        let Some(index) = self.slot_index(id) else { return };
+        let Some(slot) = &mut self.slots[index] else { return };
+        let moved = slot.link.restart(now, &mut self.outcomes);
+        slot.control.restart(now);
+        self.note_moved(now, index, moved);
+        self.settle_outcomes(now, index);
+    }
+
+    fn link_error(&mut self, now: Timestamp, id: LinkId, kind: LinkErrorKind) {
+        let Some(index) = self.slot_index(id) else { return };
+        let Some(slot) = &mut self.slots[index] else { return };
+        if matches!(kind, LinkErrorKind::BufferFull | LinkErrorKind::TooLarge) {
+            return;
+        }
+        let moved = slot.link.on_error(now);
+        self.note_moved(now, index, moved);
+    }
+
+    fn set_latency(&mut self, now: Timestamp, latency: Duration) {
+        let before = self.config.latency;
+        self.config.latency = latency.clamp(LATENCY_MIN, LATENCY_MAX);
+        if before != self.config.latency {
+            self.note(now, Cause::Latency { before, now: self.config.latency });
+        }
+    }
+
+    /// A modem between two cells carries nothing for a while; other hints are not used yet.
+    fn radio_hint(&mut self, id: LinkId, hint: RadioHint) {
+        let Some(index) = self.slot_index(id) else { return };
+        if let (Some(slot), true) = (&mut self.slots[index], hint.handover) {
+            let rate = slot.link.capacity.estimate();
+            slot.link.capacity.restart(rate * HANDOVER_RATE);
+        }
+    }
+
+    fn note(&mut self, at: Timestamp, cause: Cause) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(Event { at, cause });
+    }
+
+    fn note_moved(&mut self, now: Timestamp, index: usize, moved: Option<Moved>) {
+        let (Some(moved), Some(slot)) = (moved, &self.slots[index]) else { return };
+        let (link, name) = (slot.link.id, slot.link.options.name.clone());
+        self.note(now, Cause::LinkState { link, name, from: moved.from, to: moved.to, reason: moved.reason });
+    }
+
+    fn output(&mut self, output: SenderOutput) {
+        if self.outputs.len() < OUTPUTS_MAX {
+            self.outputs.push_back(output);
+        }
     }
 }

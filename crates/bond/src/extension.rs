@@ -1,0 +1,253 @@
+//! The engine's own RTCP messages: APP packets named `BOND`, silently ignored by plain RIST peers.
+//!
+//! Both ends announce [`FEATURE`] in their keep-alives and send these only to a peer that has announced it (or has sent
+//! one). All integers are big-endian.
+//!
+//! **Announce**, subtype [`ANNOUNCE`], sender to receiver, tells which link a 4-tuple is:
+//! version 1 (= 1), reserved 1, link id 2, latency ms 2, name length 1, name, zero padding to 32 bits.
+//!
+//! **Report**, subtype [`REPORT`], receiver to sender, tells what arrived on every link:
+//! version 1 (= 1), number of links 1, latency ms 2, receiver clock us 8, playout RTP time 4, playout clock us 8
+//! (0 0 before the first packet), then per link: id 2, number of bitmap words 2, highest per-link sequence 4,
+//! us since its arrival 4, bytes received (wrapping) 4, bitmap words 4 each: bit i of word w set when
+//! `highest - 1 - 32 w - i` has arrived.
+
+use units::LinkId;
+
+/// Name of the feature in the keep-alive's vendor JSON.
+pub const FEATURE: &str = "bond-report-1";
+/// Name of the APP packets.
+pub const NAME: [u8; 4] = *b"BOND";
+/// Subtype of an announcement.
+pub const ANNOUNCE: u8 = 8;
+/// Subtype of a report.
+pub const REPORT: u8 = 9;
+/// Links told of in one report.
+pub const REPORT_LINKS_MAX: usize = 16;
+/// Bitmap words per link in one report.
+pub const REPORT_WORDS_MAX: usize = 24;
+/// Bytes of a link's name that travel.
+pub const NAME_BYTES_MAX: usize = 64;
+
+const VERSION: u8 = 1;
+const REPORT_HEAD: usize = 24;
+const LINK_HEAD: usize = 16;
+
+/// Which link a 4-tuple belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Announce<'a> {
+    pub link: LinkId,
+    pub latency_ms: u16,
+    pub name: &'a str,
+}
+
+impl<'a> Announce<'a> {
+    /// `None` for anything malformed or of another version.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (head, rest) = body.split_at_checked(7)?;
+        if head[0] != VERSION {
+            return None;
+        }
+        let name = rest.get(..usize::from(head[6]).min(NAME_BYTES_MAX))?;
+        Some(Self {
+            link: LinkId(u16::from_be_bytes([head[2], head[3]])),
+            latency_ms: u16::from_be_bytes([head[4], head[5]]),
+            name: std::str::from_utf8(name).ok()?,
+        })
+    }
+
+    pub(crate) fn emit(&self, body: &mut Vec<u8>) {
+        let mut end = self.name.len().min(NAME_BYTES_MAX);
+        while !self.name.is_char_boundary(end) {
+            end -= 1;
+        }
+        body.extend_from_slice(&[VERSION, 0]);
+        body.extend_from_slice(&self.link.0.to_be_bytes());
+        body.extend_from_slice(&self.latency_ms.to_be_bytes());
+        body.push(end as u8);
+        body.extend_from_slice(&self.name.as_bytes()[..end]);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+}
+
+/// When the receiver plays what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Playout {
+    /// A packet with this RTP time
+    pub rtp_time: u32,
+    /// is delivered at this time of the receiver's clock, in microseconds.
+    pub clock_micros: u64,
+}
+
+/// What arrived on one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkReport<'a> {
+    pub link: LinkId,
+    pub highest: u32,
+    pub held_micros: u32,
+    pub bytes: u32,
+    words: &'a [u8],
+}
+
+impl<'a> LinkReport<'a> {
+    /// The bitmap, word by word.
+    pub(crate) fn words(&self) -> impl Iterator<Item = u32> + 'a {
+        self.words.chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]))
+    }
+}
+
+/// What arrived at the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Report<'a> {
+    pub latency_ms: u16,
+    pub clock_micros: u64,
+    pub playout: Option<Playout>,
+    links: u8,
+    body: &'a [u8],
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) << 32 | u64::from(u32_at(bytes, at + 4))
+}
+
+impl<'a> Report<'a> {
+    /// `None` for anything malformed or of another version.
+    pub(crate) fn parse(body: &'a [u8]) -> Option<Self> {
+        let (head, rest) = body.split_at_checked(REPORT_HEAD)?;
+        if head[0] != VERSION {
+            return None;
+        }
+        let playout = Playout { rtp_time: u32_at(head, 12), clock_micros: u64_at(head, 16) };
+        Some(Self {
+            latency_ms: u16::from_be_bytes([head[2], head[3]]),
+            clock_micros: u64_at(head, 4),
+            playout: (playout.clock_micros != 0).then_some(playout),
+            links: head[1],
+            body: rest,
+        })
+    }
+
+    /// The links told of, at most [`REPORT_LINKS_MAX`]; stops at the first that is cut short.
+    pub(crate) fn links(&self) -> impl Iterator<Item = LinkReport<'a>> + 'a {
+        let mut rest = self.body;
+        (0..usize::from(self.links).min(REPORT_LINKS_MAX)).map_while(move |_| {
+            let (head, tail) = rest.split_at_checked(LINK_HEAD)?;
+            let words = usize::from(u16::from_be_bytes([head[2], head[3]]));
+            let (words, tail) = tail.split_at_checked(words * 4)?;
+            rest = tail;
+            Some(LinkReport {
+                link: LinkId(u16::from_be_bytes([head[0], head[1]])),
+                highest: u32_at(head, 4),
+                held_micros: u32_at(head, 8),
+                bytes: u32_at(head, 12),
+                words,
+            })
+        })
+    }
+}
+
+/// Writes a report.
+#[derive(Debug)]
+pub(crate) struct ReportWriter<'a> {
+    body: &'a mut Vec<u8>,
+    start: usize,
+}
+
+impl<'a> ReportWriter<'a> {
+    pub(crate) fn new(body: &'a mut Vec<u8>, latency_ms: u16, clock_micros: u64, playout: Option<Playout>) -> Self {
+        let start = body.len();
+        let playout = playout.unwrap_or(Playout { rtp_time: 0, clock_micros: 0 });
+        body.extend_from_slice(&[VERSION, 0]);
+        body.extend_from_slice(&latency_ms.to_be_bytes());
+        body.extend_from_slice(&clock_micros.to_be_bytes());
+        body.extend_from_slice(&playout.rtp_time.to_be_bytes());
+        body.extend_from_slice(&playout.clock_micros.to_be_bytes());
+        Self { body, start }
+    }
+
+    /// Adds a link; false when the report is full.
+    pub(crate) fn link(
+        &mut self,
+        link: LinkId,
+        highest: u32,
+        held_micros: u32,
+        bytes: u32,
+        words: impl Iterator<Item = u32>,
+    ) -> bool {
+        if usize::from(self.body[self.start + 1]) >= REPORT_LINKS_MAX {
+            return false;
+        }
+        self.body[self.start + 1] += 1;
+        let head = self.body.len();
+        self.body.extend_from_slice(&link.0.to_be_bytes());
+        self.body.extend_from_slice(&[0, 0]);
+        self.body.extend_from_slice(&highest.to_be_bytes());
+        self.body.extend_from_slice(&held_micros.to_be_bytes());
+        self.body.extend_from_slice(&bytes.to_be_bytes());
+        let mut count = 0u16;
+        for word in words.take(REPORT_WORDS_MAX) {
+            self.body.extend_from_slice(&word.to_be_bytes());
+            count += 1;
+        }
+        self.body[head + 2..head + 4].copy_from_slice(&count.to_be_bytes());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_announcement_survives_the_wire() {
+        for name in ["", "a", "modem-1", "ü".repeat(40).as_str()] {
+            let mut body = Vec::new();
+            Announce { link: LinkId(513), latency_ms: 1000, name }.emit(&mut body);
+            assert_eq!(body.len() % 4, 0);
+            let parsed = Announce::parse(&body).unwrap();
+            assert_eq!((parsed.link, parsed.latency_ms), (LinkId(513), 1000));
+            assert!(name.starts_with(parsed.name) && parsed.name.len() + 2 > name.len().min(NAME_BYTES_MAX));
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_wire() {
+        let playout = Some(Playout { rtp_time: 0xfedc_ba98, clock_micros: 0x0123_4567_89ab });
+        let mut body = Vec::new();
+        let mut writer = ReportWriter::new(&mut body, 800, u64::MAX - 1, playout);
+        assert!(writer.link(LinkId(3), 77, 1_500, u32::MAX, [5u32, 0x8000_0000].into_iter()));
+        assert!(writer.link(LinkId(9), 1, 0, 4, std::iter::empty()));
+        let report = Report::parse(&body).unwrap();
+        assert_eq!((report.latency_ms, report.clock_micros, report.playout), (800, u64::MAX - 1, playout));
+        let links: Vec<_> = report.links().collect();
+        assert_eq!(links.len(), 2);
+        assert_eq!((links[0].link, links[0].highest, links[0].held_micros), (LinkId(3), 77, 1_500));
+        assert_eq!((links[0].bytes, links[0].words().collect::<Vec<_>>()), (u32::MAX, vec![5, 0x8000_0000]));
+        assert_eq!(links[1].words().count(), 0);
+    }
+
+    #[test]
+    fn a_report_takes_no_more_links_than_it_may() {
+        let mut body = Vec::new();
+        let mut writer = ReportWriter::new(&mut body, 1, 1, None);
+        let taken = (0..40).filter(|i| writer.link(LinkId(*i), 0, 0, 0, std::iter::repeat(1))).count();
+        assert_eq!(taken, REPORT_LINKS_MAX);
+        assert_eq!(Report::parse(&body).unwrap().links().count(), REPORT_LINKS_MAX);
+        assert_eq!(Report::parse(&body).unwrap().playout, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_can_hurt(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Announce::parse(&bytes);
+            if let Some(report) = Report::parse(&bytes) {
+                prop_assert!(report.links().map(|link| link.words().count()).sum::<usize>() <= 50);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How RTP and RTCP travel on one link: bare on two ports (Simple Profile) or in a GRE tunnel (Main Profile).
+
+use rist::psk::Psk;
+use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig};
+use units::Timestamp;
+
+use crate::config::{Extension, KeySize, PskConfig, ReceiverConfig, SenderConfig};
+use crate::extension::FEATURE;
+use crate::payload::Channel;
+
+/// Headroom for GRE, VSF and virtual ports when a datagram is allocated.
+const HEADROOM: usize = 48;
+
+/// What a datagram held.
+#[derive(Debug)]
+pub(crate) enum Inbound<'a> {
+    /// An RTP packet.
+    Media(&'a [u8]),
+    /// An RTCP compound.
+    Rtcp(&'a [u8]),
+    /// A keep-alive; true when the peer announces the engine's extension.
+    KeepAlive { extension: bool },
+    /// Handled below, or of no interest.
+    Nothing,
+}
+
+/// One link's framing.
+#[derive(Debug)]
+pub(crate) enum Framing {
+    Simple,
+    Main(Box<Tunnel>),
+}
+
+impl Framing {
+    /// The framing of a sender's link.
+    pub(crate) fn client(config: &SenderConfig, seed: u64) -> Self {
+        let mut tunnel =
+            tunnel_config(Role::Client, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
+        tunnel.virtual_ports.flow = config.virtual_port;
+        Self::Main(Box::new(Tunnel::new(tunnel, seed)))
+    }
+
+    /// The framing of a 4-tuple that calls a receiver.
+    pub(crate) fn server(config: &ReceiverConfig, seed: u64) -> Self {
+        Self::receiver(config, Role::Server, seed)
+    }
+
+    /// The framing of a receiver that calls a sender.
+    pub(crate) fn calling_receiver(config: &ReceiverConfig, seed: u64) -> Self {
+        Self::receiver(config, Role::Client, seed)
+    }
+
+    fn receiver(config: &ReceiverConfig, role: Role, seed: u64) -> Self {
+        let tunnel = tunnel_config(role, Side::Receiver, config.psk.as_ref(), &config.cname, config.extension);
+        Self::Main(Box::new(Tunnel::new(tunnel, seed)))
+    }
+
+    /// Frames an RTP packet; returns the datagram and its per-link number.
+    pub(crate) fn media(&mut self, now: Timestamp, rtp: &[u8]) -> (Vec<u8>, Option<u32>) {
+        match self {
+            Self::Simple => (rtp.to_vec(), None),
+            Self::Main(tunnel) => {
+                let mut out = Vec::with_capacity(rtp.len() + HEADROOM);
+                let sequence = tunnel.emit_media(now, rtp, &mut out);
+                (out, Some(sequence))
+            }
+        }
+    }
+
+    /// Frames an RTCP compound.
+    pub(crate) fn rtcp(&mut self, now: Timestamp, compound: &[u8]) -> (Channel, Vec<u8>, Option<u32>) {
+        match self {
+            Self::Simple => (Channel::Control, compound.to_vec(), None),
+            Self::Main(tunnel) => {
+                let mut out = Vec::with_capacity(compound.len() + HEADROOM);
+                let sequence = tunnel.emit_rtcp(now, compound, &mut out);
+                (Channel::Media, out, Some(sequence))
+            }
+        }
+    }
+
+    /// A keep-alive; `None` in Simple Profile, which has none.
+    pub(crate) fn keep_alive(&mut self, now: Timestamp) -> Option<(Vec<u8>, u32)> {
+        match self {
+            Self::Simple => None,
+            Self::Main(tunnel) => {
+                let mut out = Vec::with_capacity(256);
+                let sequence = tunnel.emit_keepalive(now, &mut out);
+                Some((out, sequence))
+            }
+        }
+    }
+
+    /// A datagram that the tunnel itself wants sent.
+    pub(crate) fn control(&mut self, now: Timestamp) -> Option<Vec<u8>> {
+        match self {
+            Self::Simple => None,
+            Self::Main(tunnel) => {
+                let mut out = Vec::new();
+                tunnel.poll_control(now, &mut out).then_some(out)
+            }
+        }
+    }
+
+    /// Unpacks a datagram; `None` for anything malformed or not authentic.
+    pub(crate) fn parse<'a>(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        offer: Extension,
+        bytes: &'a mut [u8],
+    ) -> Option<(Option<u32>, Inbound<'a>)> {
+        match self {
+            Self::Simple if is_rtcp(bytes) => Some((None, Inbound::Rtcp(bytes))),
+            Self::Simple if channel == Channel::Media => Some((None, Inbound::Media(bytes))),
+            Self::Simple => None,
+            Self::Main(tunnel) => {
+                let received = tunnel.parse(now, bytes).ok()?;
+                let inbound = match received.inner {
+                    Inner::Media(rtp) => Inbound::Media(rtp),
+                    Inner::Rtcp(compound) => Inbound::Rtcp(compound),
+                    Inner::KeepAlive(keep_alive) => {
+                        let announced = keep_alive.announcement().ok().flatten();
+                        let named = announced.is_some_and(|a| a.vendor.features.iter().any(|f| f == FEATURE));
+                        Inbound::KeepAlive { extension: named && offer == Extension::Offer }
+                    }
+                    _ => Inbound::Nothing,
+                };
+                Some((received.sequence, inbound))
+            }
+        }
+    }
+}
+
+fn tunnel_config(role: Role, side: Side, psk: Option<&PskConfig>, cname: &str, extension: Extension) -> TunnelConfig {
+    let mut config = TunnelConfig::new(role, side);
+    cname.clone_into(&mut config.cname);
+    if extension == Extension::Offer {
+        config.features.push(FEATURE.to_owned());
+    }
+    config.psk = psk.map(|psk| rist::tunnel::PskConfig {
+        psk: Psk::new(psk.passphrase.reveal()),
+        key_size: match psk.key_size {
+            KeySize::Aes128 => rist::psk::KeySize::Aes128,
+            KeySize::Aes256 => rist::psk::KeySize::Aes256,
+        },
+        rotate_after_packets: psk.rotate_after_packets,
+        accept_revision_0: false,
+    });
+    config
+}
+
+/// RTCP has packet types 200 to 207, which no RTP packet with a marker bit and a payload type of 72 to 79 is.
+fn is_rtcp(bytes: &[u8]) -> bool {
+    bytes.len() >= 8 && bytes[0] >> 6 == 2 && (200..=207).contains(&bytes[1])
+}

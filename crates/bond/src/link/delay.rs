@@ -1,0 +1,146 @@
+//! One-way delay relative to the far end's clock: the lowest seen is the path, what is above it is queue.
+
+use units::Timestamp;
+
+/// The lowest value of the last [`MinFilter::WINDOW_MICROS`], in buckets.
+#[derive(Debug, Clone)]
+pub(crate) struct MinFilter {
+    buckets: [i64; Self::BUCKETS],
+    epoch: u64,
+}
+
+impl MinFilter {
+    const BUCKETS: usize = 10;
+    const BUCKET_MICROS: u64 = 3_000_000;
+
+    pub(crate) const fn new() -> Self {
+        Self { buckets: [i64::MAX; Self::BUCKETS], epoch: 0 }
+    }
+
+    pub(crate) fn push(&mut self, now: Timestamp, value: i64) {
+        let epoch = now.as_micros() / Self::BUCKET_MICROS;
+        while self.epoch < epoch {
+            self.epoch =
+                if epoch - self.epoch > Self::BUCKETS as u64 { epoch - Self::BUCKETS as u64 } else { self.epoch };
+            self.epoch += 1;
+            self.buckets[(self.epoch % Self::BUCKETS as u64) as usize] = i64::MAX;
+        }
+        let bucket = &mut self.buckets[(epoch % Self::BUCKETS as u64) as usize];
+        *bucket = (*bucket).min(value);
+    }
+
+    pub(crate) fn get(&self) -> Option<i64> {
+        self.buckets.iter().copied().min().filter(|min| *min < i64::MAX)
+    }
+}
+
+/// Delay of one link, in microseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Delay {
+    base: MinFilter,
+    queue: f64,
+    jitter: f64,
+    last: Option<i64>,
+}
+
+impl Delay {
+    pub(crate) const fn new() -> Self {
+        Self { base: MinFilter::new(), queue: 0.0, jitter: 5_000.0, last: None }
+    }
+
+    /// Takes one sample: arrival in the far clock minus sending in ours.
+    pub(crate) fn push(&mut self, now: Timestamp, one_way: i64) {
+        self.base.push(now, one_way);
+        let base = self.base.get().unwrap_or(one_way);
+        let queue = (one_way - base) as f64;
+        self.queue += (queue - self.queue) * if queue > self.queue { 0.5 } else { 0.4 };
+        if let Some(last) = self.last {
+            let step = (one_way - last).abs() as f64;
+            self.jitter += (step.min(100_000.0) - self.jitter) / 16.0;
+        }
+        self.last = Some(one_way);
+    }
+
+    /// The lowest recent one-way delay.
+    pub(crate) fn base(&self) -> Option<i64> {
+        self.base.get()
+    }
+
+    /// Queue in front of the bottleneck, smoothed.
+    pub(crate) fn queue(&self) -> f64 {
+        self.queue
+    }
+
+    /// The queue the last sample found.
+    pub(crate) fn queue_last(&self) -> f64 {
+        match (self.last, self.base.get()) {
+            (Some(last), Some(base)) => (last - base) as f64,
+            _ => 0.0,
+        }
+    }
+
+    /// Mean step between samples.
+    pub(crate) fn jitter(&self) -> f64 {
+        self.jitter
+    }
+}
+
+/// Round trip: smoothed as in RFC 6298, and the lowest of the last half minute.
+#[derive(Debug, Clone)]
+pub(crate) struct RoundTrip {
+    smoothed: Option<f64>,
+    low: MinFilter,
+}
+
+impl RoundTrip {
+    pub(crate) const fn new() -> Self {
+        Self { smoothed: None, low: MinFilter::new() }
+    }
+
+    pub(crate) fn push(&mut self, now: Timestamp, micros: u64) {
+        let micros = micros.min(60_000_000);
+        self.low.push(now, micros as i64);
+        let smoothed = self.smoothed.get_or_insert(micros as f64);
+        *smoothed += (micros as f64 - *smoothed) / 8.0;
+    }
+
+    /// Smoothed, in microseconds.
+    pub(crate) fn smoothed(&self) -> Option<f64> {
+        self.smoothed
+    }
+
+    /// Lowest, in microseconds.
+    pub(crate) fn low(&self) -> Option<f64> {
+        self.low.get().map(|micros| micros as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_delay_is_remembered_for_half_a_minute() {
+        let mut filter = MinFilter::new();
+        filter.push(Timestamp::from_millis(1000), 50);
+        for s in 2..27 {
+            filter.push(Timestamp::from_millis(s * 1000), 80);
+            assert_eq!(filter.get(), Some(50));
+        }
+        filter.push(Timestamp::from_millis(40_000), 80);
+        assert_eq!(filter.get(), Some(80));
+        filter.push(Timestamp::from_millis(40_000_000), 90);
+        assert_eq!(filter.get(), Some(90));
+    }
+
+    #[test]
+    fn delay_above_the_lowest_is_queue() {
+        let mut delay = Delay::new();
+        for (at, one_way) in [(0, -5_000), (20, -4_900), (40, 45_000), (60, 45_000), (80, 45_000), (100, 45_000)] {
+            delay.push(Timestamp::from_millis(at), one_way);
+        }
+        assert_eq!(delay.base(), Some(-5_000));
+        assert!((delay.queue_last() - 50_000.0).abs() < 1.0);
+        assert!(delay.queue() > 45_000.0);
+    }
+}

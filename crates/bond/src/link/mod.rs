@@ -1,0 +1,342 @@
+//! One link as the sender sees it: what is on its way, how long it takes, what it carries, whether it lives.
+//!
+//! The measures come from the far end's reports; towards a plain RIST peer only the round trip is known and the link is
+//! never limited by what is in flight.
+
+pub(crate) mod capacity;
+pub(crate) mod delay;
+pub(crate) mod sent;
+
+use std::time::Duration;
+use units::{LinkId, Timestamp};
+
+use crate::config::LinkOptions;
+use crate::event::StateReason;
+use crate::extension::LinkReport;
+use crate::stats::LinkState;
+use capacity::{Capacity, Meter};
+use delay::{Delay, RoundTrip};
+use sent::{Outcome, Progress, SentLog};
+
+/// What a new link is believed to carry, bytes per second: ten packets in a round trip of 80 ms.
+const CAPACITY_START: f64 = 170_000.0;
+/// A link is never believed to carry less: below it could not be probed.
+const CAPACITY_MIN: f64 = 6_000.0;
+/// Round trip assumed before the first sample.
+const ROUND_TRIP_START: f64 = 100_000.0;
+/// Part of a measured round trip that is waiting for the next report.
+pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
+/// Packets that may always be on their way.
+const WINDOW_PACKETS_MIN: u64 = 4;
+/// Bytes of a full datagram, for windows.
+const PACKET_BYTES: u64 = 1400;
+/// Without confirmation for so long, and longer than 2.5 round trips, a link is suspect.
+const SUSPECT_AFTER_MICROS: f64 = 150_000.0;
+/// A suspect link is down after this.
+const DOWN_AFTER: Duration = Duration::from_secs(1);
+/// A plain RIST peer answers at least every 100 ms; so much silence makes a link suspect.
+const PLAIN_SUSPECT_AFTER: Duration = Duration::from_millis(800);
+/// So much silence makes it down.
+const PLAIN_DOWN_AFTER: Duration = Duration::from_secs(2);
+/// Datagrams that may leave back to back.
+const BURST_PACKETS: f64 = 4.0;
+/// Pacing above the estimate, so that a window can fill and growth is found.
+const PACING_GAIN: f64 = 2.0;
+/// Weight of one report in the loss share.
+const LOSS_MEMORY_PACKETS: f64 = 400.0;
+
+/// Counters for show.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counters {
+    pub packets_sent: u64,
+    pub bytes_sent: u64,
+    pub retransmits: u64,
+    pub lost: u64,
+    pub nacks: u64,
+}
+
+/// A state change, for the event log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub from: LinkState,
+    pub to: LinkState,
+    pub reason: StateReason,
+}
+
+/// One link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub id: LinkId,
+    pub options: LinkOptions,
+    pub state: LinkState,
+    pub sent: SentLog,
+    pub delay: Delay,
+    pub rtt: RoundTrip,
+    pub capacity: Capacity,
+    pub counters: Counters,
+    pub send_meter: Meter,
+    pub goodput_meter: Meter,
+    /// True while the far end reports per-link numbers.
+    pub reported: bool,
+    /// Share of lost packets, slowly following.
+    loss: f64,
+    /// When the state was entered.
+    since: Timestamp,
+    /// When a report last confirmed something new, or the link fell idle.
+    progress_at: Timestamp,
+    /// When anything was last heard on or about this link.
+    heard_at: Option<Timestamp>,
+    /// Pacing: the next datagram may leave then.
+    next_send: Timestamp,
+    /// The queue delay at which this link's own bottleneck dropped packets, in microseconds.
+    queue_limit: f64,
+    /// No further media since the byte budget is spent.
+    pub budget_spent: bool,
+    /// Far clock minus ours, for a link that no report has timed yet; in microseconds.
+    pub clock_offset: f64,
+    /// Bytes carried per weight, towards a plain RIST peer: the smallest is next.
+    pub share: f64,
+}
+
+impl Link {
+    pub(crate) fn new(now: Timestamp, id: LinkId, options: LinkOptions) -> Self {
+        Self {
+            id,
+            options,
+            state: LinkState::Probe,
+            sent: SentLog::default(),
+            delay: Delay::new(),
+            rtt: RoundTrip::new(),
+            capacity: Capacity::new(CAPACITY_START),
+            counters: Counters::default(),
+            send_meter: Meter::default(),
+            goodput_meter: Meter::default(),
+            reported: false,
+            loss: 0.0,
+            since: now,
+            progress_at: now,
+            heard_at: None,
+            next_send: now,
+            queue_limit: f64::MAX,
+            budget_spent: false,
+            clock_offset: 0.0,
+            share: 0.0,
+        }
+    }
+
+    /// Forgets the path's measures: the address behind the link changed.
+    pub(crate) fn restart(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
+        self.sent.give_up(outcomes);
+        self.delay = Delay::new();
+        self.rtt = RoundTrip::new();
+        self.capacity.restart(CAPACITY_START);
+        self.queue_limit = f64::MAX;
+        self.heard_at = None;
+        self.progress_at = now;
+        self.go(now, LinkState::Probe, StateReason::AddressChanged)
+    }
+
+    /// Lowest round trip in microseconds.
+    pub(crate) fn round_trip_low(&self) -> f64 {
+        self.rtt.low().unwrap_or(ROUND_TRIP_START)
+    }
+
+    /// Share of packets lost.
+    pub(crate) fn loss(&self) -> f64 {
+        self.loss
+    }
+
+    /// Path delay of this link on a scale common to all links: the far clock when it is known, else half a round trip.
+    pub(crate) fn path_delay(&self) -> f64 {
+        match self.delay.base() {
+            Some(base) if self.reported => base as f64,
+            _ => self.round_trip_low() / 2.0 + self.clock_offset,
+        }
+    }
+
+    /// Capacity in bytes per second, within the configured limit.
+    pub(crate) fn rate(&self) -> f64 {
+        let rate = self.capacity.estimate().max(CAPACITY_MIN);
+        self.options.rate_max.map_or(rate, |max| rate.min(max.as_bps() as f64 / 8.0))
+    }
+
+    /// Microseconds that `bytes` more bytes would wait in front of the bottleneck.
+    pub(crate) fn queue_with(&self, bytes: u64) -> f64 {
+        let pipe = self.round_trip_low() + REPORT_INTERVAL_MICROS / 2.0;
+        ((self.sent.in_flight_bytes() + bytes) as f64 * 1e6 / self.rate() - pipe).max(0.0)
+    }
+
+    /// How much longer than usual the far end has confirmed nothing, in microseconds.
+    pub(crate) fn overdue(&self, now: Timestamp) -> f64 {
+        let Some(oldest) = self.sent.oldest_waiting() else { return 0.0 };
+        let expected =
+            self.round_trip_low() + REPORT_INTERVAL_MICROS * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
+        let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
+        (waited - expected).max(0.0)
+    }
+
+    /// When a packet of `bytes` bytes sent now is expected at the far end, on the scale of [`Link::path_delay`] added to
+    /// our clock.
+    pub(crate) fn arrival(&self, now: Timestamp, bytes: u64) -> f64 {
+        // A link that stalls is expected to stall for as long again.
+        now.as_micros() as f64 + self.path_delay() + self.queue_with(bytes) + self.overdue(now)
+    }
+
+    /// Bytes that may be on their way while a queue of `queue_micros` is wanted in front of the bottleneck.
+    pub(crate) fn window(&self, queue_micros: f64) -> u64 {
+        let queue = queue_micros.min(self.queue_limit);
+        let bytes = self.rate() * (self.round_trip_low() + REPORT_INTERVAL_MICROS + queue) / 1e6;
+        bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
+    }
+
+    /// Whether the link takes new media at all.
+    pub(crate) fn usable(&self) -> bool {
+        self.state == LinkState::Up && !self.budget_spent
+    }
+
+    /// When pacing lets the next datagram leave.
+    pub(crate) fn next_send(&self) -> Timestamp {
+        self.next_send
+    }
+
+    /// Notes a media datagram for pacing, windows and counters.
+    pub(crate) fn on_sent(&mut self, now: Timestamp, sequence: Option<u32>, bytes: usize, packet: Option<u64>) {
+        if let Some(sequence) = sequence.filter(|_| self.reported) {
+            if self.sent.in_flight_bytes() == 0 {
+                self.progress_at = now;
+            }
+            self.sent.push(now, sequence, bytes, packet);
+        }
+        self.counters.bytes_sent += bytes as u64;
+        self.send_meter.add(now, bytes as u64);
+        if packet.is_some() {
+            self.counters.packets_sent += 1;
+            self.pace(now, bytes);
+        }
+        if self.options.byte_budget.is_some_and(|budget| self.counters.bytes_sent >= budget.as_u64()) {
+            self.budget_spent = true;
+        }
+    }
+
+    /// Accounts for the fixed share of a link towards a plain RIST peer.
+    pub(crate) fn add_share(&mut self, bytes: usize) {
+        let weight = self.options.weight.unwrap_or(1).max(1);
+        self.share += bytes as f64 / f64::from(weight);
+    }
+
+    fn pace(&mut self, now: Timestamp, bytes: usize) {
+        let rate = if self.reported {
+            self.rate() * PACING_GAIN
+        } else {
+            match self.options.rate_max {
+                Some(max) => max.as_bps() as f64 / 8.0,
+                None => return,
+            }
+        };
+        let gap = Duration::from_nanos((bytes as f64 * 1e9 / rate.max(1.0)) as u64);
+        let burst = Duration::from_nanos((BURST_PACKETS * bytes as f64 * 1e9 / rate.max(1.0)) as u64);
+        self.next_send = self.next_send.max(now.back(burst)) + gap;
+    }
+
+    /// Takes what the far end says about this link; appends the fate of packets to `outcomes`.
+    pub(crate) fn on_report(
+        &mut self,
+        now: Timestamp,
+        far_clock: u64,
+        report: &LinkReport<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Progress {
+        self.reported = true;
+        let progress = self.sent.report(now, report.highest, report.words(), outcomes);
+        if let Some(sent_at) = progress.newest_sent_at {
+            let arrival = far_clock.saturating_sub(u64::from(report.held_micros));
+            self.delay.push(now, (arrival as i64).wrapping_sub(sent_at.as_micros() as i64));
+            let trip = (now - sent_at).as_micros().saturating_sub(u128::from(report.held_micros));
+            self.rtt.push(now, u64::try_from(trip).unwrap_or(u64::MAX));
+            self.capacity.push(arrival, report.bytes, self.delay.queue_last(), self.delay.jitter());
+        }
+        if progress.confirmed > 0 {
+            self.progress_at = now;
+            self.heard_at = Some(now);
+        }
+        self.note_loss(&progress);
+        progress
+    }
+
+    fn note_loss(&mut self, progress: &Progress) {
+        let total = f64::from(progress.lost + progress.confirmed);
+        if total > 0.0 {
+            let share = f64::from(progress.lost) / total;
+            self.loss += (share - self.loss) * (total / LOSS_MEMORY_PACKETS).min(0.5);
+        }
+        self.counters.lost += u64::from(progress.lost);
+    }
+
+    /// Notes that the far end answered on this link (anything at all).
+    pub(crate) fn on_heard(&mut self, now: Timestamp) -> Option<Moved> {
+        self.heard_at = Some(now);
+        match self.state {
+            LinkState::Probe => self.go(now, LinkState::Up, StateReason::Answered),
+            // With reports a link is up again when something sent on it has arrived; an answer alone proves only the
+            // way back.
+            LinkState::Suspect | LinkState::Down if !self.reported => {
+                self.go(now, LinkState::Up, StateReason::Answered)
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes that something sent on this link has arrived.
+    pub(crate) fn on_confirmed(&mut self, now: Timestamp) -> Option<Moved> {
+        match self.state {
+            LinkState::Up => None,
+            LinkState::Down => {
+                let half = self.capacity.estimate() / 2.0;
+                self.capacity.restart(half.clamp(CAPACITY_MIN, CAPACITY_START));
+                self.go(now, LinkState::Up, StateReason::Answered)
+            }
+            _ => self.go(now, LinkState::Up, StateReason::Answered),
+        }
+    }
+
+    /// Notes that the system refused to send.
+    pub(crate) fn on_error(&mut self, now: Timestamp) -> Option<Moved> {
+        if self.state == LinkState::Up { self.go(now, LinkState::Suspect, StateReason::SendError) } else { None }
+    }
+
+    /// Lets time pass; `Down` gives up what is on its way.
+    pub(crate) fn on_tick(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
+        self.sent.forget(now, outcomes);
+        let silent = self.heard_at.map_or(Duration::ZERO, |at| now - at);
+        match self.state {
+            LinkState::Up if self.reported => {
+                let patience = SUSPECT_AFTER_MICROS.max(2.5 * (self.round_trip_low() + self.delay.queue()));
+                let oldest = self.sent.oldest_waiting()?;
+                let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
+                if waited < patience {
+                    return None;
+                }
+                self.go(now, LinkState::Suspect, StateReason::NoReports)
+            }
+            LinkState::Up if silent > PLAIN_SUSPECT_AFTER => self.go(now, LinkState::Suspect, StateReason::Silent),
+            LinkState::Suspect if self.reported && now - self.since > DOWN_AFTER => {
+                self.sent.give_up(outcomes);
+                self.go(now, LinkState::Down, StateReason::Silent)
+            }
+            LinkState::Suspect if !self.reported && silent > PLAIN_DOWN_AFTER => {
+                self.go(now, LinkState::Down, StateReason::Silent)
+            }
+            _ => None,
+        }
+    }
+
+    fn go(&mut self, now: Timestamp, to: LinkState, reason: StateReason) -> Option<Moved> {
+        if self.state == to {
+            return None;
+        }
+        let moved = Moved { from: self.state, to, reason };
+        self.state = to;
+        self.since = now;
+        Some(moved)
+    }
+}

@@ -1,0 +1,211 @@
+//! RTCP of the receiving end: answers, requests for missing packets, reports of what arrived.
+
+use bytes::Bytes;
+use rist::wire::rtcp::{App, Echo, EchoKind, NackRange, RangeEntry, ReceiverReport, RtcpPacket, Sdes, packets};
+use std::time::Duration;
+use units::Timestamp;
+
+use super::flow::AskPolicy;
+use super::{Channel, Receiver, ReceiverOutput};
+use crate::config::Extension;
+use crate::extension::{ANNOUNCE, Announce, NAME, Playout, REPORT, ReportWriter};
+
+/// RTCP interval (TR-06-1: at most 100 ms).
+const INTERVAL: Duration = Duration::from_millis(100);
+/// Time between reports while packets arrive.
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+/// Links over which each report goes.
+const REPORT_PATHS: usize = 2;
+/// Packets asked for in one compound; what does not fit is asked for at the next look.
+const WANTED_MAX: usize = 400;
+/// A gap on a single path is closed by reordering within this time at least.
+const PATIENCE_MIN: Duration = Duration::from_millis(15);
+const PATIENCE_MAX: Duration = Duration::from_millis(200);
+/// Requests for the same packet are at least this far apart.
+const REPEAT_MIN: Duration = Duration::from_millis(30);
+const REPEAT_MAX: Duration = Duration::from_millis(500);
+/// An echo answered later than this tells nothing.
+const ECHO_AGE_MAX: u64 = 10_000_000;
+/// Keep-alives when we call.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Receiver {
+    /// Sends what is due; returns when the next is.
+    pub(super) fn run_control(&mut self, now: Timestamp) -> Timestamp {
+        let mut next = Timestamp::MAX;
+        for index in 0..self.peers.len() {
+            while let Some(datagram) = self.peers[index].framing.control(now) {
+                self.transmit(index, Channel::Media, datagram);
+            }
+            if self.peers[index].next_keep_alive <= now {
+                self.peers[index].next_keep_alive = now + KEEP_ALIVE_INTERVAL;
+                self.answer_keep_alive(now, index);
+            }
+            let peer = &self.peers[index];
+            if !(peer.called || peer.is_live(now)) {
+                continue;
+            }
+            if peer.next_rtcp <= now && peer.control.is_some() {
+                let echo = Echo { ssrc: peer.echo_ssrc, timestamp: now.as_micros(), ..Echo::default() };
+                self.begin_compound();
+                echo.emit(EchoKind::Request, &mut self.scratch);
+                self.send_compound(now, index);
+                self.peers[index].next_rtcp = now + INTERVAL;
+            }
+            let peer = &self.peers[index];
+            if peer.control.is_some() {
+                next = next.min(peer.next_rtcp).min(peer.next_keep_alive);
+            }
+        }
+        next
+    }
+
+    /// Takes RTCP of a peer.
+    pub(super) fn take_compound(&mut self, now: Timestamp, index: usize, compound: &[u8]) {
+        for packet in packets(compound).filter_map(Result::ok) {
+            match packet {
+                RtcpPacket::EchoRequest(echo) => {
+                    self.begin_compound();
+                    echo.response(0).emit(EchoKind::Response, &mut self.scratch);
+                    self.send_compound(now, index);
+                }
+                RtcpPacket::EchoResponse(echo) => {
+                    let peer = &mut self.peers[index];
+                    let age = now.as_micros().wrapping_sub(echo.timestamp);
+                    let delay = u64::from(echo.processing_delay_us);
+                    if echo.ssrc == peer.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
+                        peer.rtt.push(now, age - delay);
+                    }
+                }
+                RtcpPacket::Sdes(sdes) if !self.peers[index].named => {
+                    self.peers[index].name = String::from_utf8_lossy(sdes.cname).into_owned();
+                }
+                RtcpPacket::App(App { name: NAME, subtype: ANNOUNCE, ssrc, body })
+                    if self.config.extension == Extension::Offer =>
+                {
+                    if let Some(announce) = Announce::parse(body) {
+                        self.peers[index].extension = true;
+                        self.adopt_link(now, index, ssrc & !1, announce.link, announce.name);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers with our own capabilities.
+    pub(super) fn answer_keep_alive(&mut self, now: Timestamp, index: usize) {
+        if let Some((datagram, _)) = self.peers[index].framing.keep_alive(now) {
+            self.transmit(index, Channel::Media, datagram);
+        }
+    }
+
+    /// Asks for what is missing, over the live peer with the shortest round trip.
+    pub(super) fn ask_for_missing(&mut self, now: Timestamp) {
+        for index in 0..self.flows.len() {
+            let id = self.flows[index].id;
+            let live = self
+                .peers
+                .iter()
+                .enumerate()
+                .filter(|(_, peer)| peer.flow == Some(id) && peer.control.is_some() && peer.is_live(now));
+            let Some((best, _)) = live.clone().min_by_key(|(_, peer)| peer.round_trip()) else { continue };
+            let slowest = live.clone().map(|(_, peer)| peer.round_trip()).max().unwrap_or_default();
+            let extension = live.clone().any(|(_, peer)| peer.extension);
+            let policy = self.ask_policy(self.peers[best].round_trip(), slowest, extension);
+            self.wanted.clear();
+            let latency = self.config.latency;
+            self.flows[index].ask(now, latency, &policy, WANTED_MAX, &mut self.wanted);
+            if self.wanted.is_empty() {
+                continue;
+            }
+            self.begin_compound();
+            NackRange::emit(id, RangeEntry::cover(self.wanted.iter().copied()), &mut self.scratch);
+            self.send_compound(now, best);
+        }
+    }
+
+    fn ask_policy(&self, fastest: Duration, slowest: Duration, extension: bool) -> AskPolicy {
+        let repeat = (fastest * 11 / 10).clamp(REPEAT_MIN, REPEAT_MAX);
+        let hopeless = fastest / 2;
+        let patience = self.config.reorder.unwrap_or((slowest / 2).clamp(PATIENCE_MIN, PATIENCE_MAX));
+        if extension {
+            // The sender learns of losses from reports; a request is the net below.
+            let within = (fastest * 2 + Duration::from_millis(50)).max(self.config.latency / 4);
+            AskPolicy { patience, repeat, hopeless, within: Some(within) }
+        } else {
+            AskPolicy { patience, repeat, hopeless, within: None }
+        }
+    }
+
+    /// Tells every sender that speaks the extension what arrived on its links, over its two best links.
+    pub(super) fn send_reports(&mut self, now: Timestamp) {
+        let mut told: Vec<u32> = Vec::new();
+        for index in 0..self.peers.len() {
+            let peer = &self.peers[index];
+            let Some(flow) = peer.flow.filter(|flow| peer.extension && peer.link.is_some() && !told.contains(flow))
+            else {
+                continue;
+            };
+            told.push(flow);
+            let body = self.write_report(now, flow);
+            let mut paths: Vec<usize> = (0..self.peers.len())
+                .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
+                .filter(|i| self.peers[*i].extension)
+                .collect();
+            // Freshest first in steps of 50 ms, then nearest.
+            paths.sort_by_key(|i| {
+                let peer = &self.peers[*i];
+                ((now - peer.heard_at).as_millis() / 50, peer.round_trip())
+            });
+            for path in paths.into_iter().take(REPORT_PATHS) {
+                self.begin_compound();
+                App { subtype: REPORT, ssrc: self.ssrc, name: NAME, body: &body }.emit(&mut self.scratch);
+                self.send_compound(now, path);
+            }
+        }
+    }
+
+    fn write_report(&mut self, now: Timestamp, flow: u32) -> Vec<u8> {
+        let latency = self.config.latency;
+        let playout = self.flows.iter().find(|known| known.id == flow).and_then(|known| {
+            let (rtp_time, media) = known.playout.reference()?;
+            Some(Playout { rtp_time, clock_micros: known.playout.due(media, latency).as_micros() })
+        });
+        let latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
+        let mut body = Vec::with_capacity(512);
+        let mut writer = ReportWriter::new(&mut body, latency_ms, now.as_micros(), playout);
+        for peer in &mut self.peers {
+            let (Some(link), Some((highest, at))) = (peer.link, peer.arrivals.highest()) else { continue };
+            if peer.flow != Some(flow) || !peer.extension {
+                continue;
+            }
+            let held = u32::try_from((now - at).as_micros()).unwrap_or(u32::MAX);
+            let words = peer.arrivals.mark(now);
+            if !writer.link(link, highest, held, peer.arrivals.bytes as u32, peer.arrivals.words(words)) {
+                break;
+            }
+        }
+        body
+    }
+
+    /// Every compound of ours begins with an empty RR and SDES.
+    fn begin_compound(&mut self) {
+        self.scratch.clear();
+        ReceiverReport::emit(self.ssrc, &[], None, &mut self.scratch);
+        let cname = if self.config.cname.is_empty() { "strata" } else { &self.config.cname };
+        Sdes { ssrc: self.ssrc, cname: cname.as_bytes() }.emit(&mut self.scratch);
+    }
+
+    fn send_compound(&mut self, now: Timestamp, index: usize) {
+        let (channel, datagram, _) = self.peers[index].framing.rtcp(now, &self.scratch);
+        self.transmit(index, channel, datagram);
+    }
+
+    fn transmit(&mut self, index: usize, channel: Channel, datagram: Vec<u8>) {
+        let peer = &self.peers[index];
+        let Some(to) = peer.control else { return };
+        let local = peer.local;
+        self.output(ReceiverOutput::Transmit { local, to, channel, bytes: Bytes::from(datagram) });
+    }
+}

@@ -1,0 +1,319 @@
+//! One flow: the packets of all links merged by number, held until their time, delivered once and in order; what is
+//! missing is asked for.
+
+use bytes::Bytes;
+use rist::sequence::{Extender, SequenceNumber};
+use std::collections::VecDeque;
+use std::time::Duration;
+use units::Timestamp;
+
+use super::Delivered;
+use super::playout::{Playout, Timed};
+use crate::config::HISTORY_PACKETS_MAX;
+use crate::link::capacity::Meter;
+
+/// Requests for one packet, at most.
+const ASK_MAX: u8 = 20;
+/// Delivered numbers remembered, to tell a copy from a late packet.
+const DONE_WINDOW: u64 = 4096;
+
+/// After so much silence numbers are taken anew.
+const IDLE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone)]
+enum Cell {
+    Missing { since: Timestamp, asked_at: Timestamp, asked: u8 },
+    Held { bytes: Bytes, media: i64, again: bool },
+}
+
+/// How and when to ask for missing packets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AskPolicy {
+    /// A gap may stay open this long first.
+    pub patience: Duration,
+    /// Time between requests.
+    pub repeat: Duration,
+    /// A packet whose time is nearer than this is not asked for any more.
+    pub hopeless: Duration,
+    /// Only packets whose time is nearer than this are asked for.
+    pub within: Option<Duration>,
+}
+
+/// Counters of one flow.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FlowTotals {
+    pub delivered: u64,
+    pub delivered_bytes: u64,
+    pub lost: u64,
+    pub late: u64,
+    pub recovered: u64,
+    pub duplicates: u64,
+    pub asked: u64,
+}
+
+impl FlowTotals {
+    /// Adds those of another flow.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.delivered_bytes += other.delivered_bytes;
+        self.lost += other.lost;
+        self.late += other.late;
+        self.recovered += other.recovered;
+        self.duplicates += other.duplicates;
+        self.asked += other.asked;
+    }
+}
+
+/// What became of a packet handed to the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    New,
+    Duplicate,
+    Late,
+    Refused,
+}
+
+/// One flow.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    pub id: u32,
+    pub playout: Playout,
+    extender: Extender,
+    /// Number of the first cell; everything before is delivered or given up.
+    next: u64,
+    cells: VecDeque<Cell>,
+    missing: usize,
+    /// Set bits: numbers below `next` that were delivered, by number modulo the window.
+    done: Vec<u64>,
+    started: bool,
+    gap: u64,
+    last_media: i64,
+    pub heard_at: Timestamp,
+    pub totals: FlowTotals,
+    pub meter: Meter,
+}
+
+impl Flow {
+    pub(crate) fn new(id: u32, now: Timestamp) -> Self {
+        Self {
+            id,
+            playout: Playout::new(),
+            extender: Extender::new(),
+            next: 0,
+            cells: VecDeque::new(),
+            missing: 0,
+            done: vec![0; (DONE_WINDOW / 64) as usize],
+            started: false,
+            gap: 0,
+            last_media: i64::MIN,
+            heard_at: now,
+            totals: FlowTotals::default(),
+            meter: Meter::default(),
+        }
+    }
+
+    /// Takes a packet.
+    pub(crate) fn push(&mut self, now: Timestamp, sequence: u16, rtp_time: u32, again: bool, bytes: Bytes) -> Taken {
+        let idle = now - self.heard_at;
+        self.heard_at = now;
+        let media = match self.playout.push(now, rtp_time) {
+            Timed::At(media) => media,
+            Timed::Stranger => return Taken::Refused,
+            Timed::NewTimeline => {
+                self.restart();
+                match self.playout.push(now, rtp_time) {
+                    Timed::At(media) => media,
+                    _ => return Taken::Refused,
+                }
+            }
+        };
+        if !self.started && self.cells.is_empty() && self.extender.highest().is_none() {
+            // Leave room below: packets of a slower link may have smaller numbers.
+            self.next = self.extender.extend(SequenceNumber(sequence));
+        }
+        if idle > IDLE && self.cells.is_empty() && media > self.last_media {
+            // After a long silence 16 bits do not tell how many packets are missing.
+            self.extender = Extender::new();
+            self.next = self.extender.extend(SequenceNumber(sequence));
+            self.gap += u64::from(self.started);
+            self.done.fill(0);
+        }
+        let number = self.extender.peek(SequenceNumber(sequence));
+        if number < self.next {
+            return self.take_old(now, number, media, again, bytes);
+        }
+        let index = (number - self.next) as usize;
+        if index >= HISTORY_PACKETS_MAX {
+            return Taken::Refused;
+        }
+        self.extender.extend(SequenceNumber(sequence));
+        while self.cells.len() <= index {
+            self.cells.push_back(Cell::Missing { since: now, asked_at: Timestamp::ZERO, asked: 0 });
+            self.missing += 1;
+        }
+        self.hold(index, media, again, bytes)
+    }
+
+    fn hold(&mut self, index: usize, media: i64, again: bool, bytes: Bytes) -> Taken {
+        match &mut self.cells[index] {
+            cell @ Cell::Missing { .. } => {
+                *cell = Cell::Held { bytes, media, again };
+                self.missing -= 1;
+                Taken::New
+            }
+            Cell::Held { .. } => {
+                self.totals.duplicates += 1;
+                Taken::Duplicate
+            }
+        }
+    }
+
+    /// A number below the edge: a copy, too late, or from before the first packet of a flow not yet started.
+    fn take_old(&mut self, now: Timestamp, number: u64, media: i64, again: bool, bytes: Bytes) -> Taken {
+        if !self.started
+            && self.next - number <= DONE_WINDOW
+            && self.cells.len() + DONE_WINDOW as usize <= HISTORY_PACKETS_MAX
+        {
+            for _ in number..self.next {
+                self.cells.push_front(Cell::Missing { since: now, asked_at: Timestamp::ZERO, asked: 0 });
+                self.missing += 1;
+            }
+            self.next = number;
+            return self.hold(0, media, again, bytes);
+        }
+        if self.next - number <= DONE_WINDOW && self.is_done(number) {
+            self.totals.duplicates += 1;
+            Taken::Duplicate
+        } else {
+            self.totals.late += 1;
+            Taken::Late
+        }
+    }
+
+    /// The next packet whose time has come.
+    pub(crate) fn poll(&mut self, now: Timestamp, latency: Duration) -> Option<Delivered> {
+        let (index, due) = self.first_held(latency)?;
+        if due > now {
+            return None;
+        }
+        for _ in 0..index {
+            self.cells.pop_front();
+            self.set_done(self.next, false);
+            self.missing -= 1;
+            self.next += 1;
+            self.totals.lost += 1;
+            self.gap += 1;
+        }
+        let Some(Cell::Held { bytes, media, again }) = self.cells.pop_front() else { return None };
+        self.set_done(self.next, true);
+        self.next += 1;
+        self.started = true;
+        self.playout.lock();
+        self.totals.delivered += 1;
+        self.totals.delivered_bytes += bytes.len() as u64;
+        self.totals.recovered += u64::from(again);
+        self.meter.add(now, bytes.len() as u64);
+        let discontinuity = self.gap > 0;
+        self.last_media = self.last_media.max(media);
+        let source_time = self.playout.due(self.last_media, Duration::ZERO);
+        Some(Delivered { flow: self.id, bytes, source_time, discontinuity })
+    }
+
+    /// Packets missing before the last delivered one; forgets them.
+    pub(crate) fn take_gap(&mut self) -> u64 {
+        std::mem::take(&mut self.gap)
+    }
+
+    /// When the next delivery is due.
+    pub(crate) fn next_due(&self, latency: Duration) -> Option<Timestamp> {
+        self.first_held(latency).map(|(_, due)| due)
+    }
+
+    /// Media time held, from the first to the last packet.
+    pub(crate) fn held(&self) -> Duration {
+        let mut media = self.cells.iter().filter_map(|cell| match cell {
+            Cell::Held { media, .. } => Some(*media),
+            Cell::Missing { .. } => None,
+        });
+        let first = media.next().unwrap_or(0);
+        Duration::from_micros(u64::try_from(media.next_back().unwrap_or(first) - first).unwrap_or(0))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The numbers to ask for now, oldest first, at most `max`.
+    pub(crate) fn ask(
+        &mut self,
+        now: Timestamp,
+        latency: Duration,
+        policy: &AskPolicy,
+        max: usize,
+        wanted: &mut Vec<u16>,
+    ) {
+        if self.missing == 0 {
+            return;
+        }
+        // The time of a missing packet is not known: it is at most that of the next one held.
+        let mut due = Timestamp::MAX;
+        let mut found = 0;
+        for index in (0..self.cells.len()).rev() {
+            match &self.cells[index] {
+                Cell::Held { media, .. } => due = self.playout.due(*media, latency),
+                Cell::Missing { since, asked_at, asked } => {
+                    let left = due.since(now);
+                    let fits = left > policy.hopeless && policy.within.is_none_or(|within| left < within);
+                    let timely = match asked {
+                        0 => now.since(*since) >= policy.patience,
+                        count => *count < ASK_MAX && now.since(*asked_at) >= policy.repeat,
+                    };
+                    if fits && timely {
+                        wanted.push((self.next + index as u64) as u16);
+                        found += 1;
+                    }
+                }
+            }
+        }
+        wanted.reverse();
+        wanted.truncate(max);
+        let next = self.next as u16;
+        for sequence in wanted.iter() {
+            let index = usize::from(sequence.wrapping_sub(next));
+            if let Some(Cell::Missing { asked_at, asked, .. }) = self.cells.get_mut(index) {
+                *asked_at = now;
+                *asked += 1;
+            }
+        }
+        self.totals.asked += found.min(max) as u64;
+    }
+
+    fn first_held(&self, latency: Duration) -> Option<(usize, Timestamp)> {
+        self.cells.iter().enumerate().find_map(|(index, cell)| match cell {
+            Cell::Held { media, .. } => Some((index, self.playout.due(*media, latency))),
+            Cell::Missing { .. } => None,
+        })
+    }
+
+    /// Another timeline: what is held is given up.
+    fn restart(&mut self) {
+        self.totals.lost += self.cells.len() as u64;
+        self.gap += 1;
+        self.cells.clear();
+        self.missing = 0;
+        self.extender = Extender::new();
+        self.playout = Playout::new();
+        self.started = false;
+        self.done.fill(0);
+        self.last_media = i64::MIN;
+    }
+
+    fn is_done(&self, number: u64) -> bool {
+        self.done[(number % DONE_WINDOW / 64) as usize] >> (number % 64) & 1 == 1
+    }
+
+    fn set_done(&mut self, number: u64, value: bool) {
+        let word = &mut self.done[(number % DONE_WINDOW / 64) as usize];
+        *word = *word & !(1 << (number % 64)) | u64::from(value) << (number % 64);
+    }
+}

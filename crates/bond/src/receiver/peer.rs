@@ -1,0 +1,249 @@
+//! One 4-tuple that something genuine came from.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+use units::{LinkId, Timestamp};
+
+use super::arrivals::Arrivals;
+use super::{NEWCOMERS_PER_SECOND, PEER_KEPT, PEER_LOST, PEERS_MAX, Profile, Receiver};
+use crate::event::Cause;
+use crate::framing::Framing;
+use crate::link::capacity::Meter;
+use crate::link::delay::RoundTrip;
+use crate::payload::Channel;
+
+/// One 4-tuple.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub local: u16,
+    /// Where its media comes from.
+    pub address: SocketAddr,
+    /// Where its RTCP comes from; ours goes there. The same as `address` in Main Profile.
+    pub control: Option<SocketAddr>,
+    pub framing: Framing,
+    /// Whether it announced the extension.
+    pub extension: bool,
+    /// Which link of which flow it is, once announced.
+    pub link: Option<LinkId>,
+    pub flow: Option<u32>,
+    /// Announced name, else the cname.
+    pub name: String,
+    pub named: bool,
+    pub arrivals: Arrivals,
+    pub rtt: RoundTrip,
+    /// SSRC of our echo requests to it.
+    pub echo_ssrc: u32,
+    pub heard_at: Timestamp,
+    pub lost: bool,
+    pub next_rtcp: Timestamp,
+    pub next_keep_alive: Timestamp,
+    /// True when we call it, rather than it us.
+    pub called: bool,
+    pub media_packets: u64,
+    pub duplicates: u64,
+    pub bytes: u64,
+    pub meter: Meter,
+    /// Loss on this link: smoothed share, and the counts it was last taken at.
+    pub loss: f64,
+    pub loss_from: (u64, u64),
+    pub loss_at: Timestamp,
+}
+
+impl Peer {
+    pub(super) fn new(now: Timestamp, local: u16, address: SocketAddr, framing: Framing, echo_ssrc: u32) -> Self {
+        Self {
+            local,
+            address,
+            control: None,
+            framing,
+            extension: false,
+            link: None,
+            flow: None,
+            name: String::new(),
+            named: false,
+            arrivals: Arrivals::new(),
+            rtt: RoundTrip::new(),
+            echo_ssrc,
+            heard_at: now,
+            lost: false,
+            next_rtcp: now,
+            next_keep_alive: Timestamp::MAX,
+            called: false,
+            media_packets: 0,
+            duplicates: 0,
+            bytes: 0,
+            meter: Meter::default(),
+            loss: 0.0,
+            loss_from: (0, 0),
+            loss_at: now,
+        }
+    }
+
+    /// Notes a genuine datagram.
+    pub(super) fn hear(
+        &mut self,
+        now: Timestamp,
+        from: SocketAddr,
+        channel: Channel,
+        sequence: Option<u32>,
+        bytes: usize,
+    ) {
+        self.heard_at = now;
+        self.bytes += bytes as u64;
+        self.meter.add(now, bytes as u64);
+        if let Some(sequence) = sequence {
+            self.arrivals.push(now, sequence, bytes);
+            // In the tunnel everything shares one port.
+            self.control = Some(from);
+        } else if channel == Channel::Control {
+            self.control = Some(from);
+        }
+    }
+
+    /// True while answers make sense.
+    pub(super) fn is_live(&self, now: Timestamp) -> bool {
+        now - self.heard_at < PEER_LOST
+    }
+
+    /// Lowest round trip, or a guess.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.rtt.low().unwrap_or(200_000.0) as u64)
+    }
+}
+
+impl Receiver {
+    /// The peer a datagram belongs to.
+    pub(super) fn find_peer(&self, local: u16, from: SocketAddr, channel: Channel) -> Option<usize> {
+        let of_local = |peer: &&Peer| peer.local == local;
+        let exact = self.peers.iter().position(|peer| {
+            of_local(&peer) && if channel == Channel::Media { peer.address == from } else { peer.control == Some(from) }
+        });
+        if exact.is_some() || self.config.profile == Profile::Main {
+            return exact;
+        }
+        // Simple Profile: RTCP comes from another port than media, usually the one above it.
+        let sibling = match channel {
+            Channel::Media => from.port().wrapping_add(1),
+            Channel::Control => from.port().wrapping_sub(1),
+        };
+        let matches = |peer: &Peer, strict: bool| {
+            peer.local == local
+                && peer.address.ip() == from.ip()
+                && match channel {
+                    Channel::Media => !strict || peer.control.is_some_and(|control| control.port() == sibling),
+                    Channel::Control => peer.control.is_none() && (!strict || peer.address.port() == sibling),
+                }
+        };
+        let lone = self.peers.iter().filter(|peer| matches(peer, false)).count() == 1 && channel == Channel::Control;
+        self.peers
+            .iter()
+            .position(|peer| matches(peer, true))
+            .or_else(|| self.peers.iter().position(|peer| matches(peer, false)).filter(|_| lone))
+    }
+
+    /// Whether a datagram of an unknown 4-tuple is looked at.
+    pub(super) fn admit_newcomer(&mut self, now: Timestamp) -> bool {
+        if now - self.newcomers.0 >= Duration::from_secs(1) {
+            self.newcomers = (now, 0);
+        }
+        self.newcomers.1 += 1;
+        let admitted = self.newcomers.1 <= NEWCOMERS_PER_SECOND;
+        self.refused += u64::from(!admitted);
+        admitted
+    }
+
+    pub(super) fn make_peer(&mut self, now: Timestamp, local: u16, from: SocketAddr) -> Peer {
+        let framing = match self.config.profile {
+            Profile::Simple => Framing::Simple,
+            Profile::Main => Framing::server(&self.config, self.random.next_u64()),
+        };
+        let echo_ssrc = self.random.next_u32();
+        Peer::new(now, local, from, framing, echo_ssrc)
+    }
+
+    /// Keeps a peer; the one silent for longest makes room.
+    pub(super) fn add_peer(&mut self, now: Timestamp, peer: Peer) -> usize {
+        if self.peers.len() >= PEERS_MAX
+            && let Some((oldest, _)) = self.peers.iter().enumerate().min_by_key(|(_, peer)| peer.heard_at)
+        {
+            self.peers.remove(oldest);
+        }
+        self.note(now, Cause::PeerAppeared { peer: peer.address, name: peer.name.clone() });
+        self.peers.push(peer);
+        self.peers.len() - 1
+    }
+
+    /// Calls a listening sender.
+    pub(super) fn connect(&mut self, now: Timestamp, local: u16, to: SocketAddr) {
+        if self.config.profile == Profile::Simple || self.find_peer(local, to, Channel::Media).is_some() {
+            return;
+        }
+        let framing = Framing::calling_receiver(&self.config, self.random.next_u64());
+        let mut peer = Peer::new(now, local, to, framing, self.random.next_u32());
+        peer.control = Some(to);
+        peer.called = true;
+        peer.next_keep_alive = now;
+        self.add_peer(now, peer);
+    }
+
+    /// The 4-tuple at `index` says which link it is: if another one was that link, it has moved.
+    pub(super) fn adopt_link(&mut self, now: Timestamp, index: usize, flow: u32, link: LinkId, name: &str) {
+        let peer = &mut self.peers[index];
+        if !peer.named || peer.name != name {
+            name.clone_into(&mut peer.name);
+            peer.named = true;
+        }
+        if peer.link == Some(link) && peer.flow == Some(flow) {
+            return;
+        }
+        peer.link = Some(link);
+        peer.flow = Some(flow);
+        let same = |(other, peer): (usize, &Peer)| other != index && peer.link == Some(link) && peer.flow == Some(flow);
+        let Some(old) = self.peers.iter().enumerate().position(same) else { return };
+        let from = self.peers[old].address;
+        let (arrivals, loss, rtt) =
+            (self.peers[old].arrivals.clone(), self.peers[old].loss, self.peers[old].rtt.clone());
+        let (media, duplicates, bytes) =
+            (self.peers[old].media_packets, self.peers[old].duplicates, self.peers[old].bytes);
+        let peer = &mut self.peers[index];
+        peer.arrivals.merge(&arrivals);
+        peer.media_packets += media;
+        peer.duplicates += duplicates;
+        peer.bytes += bytes;
+        peer.loss = loss;
+        peer.loss_from = (peer.arrivals.packets, peer.arrivals.missing);
+        if peer.rtt.low().is_none() {
+            peer.rtt = rtt;
+        }
+        let cause = Cause::PeerMoved { from, to: peer.address, name: peer.name.clone() };
+        self.note(now, cause);
+        // The old address goes silent; its entry must not be the same link any more.
+        self.peers[old].link = None;
+        self.peers[old].extension = false;
+    }
+
+    /// Forgets the silent, tells of losses.
+    pub(super) fn watch_peers(&mut self, now: Timestamp) {
+        self.peers.retain(|peer| peer.called || now - peer.heard_at < PEER_KEPT);
+        for index in 0..self.peers.len() {
+            let peer = &mut self.peers[index];
+            if now - peer.loss_at >= Duration::from_secs(1) {
+                let packets = peer.arrivals.packets.saturating_sub(peer.loss_from.0);
+                let missing = peer.arrivals.missing.saturating_sub(peer.loss_from.1);
+                if packets + missing > 0 {
+                    peer.loss += (missing as f64 / (packets + missing) as f64 - peer.loss) * 0.3;
+                }
+                peer.loss_from = (peer.arrivals.packets, peer.arrivals.missing);
+                peer.loss_at = now;
+            }
+            let lost = !peer.is_live(now);
+            if lost && !peer.lost {
+                let cause = Cause::PeerLost { peer: peer.address, name: peer.name.clone() };
+                peer.lost = true;
+                self.note(now, cause);
+            } else if !lost {
+                peer.lost = false;
+            }
+        }
+    }
+}

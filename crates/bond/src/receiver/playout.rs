@@ -1,0 +1,148 @@
+//! When a packet is delivered: its RTP time, mapped to our clock, plus the latency budget.
+//!
+//! The mapping is the lowest difference between arrival and RTP time seen before the first delivery, so that the budget is
+//! counted from the fastest path. From then on it follows the sender's clock (quartz differs by some ten parts per
+//! million) slowly, and never jumps.
+
+use std::time::Duration;
+use units::Timestamp;
+
+use crate::link::delay::MinFilter;
+
+/// The fastest drift that is followed.
+const DRIFT_PPM_MAX: f64 = 200.0;
+/// RTP ticks per millisecond.
+const TICKS_PER_MILLI: i64 = 90;
+/// An RTP time this far from what is expected belongs to another timeline.
+const JUMP_MICROS: i64 = 10_000_000;
+/// Packets of another timeline in a row that begin it.
+const STRANGERS_MAX: u32 = 16;
+
+/// The playout clock of one flow.
+#[derive(Debug, Clone)]
+pub(crate) struct Playout {
+    /// Last RTP time, unwrapped to 64 bits.
+    last: Option<i64>,
+    low: MinFilter,
+    /// Our clock minus media time, in microseconds.
+    offset: Option<f64>,
+    adjusted_at: Timestamp,
+    locked: bool,
+    strangers: u32,
+}
+
+/// What [`Playout::push`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timed {
+    /// Media time in microseconds.
+    At(i64),
+    /// It fits nothing seen before; ignore the packet.
+    Stranger,
+    /// A new timeline begins with this packet: forget the old one.
+    NewTimeline,
+}
+
+impl Playout {
+    pub(crate) const fn new() -> Self {
+        Self {
+            last: None,
+            low: MinFilter::new(),
+            offset: None,
+            adjusted_at: Timestamp::ZERO,
+            locked: false,
+            strangers: 0,
+        }
+    }
+
+    /// Takes the RTP time of a packet that arrives now.
+    pub(crate) fn push(&mut self, now: Timestamp, rtp_time: u32) -> Timed {
+        let ticks = match self.last {
+            None => i64::from(rtp_time),
+            Some(last) => last + i64::from(rtp_time.wrapping_sub(last as u32) as i32),
+        };
+        let media = ticks * 1000 / TICKS_PER_MILLI;
+        let difference = now.as_micros() as i64 - media;
+        if let Some(offset) = self.offset
+            && (difference - offset as i64).abs() > JUMP_MICROS
+        {
+            self.strangers += 1;
+            return if self.strangers >= STRANGERS_MAX { Timed::NewTimeline } else { Timed::Stranger };
+        }
+        self.strangers = 0;
+        self.last = Some(self.last.map_or(ticks, |last| last.max(ticks)));
+        self.low.push(now, difference);
+        let low = self.low.get().unwrap_or(difference) as f64;
+        match &mut self.offset {
+            Some(offset) if self.locked => {
+                let step_max = (now - self.adjusted_at).as_micros() as f64 * DRIFT_PPM_MAX / 1e6;
+                *offset += (low - *offset).clamp(-step_max, step_max);
+            }
+            offset => *offset = Some(low),
+        }
+        self.adjusted_at = now;
+        Timed::At(media)
+    }
+
+    /// When the content of `media` time is delivered.
+    pub(crate) fn due(&self, media: i64, latency: Duration) -> Timestamp {
+        let at = media as f64 + self.offset.unwrap_or(0.0) + latency.as_micros() as f64;
+        Timestamp::from_micros(at.max(0.0) as u64)
+    }
+
+    /// The mapping moves only slowly from now on.
+    pub(crate) fn lock(&mut self) {
+        self.locked = true;
+    }
+
+    /// An RTP time and the media time it stands for.
+    pub(crate) fn reference(&self) -> Option<(u32, i64)> {
+        self.last.map(|ticks| (ticks as u32, ticks * 1000 / TICKS_PER_MILLI))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: f64) -> Timestamp {
+        Timestamp::from_micros((ms * 1e3) as u64)
+    }
+
+    #[test]
+    fn the_budget_counts_from_the_fastest_packet_before_the_first_delivery() {
+        let mut playout = Playout::new();
+        let latency = Duration::from_millis(500);
+        let Timed::At(first) = playout.push(at(1100.0), u32::MAX - 89) else { panic!() };
+        let Timed::At(second) = playout.push(at(1041.0), 0) else { panic!() };
+        assert_eq!(second - first, 1000);
+        assert_eq!(playout.due(second, latency), at(1541.0));
+        playout.lock();
+        playout.push(at(1042.0), 450);
+        assert!(playout.due(second, latency) >= at(1540.99));
+    }
+
+    #[test]
+    fn a_slow_clock_is_followed() {
+        // The sender's clock gains 100 ppm for two minutes: 12 ms.
+        let mut playout = Playout::new();
+        let mut media = 0;
+        for i in 0..6000u32 {
+            let now = f64::from(i) * 20.0;
+            let Timed::At(m) = playout.push(at(1000.0 + now), (now * 90.0 * 1.0001) as u32) else { panic!() };
+            media = m;
+            playout.lock();
+        }
+        let error = playout.due(media, Duration::ZERO).as_micros() as f64 - (1000.0 + 5999.0 * 20.0) * 1e3;
+        assert!(error.abs() < 4_000.0, "{error}");
+    }
+
+    #[test]
+    fn another_timeline_needs_a_row_of_packets() {
+        let mut playout = Playout::new();
+        playout.push(at(0.0), 0);
+        for _ in 0..STRANGERS_MAX - 1 {
+            assert_eq!(playout.push(at(1.0), 1 << 30), Timed::Stranger);
+        }
+        assert_eq!(playout.push(at(1.0), 1 << 30), Timed::NewTimeline);
+    }
+}

@@ -1,0 +1,46 @@
+//! What the receiver shows.
+
+use units::{Bitrate, ByteCount, LossRatio, Timestamp};
+
+use super::Receiver;
+use super::peer::Peer;
+use crate::stats::{ReceiverLinkSnapshot, ReceiverSnapshot};
+
+impl Receiver {
+    pub(super) fn make_snapshot(&self, now: Timestamp) -> ReceiverSnapshot {
+        let mut totals = self.ended;
+        for flow in &self.flows {
+            totals.add(&flow.totals);
+        }
+        let held = self.flows.iter().map(super::Flow::held).max().unwrap_or_default();
+        ReceiverSnapshot {
+            at: now,
+            links: self.peers.iter().map(|peer| link_snapshot(peer, now)).collect(),
+            delivered_packets: totals.delivered,
+            delivered_bytes: ByteCount::new(totals.delivered_bytes),
+            lost_packets: totals.lost,
+            late_packets: totals.late,
+            recovered_packets: totals.recovered,
+            duplicates: totals.duplicates,
+            refused_datagrams: self.refused,
+            nacks_sent: totals.asked,
+            rate: self.flows.iter().map(|flow| flow.meter.rate(now)).sum::<Bitrate>(),
+            latency_ms: self.config.latency.as_secs_f64() * 1e3,
+            buffer_ms: held.as_secs_f64() * 1e3,
+        }
+    }
+}
+
+fn link_snapshot(peer: &Peer, now: Timestamp) -> ReceiverLinkSnapshot {
+    ReceiverLinkSnapshot {
+        peer: peer.address,
+        name: peer.name.clone(),
+        rtt_ms: peer.rtt.smoothed().map(|micros| micros / 1e3),
+        received_packets: peer.media_packets,
+        received_bytes: ByteCount::new(peer.bytes),
+        rate: peer.meter.rate(now),
+        loss: LossRatio::new(peer.loss),
+        duplicates: peer.duplicates,
+        last_heard_ms_ago: (now - peer.heard_at).as_secs_f64() * 1e3,
+    }
+}

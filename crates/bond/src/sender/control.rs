@@ -1,0 +1,222 @@
+//! The conversation on each link: keep-alives, RTCP compounds, echoes, announcements, and what comes back.
+
+use bytes::Bytes;
+use rist::wire::rtcp::App;
+use rist::wire::rtcp::{Echo, EchoKind, ReceiverReport, RtcpPacket, Sdes, SenderReport, packets};
+use std::time::Duration;
+use units::Timestamp;
+
+use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
+use crate::event::Cause;
+use crate::extension::{ANNOUNCE, Announce, NAME, REPORT, Report};
+
+/// RTCP while a link is in use (TR-06-1: at most 100 ms).
+const INTERVAL: Duration = Duration::from_millis(100);
+/// RTCP while an answer is wanted: a new, doubted or dead link.
+const INTERVAL_ASKING: Duration = Duration::from_millis(50);
+/// Quick questions before they become rare.
+const QUICK_QUESTIONS: u32 = 40;
+/// RTCP on a link that has not answered for long.
+const INTERVAL_DEAD: Duration = Duration::from_millis(200);
+/// Keep-alives of a client: a burst first (TR-06-2), then at this interval.
+const KEEP_ALIVE_BURST: u32 = 3;
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// With reports coming in, echoes and announcements are only needed now and then.
+const EVERY: u32 = 10;
+/// An echo answered later than this tells nothing.
+const ECHO_AGE_MAX: u64 = 10_000_000;
+
+/// One link's conversation.
+#[derive(Debug)]
+pub(super) struct Control {
+    /// SSRC of our echo requests on this link.
+    echo_ssrc: u32,
+    next_rtcp: Timestamp,
+    next_keep_alive: Timestamp,
+    compounds: u32,
+    keep_alives: u32,
+}
+
+impl Control {
+    pub(super) fn new(now: Timestamp, echo_ssrc: u32) -> Self {
+        Self { echo_ssrc, next_rtcp: now, next_keep_alive: now, compounds: 0, keep_alives: 0 }
+    }
+
+    /// Begins the handshake again.
+    pub(super) fn restart(&mut self, now: Timestamp) {
+        *self = Self::new(now, self.echo_ssrc);
+    }
+}
+
+impl Sender {
+    /// Sends what is due on every link; returns when the next is.
+    pub(super) fn run_control(&mut self, now: Timestamp) -> Timestamp {
+        let mut next = Timestamp::MAX;
+        for index in 0..self.slots.len() {
+            let Some(slot) = &mut self.slots[index] else { continue };
+            let id = slot.link.id;
+            let mut made: Vec<(Channel, Vec<u8>)> = Vec::new();
+            while let Some(datagram) = slot.framing.control(now) {
+                made.push((Channel::Media, datagram));
+            }
+            if slot.control.next_keep_alive <= now {
+                let burst = if slot.control.keep_alives == 0 { KEEP_ALIVE_BURST } else { 1 };
+                for _ in 0..burst {
+                    if let Some((datagram, sequence)) = slot.framing.keep_alive(now) {
+                        slot.link.on_sent(now, Some(sequence), datagram.len(), None);
+                        made.push((Channel::Media, datagram));
+                    }
+                }
+                slot.control.keep_alives += 1;
+                slot.control.next_keep_alive = now + KEEP_ALIVE_INTERVAL;
+            }
+            if slot.control.next_rtcp <= now {
+                let known = self.extension == Some(true);
+                let rtp_time = self.rtp_base.wrapping_add((u128::from(now.as_micros()) * 9 / 100) as u32);
+                self.scratch.clear();
+                write_compound(&mut self.scratch, now, slot, self.flow, rtp_time, &self.config, known);
+                let (channel, datagram, sequence) = slot.framing.rtcp(now, &self.scratch);
+                slot.link.on_sent(now, sequence, datagram.len(), None);
+                made.push((channel, datagram));
+                slot.control.compounds += 1;
+                slot.control.next_rtcp = now + interval(slot, now);
+            }
+            next = next.min(slot.control.next_rtcp).min(slot.control.next_keep_alive);
+            for (channel, datagram) in made {
+                self.output(SenderOutput::Transmit { link: id, channel, bytes: Bytes::from(datagram) });
+            }
+        }
+        next
+    }
+
+    /// Takes a datagram from a link's socket.
+    pub(super) fn receive(&mut self, now: Timestamp, id: LinkId, channel: Channel, bytes: &mut [u8]) {
+        let Some(index) = self.slot_index(id) else { return };
+        let Some(slot) = &mut self.slots[index] else { return };
+        let Some((_, inbound)) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return };
+        let moved = match inbound {
+            // A login still under way is no answer.
+            Inbound::Nothing => None,
+            _ => slot.link.on_heard(now),
+        };
+        if moved.is_some() {
+            self.answered_at.get_or_insert(now);
+        }
+        self.note_moved(now, index, moved);
+        match inbound {
+            Inbound::KeepAlive { extension: true } => self.use_extension(now),
+            Inbound::Rtcp(compound) => {
+                for packet in packets(compound).filter_map(Result::ok) {
+                    self.on_rtcp(now, index, packet);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_rtcp(&mut self, now: Timestamp, index: usize, packet: RtcpPacket<'_>) {
+        match packet {
+            RtcpPacket::EchoRequest(echo) => self.answer(now, index, echo),
+            RtcpPacket::EchoResponse(echo) => {
+                let Some(slot) = &mut self.slots[index] else { return };
+                let age = now.as_micros().wrapping_sub(echo.timestamp);
+                let delay = u64::from(echo.processing_delay_us);
+                if echo.ssrc == slot.control.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
+                    slot.link.rtt.push(now, age - delay);
+                }
+            }
+            RtcpPacket::NackRange(nack) if nack.media_ssrc & !1 == self.flow => {
+                for entry in nack.entries.iter() {
+                    for sequence in entry.sequences() {
+                        self.on_nack(now, index, sequence);
+                    }
+                }
+            }
+            RtcpPacket::NackBitmask(nack) if nack.media_ssrc & !1 == self.flow => {
+                for entry in nack.entries.iter() {
+                    for sequence in entry.sequences() {
+                        self.on_nack(now, index, sequence);
+                    }
+                }
+            }
+            RtcpPacket::App(App { name: NAME, subtype: REPORT, body, .. }) => {
+                if let Some(report) = Report::parse(body).filter(|_| self.config.extension == Extension::Offer) {
+                    self.use_extension(now);
+                    self.on_report(now, &report);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, now: Timestamp, index: usize, echo: Echo) {
+        let flow = self.flow;
+        let Some(slot) = &mut self.slots[index] else { return };
+        self.scratch.clear();
+        ReceiverReport::emit(flow, &[], None, &mut self.scratch);
+        Sdes { ssrc: flow, cname: cname(&self.config.cname) }.emit(&mut self.scratch);
+        echo.response(0).emit(EchoKind::Response, &mut self.scratch);
+        let (channel, datagram, sequence) = slot.framing.rtcp(now, &self.scratch);
+        slot.link.on_sent(now, sequence, datagram.len(), None);
+        let link = slot.link.id;
+        self.output(SenderOutput::Transmit { link, channel, bytes: Bytes::from(datagram) });
+    }
+
+    /// The far end speaks the extension: number and watch everything from now on.
+    fn use_extension(&mut self, now: Timestamp) {
+        if self.extension == Some(true) {
+            return;
+        }
+        self.extension = Some(true);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.link.reported = true;
+            slot.control.compounds = 0;
+            slot.control.next_rtcp = now;
+        }
+        self.note(now, Cause::PeerIdentified { extension: true });
+    }
+}
+
+fn interval(slot: &Slot, now: Timestamp) -> Duration {
+    match slot.link.state {
+        LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
+        LinkState::Up => INTERVAL,
+        LinkState::Down => INTERVAL_DEAD,
+        LinkState::Probe if slot.control.compounds > QUICK_QUESTIONS => INTERVAL_DEAD,
+        LinkState::Probe | LinkState::Suspect => INTERVAL_ASKING,
+    }
+}
+
+fn cname(text: &str) -> &[u8] {
+    if text.is_empty() { b"strata" } else { text.as_bytes() }
+}
+
+fn write_compound(
+    out: &mut Vec<u8>,
+    now: Timestamp,
+    slot: &Slot,
+    flow: u32,
+    rtp_timestamp: u32,
+    config: &super::SenderConfig,
+    extension: bool,
+) {
+    SenderReport { ssrc: flow, ntp: ntp(now), rtp_timestamp, packets: 0, octets: 0 }.emit(out);
+    Sdes { ssrc: flow, cname: cname(&config.cname) }.emit(out);
+    let asking = slot.link.state != LinkState::Up || slot.link.overdue(now) > 0.0;
+    let now_and_then = slot.control.compounds.is_multiple_of(EVERY);
+    if !extension || asking || now_and_then {
+        let echo = Echo { ssrc: slot.control.echo_ssrc, timestamp: now.as_micros(), ..Echo::default() };
+        echo.emit(EchoKind::Request, out);
+    }
+    if extension && (asking || now_and_then || slot.control.compounds < EVERY) {
+        let mut body = Vec::with_capacity(32);
+        let latency_ms = u16::try_from(config.latency.as_millis()).unwrap_or(u16::MAX);
+        Announce { link: slot.link.id, latency_ms, name: &slot.link.options.name }.emit(&mut body);
+        App { subtype: ANNOUNCE, ssrc: flow, name: NAME, body: &body }.emit(out);
+    }
+}
+
+/// Our clock as 32.32 fixed-point seconds; opaque to the peer.
+fn ntp(now: Timestamp) -> u64 {
+    ((u128::from(now.as_micros()) << 32) / 1_000_000) as u64
+}

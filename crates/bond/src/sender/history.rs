@@ -1,0 +1,193 @@
+//! Every packet of the flow from its acceptance until nobody can ask for it any more, and the order in which packets wait
+//! for a link.
+//!
+//! Source times ascend with the numbers, so the order of numbers is the order of deadlines.
+
+use bytes::Bytes;
+use std::collections::{BTreeSet, VecDeque};
+use units::Timestamp;
+
+use crate::config::HISTORY_PACKETS_MAX;
+
+/// Where a packet stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not confirmed.
+    Open,
+    /// The far end has it.
+    Delivered,
+    /// Given up.
+    Dropped,
+}
+
+/// One numbered packet.
+#[derive(Debug, Clone)]
+pub(crate) struct Packet {
+    pub bytes: Bytes,
+    pub source_time: Timestamp,
+    pub rtp_time: u32,
+    pub standing: Standing,
+    /// Copies on their way whose fate is not known.
+    pub on_the_way: u8,
+    /// Copies sent so far.
+    pub transmissions: u8,
+    /// True while it is queued because a copy was lost or is doubted.
+    pub repair: bool,
+    /// Copies still wanted in the present round; 0 until the round begins.
+    pub copies: u8,
+    /// When the last copy was sent.
+    pub sent_at: Timestamp,
+    /// Links (slots) that lost a copy, one bit each.
+    pub lost_on: u16,
+    /// Links (slots) that shall carry no (further) copy of the present round, one bit each.
+    pub avoid: u16,
+}
+
+/// The packets of the flow.
+#[derive(Debug)]
+pub(crate) struct History {
+    /// Number of the oldest packet kept.
+    first: u64,
+    packets: VecDeque<Packet>,
+    /// Numbers that wait for a link, most urgent first.
+    pending: BTreeSet<u64>,
+}
+
+impl History {
+    /// Begins with the number `first`.
+    pub(crate) fn new(first: u64) -> Self {
+        Self { first, packets: VecDeque::new(), pending: BTreeSet::new() }
+    }
+
+    /// Numbers a packet and queues it; `None` when there is no room.
+    pub(crate) fn push(&mut self, packet: Packet) -> Option<u64> {
+        if self.packets.len() >= HISTORY_PACKETS_MAX {
+            return None;
+        }
+        let number = self.first + self.packets.len() as u64;
+        self.packets.push_back(packet);
+        self.pending.insert(number);
+        Some(number)
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<&Packet> {
+        self.packets.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Packet> {
+        self.packets.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// The full number of a 16-bit one, if it is kept.
+    pub(crate) fn extend(&self, sequence: u16) -> Option<u64> {
+        let end = self.first + self.packets.len() as u64;
+        let back = u64::from((end as u16).wrapping_sub(sequence));
+        let number = end.checked_sub(if back == 0 { 1 << 16 } else { back })?;
+        (number >= self.first).then_some(number)
+    }
+
+    /// Queues a packet again because a copy was lost (`lost_on`, a bit mask of slots) or is doubted.
+    pub(crate) fn queue_repair(&mut self, number: u64, lost_on: u16, avoid: u16) {
+        let Some(packet) = self.get_mut(number) else { return };
+        if packet.standing != Standing::Open {
+            return;
+        }
+        packet.repair = true;
+        packet.lost_on |= lost_on;
+        packet.avoid |= avoid;
+        self.pending.insert(number);
+    }
+
+    /// Takes a packet out of the queue.
+    pub(crate) fn unqueue(&mut self, number: u64) {
+        self.pending.remove(&number);
+    }
+
+    /// Settles a packet for good.
+    pub(crate) fn settle(&mut self, number: u64, standing: Standing) {
+        self.pending.remove(&number);
+        if let Some(packet) = self.get_mut(number) {
+            packet.standing = standing;
+        }
+    }
+
+    /// What waits for a link, most urgent first.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = u64> + '_ {
+        self.pending.iter().copied()
+    }
+
+    /// The most urgent of those from `number` on.
+    pub(crate) fn pending_from(&self, number: u64) -> Option<u64> {
+        self.pending.range(number..).next().copied()
+    }
+
+    pub(crate) fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Removes packets from the old end while they are settled or `expired`.
+    pub(crate) fn trim(&mut self, expired: impl Fn(&Packet) -> bool) {
+        while let Some(packet) = self.packets.front() {
+            if packet.standing == Standing::Open && !expired(packet) {
+                break;
+            }
+            self.pending.remove(&self.first);
+            self.packets.pop_front();
+            self.first += 1;
+        }
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Packet> {
+        self.packets.back()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(ms: u64) -> Packet {
+        Packet {
+            bytes: Bytes::from_static(b"x"),
+            source_time: Timestamp::from_millis(ms),
+            rtp_time: 0,
+            standing: Standing::Open,
+            on_the_way: 0,
+            transmissions: 0,
+            repair: false,
+            copies: 0,
+            sent_at: Timestamp::ZERO,
+            lost_on: 0,
+            avoid: 0,
+        }
+    }
+
+    #[test]
+    fn sixteen_bits_name_the_packets_that_are_kept() {
+        let mut history = History::new(65_530);
+        for i in 0..20 {
+            assert_eq!(history.push(packet(i)), Some(65_530 + i));
+        }
+        assert_eq!(history.extend(65_530), Some(65_530));
+        assert_eq!(history.extend(13), Some(65_549));
+        assert_eq!((history.extend(14), history.extend(65_529)), (None, None));
+        history.settle(65_530, Standing::Delivered);
+        history.trim(|_| false);
+        assert_eq!(history.extend(65_530), None);
+        assert_eq!(history.pending().next(), Some(65_531));
+    }
+
+    #[test]
+    fn settled_packets_are_never_queued_again_and_room_is_bounded() {
+        let mut history = History::new(0);
+        for i in 0..HISTORY_PACKETS_MAX as u64 {
+            assert!(history.push(packet(i)).is_some());
+        }
+        assert_eq!(history.push(packet(0)), None);
+        history.settle(5, Standing::Delivered);
+        history.queue_repair(5, 0, 0);
+        assert!(!history.pending().any(|number| number == 5));
+        history.trim(|packet| packet.source_time < Timestamp::from_millis(100));
+        assert_eq!(history.pending_len(), HISTORY_PACKETS_MAX - 100);
+    }
+}

@@ -1,0 +1,154 @@
+//! What was lost or held up goes back into the queue.
+
+use units::Timestamp;
+
+use super::{LinkState, Outcome, Sender, Slot, Standing};
+use crate::event::Cause;
+use crate::extension::Report;
+
+/// A packet that hangs on a stalled link is sent again over another when no more than this (beyond the other link's delay) is
+/// left of its time.
+const RESCUE_MICROS: f64 = 150_000.0;
+/// Packets looked at per link and tick.
+const RESCUE_LOOK_MAX: usize = 512;
+/// The shortest time between two copies asked for by a plain RIST peer.
+const NACK_SPACING_MICROS_MIN: f64 = 10_000.0;
+
+impl Sender {
+    /// Takes a report of the far end.
+    pub(super) fn on_report(&mut self, now: Timestamp, report: &Report<'_>) {
+        if let (Some(playout), Some(newest)) = (report.playout, self.history.newest()) {
+            let ahead = f64::from(playout.rtp_time.wrapping_sub(newest.rtp_time) as i32) * 100.0 / 9.0;
+            self.playout = Some(playout.clock_micros as f64 - (newest.source_time.as_micros() as f64 + ahead));
+        }
+        for told in report.links() {
+            let Some(index) = self.slot_index(told.link) else { continue };
+            let Some(slot) = &mut self.slots[index] else { continue };
+            let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
+            let moved = if progress.confirmed > 0 { slot.link.on_confirmed(now) } else { None };
+            self.note_moved(now, index, moved);
+            self.settle_outcomes(now, index);
+        }
+        self.align_clocks();
+    }
+
+    /// Gives links that no report has timed yet a place on the far clock's scale.
+    fn align_clocks(&mut self) {
+        let timed =
+            self.slots.iter().flatten().filter_map(|slot| Some((slot.link.delay.base()?, slot.link.round_trip_low())));
+        let offset = timed.map(|(base, trip)| base as f64 - trip / 2.0).fold(f64::MAX, f64::min);
+        if offset < f64::MAX {
+            for slot in self.slots.iter_mut().flatten() {
+                slot.link.clock_offset = offset;
+            }
+        }
+    }
+
+    /// Settles what a link's report (or its end) has decided.
+    pub(super) fn settle_outcomes(&mut self, now: Timestamp, index: usize) {
+        for i in 0..self.outcomes.len() {
+            match self.outcomes[i] {
+                Outcome::Arrived(number) => self.on_arrived(now, index, number),
+                Outcome::Lost(number) => self.on_lost(index, number),
+            }
+        }
+        self.outcomes.clear();
+    }
+
+    fn on_arrived(&mut self, now: Timestamp, index: usize, number: u64) {
+        let Some(packet) = self.history.get_mut(number) else { return };
+        packet.on_the_way = packet.on_the_way.saturating_sub(1);
+        if packet.standing != Standing::Delivered {
+            let bytes = packet.bytes.len() as u64;
+            self.history.settle(number, Standing::Delivered);
+            if let Some(slot) = &mut self.slots[index] {
+                slot.link.goodput_meter.add(now, bytes);
+            }
+        }
+    }
+
+    fn on_lost(&mut self, index: usize, number: u64) {
+        let Some(packet) = self.history.get_mut(number) else { return };
+        packet.on_the_way = packet.on_the_way.saturating_sub(1);
+        packet.lost_on |= 1 << index;
+        if packet.on_the_way == 0 {
+            self.history.queue_repair(number, 1 << index, 0);
+        }
+    }
+
+    /// The far end asks for a packet.
+    pub(super) fn on_nack(&mut self, now: Timestamp, index: usize, sequence: u16) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        slot.link.counters.nacks += 1;
+        let spacing = slot.link.round_trip_low().max(NACK_SPACING_MICROS_MIN);
+        let Some(number) = self.history.extend(sequence) else {
+            self.totals.unrecoverable += 1;
+            return;
+        };
+        let plain = self.extension != Some(true);
+        let Some(packet) = self.history.get(number) else { return };
+        if packet.standing == Standing::Dropped {
+            self.totals.unrecoverable += 1;
+        }
+        if packet.standing != Standing::Open || packet.transmissions == 0 {
+            return;
+        }
+        // Between our own ends reports tell more, and sooner; a request counts only when nothing is known to be coming.
+        let again = if plain {
+            packet.transmissions == 1 || (now - packet.sent_at).as_micros() as f64 >= spacing
+        } else {
+            packet.on_the_way == 0
+        };
+        if again {
+            self.history.queue_repair(number, 0, 0);
+        }
+    }
+
+    /// Looks for packets that hang on links and would come too late, and queues them for others.
+    pub(super) fn rescue(&mut self, now: Timestamp) {
+        if self.extension != Some(true) {
+            return;
+        }
+        for index in 0..self.slots.len() {
+            let Some(Slot { link, .. }) = &self.slots[index] else { continue };
+            let overdue = link.overdue(now);
+            let stalled = overdue > 0.0 || link.state != LinkState::Up;
+            let latency = self.config.latency.as_micros() as f64;
+            if !stalled && link.queue_with(0) < 0.1 * latency {
+                continue;
+            }
+            let others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
+            let others = others.filter_map(|(_, slot)| slot.as_ref().filter(|slot| slot.link.usable()));
+            let best = others.map(|slot| slot.link.arrival(now, 1400)).fold(f64::MAX, f64::min);
+            if best >= f64::MAX {
+                continue;
+            }
+            let base = now.as_micros() as f64 + link.path_delay() + overdue;
+            let pipe = link.round_trip_low();
+            let rate = link.rate();
+            let mut ahead = 0.0;
+            let mut hanging = Vec::new();
+            for (number, _) in link.sent.waiting().take(RESCUE_LOOK_MAX) {
+                let Some(packet) = self.history.get(number) else { continue };
+                ahead += packet.bytes.len() as f64 + 40.0;
+                if packet.standing != Standing::Open || packet.on_the_way > 1 {
+                    continue;
+                }
+                let deadline = self.deadline(packet.source_time);
+                let expected = base + (ahead * 1e6 / rate - pipe).max(0.0);
+                let last_call = stalled && deadline - best < RESCUE_MICROS;
+                if best < deadline && (last_call || expected > deadline) {
+                    hanging.push(number);
+                }
+            }
+            let (id, name) = (link.id, link.options.name.clone());
+            let packets = hanging.len() as u64;
+            for number in hanging {
+                self.history.queue_repair(number, 0, 1 << index);
+            }
+            if packets > 0 {
+                self.note(now, Cause::Reinjected { link: id, name, packets });
+            }
+        }
+    }
+}

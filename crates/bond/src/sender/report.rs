@@ -1,0 +1,72 @@
+//! What the sender shows, and what it advises the encoder.
+
+use units::{Bitrate, ByteCount, LossRatio, Timestamp};
+
+use super::{Sender, Slot};
+use crate::stats::{SenderLinkSnapshot, SenderSnapshot};
+
+/// Share of the believed capacity that is advised: the rest is for repair and for surprises.
+const ADVICE_SHARE: f64 = 0.85;
+/// Headers per payload byte (60 of 1316, bonding over IPv4 with encryption).
+const HEADER_SHARE: f64 = 0.046;
+
+impl Sender {
+    /// The media rate, in payload bits, that the links can carry in time; within the encoder's range.
+    pub fn rate_advice(&self, now: Timestamp) -> Bitrate {
+        let _ = now;
+        let carried = |slot: &Slot| {
+            if slot.link.usable() { slot.link.rate() * 8.0 * (1.0 - slot.link.loss()) } else { 0.0 }
+        };
+        let bits: f64 = self.slots.iter().flatten().map(carried).sum();
+        let advice = Bitrate::from_bps((bits * ADVICE_SHARE / (1.0 + HEADER_SHARE)) as u64);
+        advice.clamp(self.encoder.0, self.encoder.1)
+    }
+
+    pub(super) fn make_snapshot(&self, now: Timestamp) -> SenderSnapshot {
+        let links: Vec<_> = self.slots.iter().flatten().map(|slot| link_snapshot(slot, now)).collect();
+        let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
+        let mut snapshot = SenderSnapshot {
+            at: now,
+            flow: self.flow,
+            extension: self.extension == Some(true),
+            latency_ms: self.config.latency.as_secs_f64() * 1e3,
+            media_rate: self.media_meter.rate(now),
+            send_rate: links.iter().map(|link| link.send_rate).sum(),
+            rate_advice: self.rate_advice(now),
+            packets_in: self.totals.packets_in,
+            bytes_in: ByteCount::new(self.totals.bytes_in),
+            packets_refused: self.totals.refused,
+            queued_packets: self.history.pending_len() as u64,
+            queued_ms: oldest.map_or(0.0, |packet| (now - packet.source_time).as_secs_f64() * 1e3),
+            retransmits: self.totals.retransmits,
+            copies: self.totals.copies,
+            dropped_packets: self.totals.dropped,
+            unrecoverable: self.totals.unrecoverable,
+            links,
+        };
+        snapshot.links.sort_by_key(|link| link.link);
+        snapshot
+    }
+}
+
+fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
+    let link = &slot.link;
+    SenderLinkSnapshot {
+        link: link.id,
+        name: link.options.name.clone(),
+        state: link.state,
+        rtt_ms: link.rtt.smoothed().map(|micros| micros / 1e3),
+        queue_delay_ms: link.delay.queue() / 1e3,
+        send_rate: link.send_meter.rate(now),
+        capacity: Bitrate::from_bps((link.rate() * 8.0) as u64),
+        goodput: link.goodput_meter.rate(now),
+        loss: LossRatio::new(link.loss()),
+        in_flight_packets: link.sent.in_flight_packets(),
+        in_flight_bytes: ByteCount::new(link.sent.in_flight_bytes()),
+        packets_sent: link.counters.packets_sent,
+        bytes_sent: ByteCount::new(link.counters.bytes_sent),
+        retransmits: link.counters.retransmits,
+        packets_lost: link.counters.lost,
+        nacks_received: link.counters.nacks,
+    }
+}

@@ -1,0 +1,227 @@
+//! Pulling packets from the queue onto links that have room.
+
+use bytes::Bytes;
+use rist::wire::rtp::{PAYLOAD_TYPE_MPEG_TS, RtpHeader, SSRC_RETRANSMIT};
+use std::time::Duration;
+use units::Timestamp;
+
+use super::{Channel, Extension, LINKS_MAX, Profile, SETTLE, Sender, SenderOutput, Slot, Standing};
+use crate::event::Cause;
+use crate::schedule::{Ask, Candidate, Choice, choose, copies};
+
+/// Queue wanted in front of a busy bottleneck, as a share of the latency, and its limits.
+const QUEUE_SHARE: f64 = 0.1;
+const QUEUE_MICROS_MIN: f64 = 20_000.0;
+const QUEUE_MICROS_MAX: f64 = 60_000.0;
+/// Under pressure (packets wait for links) a longer queue is accepted, up to this share.
+const QUEUE_SHARE_PRESSED: f64 = 0.25;
+/// Packets looked at for one transmission, when links have room but are too slow for the most urgent.
+const LOOK_MAX: usize = 64;
+/// Headers around a payload: RTP, GRE, ports.
+const HEADER_BYTES: u64 = 28;
+
+/// The links at one moment.
+#[derive(Debug, Clone, Copy)]
+struct Table {
+    candidates: [Candidate; LINKS_MAX],
+    count: usize,
+    /// When pacing lets the next of those with room in their window send.
+    wake: Timestamp,
+}
+
+impl Sender {
+    /// The next media datagram, or when to look again.
+    pub(super) fn transmit_next(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        if self.history.pending_len() == 0 {
+            return Err(Timestamp::MAX);
+        }
+        if self.scheduled(now)? { self.transmit_scheduled(now) } else { self.transmit_plain(now) }
+    }
+
+    /// True with the extension, false without; `Err` while it is open.
+    fn scheduled(&mut self, now: Timestamp) -> Result<bool, Timestamp> {
+        if let Some(extension) = self.extension {
+            return Ok(extension);
+        }
+        let Some(answered) = self.answered_at else { return Err(Timestamp::MAX) };
+        let possible = self.config.profile == Profile::Main && self.config.extension == Extension::Offer;
+        let settled = answered + if possible { SETTLE } else { Duration::ZERO };
+        if now < settled {
+            return Err(settled);
+        }
+        self.extension = Some(false);
+        self.note(now, Cause::PeerIdentified { extension: false });
+        Ok(false)
+    }
+
+    /// Far clock minus ours when a source time is played, plus that source time: the deadline of a packet.
+    pub(super) fn deadline(&self, source_time: Timestamp) -> f64 {
+        let playout = self.playout.unwrap_or_else(|| {
+            let nearest = self.slots.iter().flatten().map(|slot| slot.link.path_delay()).fold(f64::MAX, f64::min);
+            let nearest = if nearest < f64::MAX { nearest } else { 0.0 };
+            self.config.latency.as_micros() as f64 + nearest
+        });
+        source_time.as_micros() as f64 + playout
+    }
+
+    /// The queue wanted in front of bottlenecks: short while links keep up, longer while packets wait.
+    fn queue_wanted(&self, now: Timestamp) -> f64 {
+        let latency = self.config.latency.as_micros() as f64;
+        let usual = (latency * QUEUE_SHARE).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX);
+        let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
+        let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_micros() as f64);
+        (usual + 0.5 * (waited - latency * QUEUE_SHARE).max(0.0)).min((latency * QUEUE_SHARE_PRESSED).max(usual))
+    }
+
+    fn table(&self, now: Timestamp, bytes: u64) -> Table {
+        let empty =
+            Candidate { slot: 0, priority: 0, arrival: 0.0, spread: 0.0, round_trip: 0.0, loss: 0.0, ready: false };
+        let mut table = Table { candidates: [empty; LINKS_MAX], count: 0, wake: Timestamp::MAX };
+        let queue = self.queue_wanted(now);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(Slot { link, .. }) = slot else { continue };
+            if !link.usable() {
+                continue;
+            }
+            let room = link.sent.in_flight_bytes() + bytes <= link.window(queue);
+            let paced = link.next_send() <= now;
+            if room && !paced {
+                table.wake = table.wake.min(link.next_send());
+            }
+            table.candidates[table.count] = Candidate {
+                slot: index,
+                priority: link.options.priority,
+                arrival: link.arrival(now, bytes),
+                spread: 2.0 * link.delay.jitter(),
+                round_trip: link.round_trip_low(),
+                loss: link.loss(),
+                ready: room && paced,
+            };
+            table.count += 1;
+        }
+        table
+    }
+
+    fn transmit_scheduled(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        let mut from = 0;
+        let mut table = None;
+        for _ in 0..LOOK_MAX {
+            let Some(number) = self.history.pending_from(from) else { break };
+            from = number + 1;
+            let Some(packet) = self.history.get(number) else { continue };
+            let bytes = packet.bytes.len() as u64 + HEADER_BYTES;
+            let table = table.get_or_insert_with(|| self.table(now, bytes));
+            let candidates = &table.candidates[..table.count];
+            let ask = Ask {
+                deadline: self.deadline(packet.source_time),
+                age: (now - packet.source_time).as_micros() as f64,
+                avoid: packet.avoid,
+                lost_on: packet.lost_on,
+                latency: self.config.latency.as_micros() as f64,
+            };
+            match choose(candidates, &ask) {
+                Choice::Send(index) => {
+                    if packet.repair && packet.copies == 0 {
+                        let chosen = candidates.iter().find(|candidate| candidate.slot == index);
+                        let (loss, trip) = chosen.map_or((0.0, 0.0), |c| (c.loss, c.round_trip));
+                        let wanted = copies(candidates, &ask, loss, trip);
+                        if let Some(packet) = self.history.get_mut(number) {
+                            packet.copies = wanted;
+                        }
+                    }
+                    return Ok(self.send(now, number, index));
+                }
+                Choice::Hopeless if packet.on_the_way == 0 => {
+                    self.history.settle(number, Standing::Dropped);
+                    self.totals.dropped += 1;
+                }
+                Choice::Hopeless => self.history.unqueue(number),
+                Choice::Wait if !candidates.iter().any(|candidate| candidate.ready) => break,
+                Choice::Wait => {}
+            }
+        }
+        Err(table.map_or(Timestamp::MAX, |table| table.wake))
+    }
+
+    /// Plain RIST: fixed shares, everything at once, repairs over the link with the shortest round trip.
+    fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
+        let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
+        let (avoid, lost_on, repair) = (packet.avoid, packet.lost_on, packet.repair);
+        let usable = |slot: &Slot| slot.link.usable();
+        let duplicate =
+            self.slots.iter().flatten().filter(|slot| usable(slot)).all(|slot| slot.link.options.weight == Some(0));
+        let mut wake = Timestamp::MAX;
+        let mut best: Option<(f64, usize)> = None;
+        let lowest =
+            self.slots.iter().flatten().filter(|slot| usable(slot)).map(|slot| slot.link.options.priority).min();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot.as_ref().filter(|slot| usable(slot)) else { continue };
+            if avoid >> index & 1 == 1 || Some(slot.link.options.priority) != lowest {
+                continue;
+            }
+            if slot.link.next_send() > now {
+                wake = wake.min(slot.link.next_send());
+                continue;
+            }
+            let cost = if repair {
+                slot.link.round_trip_low() * if lost_on >> index & 1 == 1 { 2.0 } else { 1.0 }
+            } else {
+                slot.link.share
+            };
+            if best.is_none_or(|(lowest, _)| cost < lowest) {
+                best = Some((cost, index));
+            }
+        }
+        let Some((_, index)) = best else { return Err(wake) };
+        if duplicate && !repair {
+            let others = self
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(i, slot)| *i != index && avoid >> i & 1 == 0 && slot.as_ref().is_some_and(usable));
+            let left = others.count() as u8;
+            if let Some(packet) = self.history.get_mut(number) {
+                packet.copies = left + 1;
+            }
+        }
+        Ok(self.send(now, number, index))
+    }
+
+    /// Sends one copy of a packet on a link.
+    fn send(&mut self, now: Timestamp, number: u64, index: usize) -> SenderOutput {
+        let (Some(slot), Some(packet)) = (&mut self.slots[index], self.history.get_mut(number)) else {
+            return SenderOutput::Timeout(now);
+        };
+        let again = packet.transmissions > 0;
+        let header = RtpHeader {
+            marker: false,
+            payload_type: PAYLOAD_TYPE_MPEG_TS,
+            sequence: number as u16,
+            timestamp: packet.rtp_time,
+            ssrc: self.flow | if packet.repair { SSRC_RETRANSMIT } else { 0 },
+            extension: None,
+        };
+        self.scratch.clear();
+        header.emit(&packet.bytes, &mut self.scratch);
+        let (datagram, sequence) = slot.framing.media(now, &self.scratch);
+        slot.link.on_sent(now, sequence, datagram.len(), Some(number));
+        slot.link.add_share(datagram.len());
+        if again {
+            slot.link.counters.retransmits += 1;
+            if packet.repair { self.totals.retransmits += 1 } else { self.totals.copies += 1 }
+        }
+        packet.transmissions = packet.transmissions.saturating_add(1);
+        packet.on_the_way = packet.on_the_way.saturating_add(u8::from(slot.link.reported));
+        packet.sent_at = now;
+        packet.avoid |= 1 << index;
+        packet.copies = packet.copies.saturating_sub(1);
+        if packet.copies == 0 {
+            packet.avoid = 0;
+            packet.repair = false;
+            self.history.unqueue(number);
+        }
+        let link = slot.link.id;
+        SenderOutput::Transmit { link, channel: Channel::Media, bytes: Bytes::from(datagram) }
+    }
+}

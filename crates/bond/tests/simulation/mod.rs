@@ -1,0 +1,189 @@
+//! A sender and a receiver over emulated links, in virtual time.
+#![allow(dead_code)] // each test binary uses its part
+#![allow(clippy::unwrap_used)] // a scenario that can not be set up must fail
+
+pub mod load;
+pub mod score;
+
+use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
+use bond::event::Event;
+use bond::receiver::{Delivered, Receiver, ReceiverInput, ReceiverOutput};
+use bond::sender::{Sender, SenderInput, SenderOutput};
+use bond::{Channel, PacketClass, Payload};
+use bytes::Bytes;
+use link_sim::{Path, PathConfig, SkewedClock};
+use std::net::SocketAddr;
+use units::{LinkId, Timestamp};
+
+/// IPv4 and UDP.
+pub const IP_BYTES: usize = 28;
+
+/// What travels on a path.
+pub type Packet = (Channel, Bytes);
+
+/// Both ends and the links between them.
+pub struct Simulation {
+    pub now: Timestamp,
+    pub sender: Sender,
+    pub receiver: Receiver,
+    pub paths: Vec<Path<Packet>>,
+    pub clock: SkewedClock,
+    sender_wake: Timestamp,
+    receiver_wake: Timestamp,
+    pub delivered: Vec<(Timestamp, Delivered)>,
+    pub sender_events: Vec<Event>,
+    pub receiver_events: Vec<Event>,
+    /// IP bytes sent from the sender.
+    pub up_bytes: u64,
+    pub down_bytes: u64,
+    pub up_packets: u64,
+}
+
+fn address(link: usize, binding: u32, channel: Channel) -> SocketAddr {
+    let port = 20_000 + 2 * binding as u16 + u16::from(channel == Channel::Control);
+    SocketAddr::from(([10, 0, 0, link as u8 + 1], port))
+}
+
+impl Simulation {
+    /// All links are added at time 0.
+    pub fn new(sender: SenderConfig, receiver: ReceiverConfig, paths: &[PathConfig], seed: u64) -> Self {
+        let mut simulation = Self::without_links(sender, receiver, paths, seed, SkewedClock::new(77_000_000, 0));
+        for (index, path) in paths.iter().enumerate() {
+            simulation.add_link(index, LinkOptions { name: path.name.clone(), ..Default::default() });
+        }
+        simulation
+    }
+
+    pub fn without_links(
+        sender: SenderConfig,
+        receiver: ReceiverConfig,
+        paths: &[PathConfig],
+        seed: u64,
+        clock: SkewedClock,
+    ) -> Self {
+        let path = |(i, config): (usize, &PathConfig)| {
+            Path::new(config.clone(), seed.wrapping_mul(1_000_003).wrapping_add(i as u64)).unwrap()
+        };
+        Self {
+            now: Timestamp::ZERO,
+            sender: Sender::new(sender, seed, Timestamp::ZERO).unwrap(),
+            receiver: Receiver::new(receiver, !seed, clock.local(Timestamp::ZERO)).unwrap(),
+            paths: paths.iter().enumerate().map(path).collect(),
+            clock,
+            sender_wake: Timestamp::ZERO,
+            receiver_wake: Timestamp::ZERO,
+            delivered: Vec::new(),
+            sender_events: Vec::new(),
+            receiver_events: Vec::new(),
+            up_bytes: 0,
+            down_bytes: 0,
+            up_packets: 0,
+        }
+    }
+
+    pub fn add_link(&mut self, index: usize, options: LinkOptions) {
+        let link = LinkId(index as u16);
+        self.input(SenderInput::AddLink { link, options });
+    }
+
+    /// Gives the sender an input and does what it asks for.
+    pub fn input(&mut self, input: SenderInput<'_>) {
+        self.sender.handle_input(self.now, input);
+        self.drain_sender();
+    }
+
+    pub fn push(&mut self, bytes: Bytes, class: PacketClass) {
+        let payload = Payload { bytes, source_time: self.now, class };
+        self.input(SenderInput::Payload(payload));
+    }
+
+    /// When something happens next.
+    pub fn next_event(&self) -> Timestamp {
+        let paths = self.paths.iter().filter_map(Path::next_event).min().unwrap_or(Timestamp::MAX);
+        self.sender_wake.min(self.clock.global(self.receiver_wake)).min(paths)
+    }
+
+    /// Lets everything happen until `end`.
+    pub fn run_until(&mut self, end: Timestamp) {
+        loop {
+            let next = self.next_event();
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = end;
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        for index in 0..self.paths.len() {
+            while let Some(delivery) = self.paths[index].poll_up(now) {
+                let (binding, (channel, bytes)) = delivery.packet;
+                let from = address(index, binding, channel);
+                let mut bytes = bytes.to_vec();
+                let input = ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes };
+                self.receiver.handle_input(self.clock.local(now), input);
+                self.drain_receiver();
+            }
+            while let Some(delivery) = self.paths[index].poll_down(now) {
+                let (channel, bytes) = delivery.packet;
+                let mut bytes = bytes.to_vec();
+                let link = LinkId(index as u16);
+                self.input(SenderInput::Datagram { link, channel, bytes: &mut bytes });
+            }
+        }
+        if self.sender_wake <= now {
+            self.input(SenderInput::Timeout);
+        }
+        if self.receiver_wake <= self.clock.local(now) {
+            self.receiver.handle_input(self.clock.local(now), ReceiverInput::Timeout);
+            self.drain_receiver();
+        }
+    }
+
+    fn drain_sender(&mut self) {
+        for _ in 0..100_000 {
+            match self.sender.poll_output(self.now) {
+                SenderOutput::Transmit { link, channel, bytes } => {
+                    let ip_bytes = bytes.len() + IP_BYTES;
+                    self.up_bytes += ip_bytes as u64;
+                    self.up_packets += 1;
+                    let _ = self.paths[usize::from(link.0)].push_up(self.now, ip_bytes, (channel, bytes));
+                }
+                SenderOutput::Event(event) => self.sender_events.push(event),
+                SenderOutput::Timeout(at) => {
+                    assert!(at > self.now, "a timeout must lie ahead");
+                    self.sender_wake = at;
+                    return;
+                }
+            }
+        }
+        panic!("the sender never comes to rest");
+    }
+
+    fn drain_receiver(&mut self) {
+        let local_now = self.clock.local(self.now);
+        for _ in 0..100_000 {
+            match self.receiver.poll_output(local_now) {
+                ReceiverOutput::Transmit { to, channel, bytes, .. } => {
+                    let SocketAddr::V4(to) = to else { panic!("no such peer") };
+                    let index = usize::from(to.ip().octets()[3]) - 1;
+                    let binding = u32::from((to.port() - 20_000) / 2);
+                    let ip_bytes = bytes.len() + IP_BYTES;
+                    self.down_bytes += ip_bytes as u64;
+                    let _ = self.paths[index].push_down(self.now, binding, ip_bytes, (channel, bytes));
+                }
+                ReceiverOutput::Deliver(delivered) => self.delivered.push((self.now, delivered)),
+                ReceiverOutput::Event(event) => self.receiver_events.push(event),
+                ReceiverOutput::Timeout(at) => {
+                    assert!(at > local_now, "a timeout must lie ahead");
+                    self.receiver_wake = at;
+                    return;
+                }
+            }
+        }
+        panic!("the receiver never comes to rest");
+    }
+}

@@ -1,0 +1,100 @@
+//! Media crosses two links, between our own ends.
+#![allow(clippy::float_cmp)] // all of them is exactly 100
+
+mod simulation;
+
+use bond::PacketClass;
+use bond::config::{Extension, KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use link_sim::{Capacity, LinkConfig, PathConfig, SkewedClock};
+use simulation::{Simulation, load, score};
+use std::time::Duration;
+
+fn path(name: &str, kbps: u64, delay_ms: f64, loss: f64) -> PathConfig {
+    let queue_bytes = kbps * 50;
+    PathConfig {
+        name: name.into(),
+        up: LinkConfig { capacity: Capacity::Constant { kbps }, delay_ms, loss, queue_bytes, ..Default::default() },
+        down: LinkConfig { capacity: Capacity::Constant { kbps: 10_000 }, delay_ms, loss, ..Default::default() },
+        ..Default::default()
+    }
+}
+
+/// Goal: every packet of 6 Mbit/s arrives, in time, over two links of 4 Mbit/s.
+#[test]
+fn two_links_carry_what_neither_could() {
+    let paths = [path("a", 4000, 30.0, 0.0), path("b", 4000, 50.0, 0.0)];
+    let (score, simulation) = score::run(Duration::from_secs(1), &paths, &load::video(6e6, 20.0), 1);
+    println!("{score:?} {:#?}", simulation.sender.snapshot(simulation.now));
+    assert_eq!(score.frames_on_time_percent, 100.0);
+    assert!(score.sent_per_media < 1.06, "{score:?}");
+}
+
+fn plain(profile: Profile, loss: f64, weight: Option<u32>) -> (score::Score, simulation::Simulation) {
+    let paths = [path("a", 8000, 30.0, loss), path("b", 8000, 50.0, loss)];
+    let latency = Duration::from_secs(1);
+    let sender = SenderConfig { profile, latency, extension: Extension::Off, ..Default::default() };
+    let receiver = ReceiverConfig { profile, latency, extension: Extension::Off, ..Default::default() };
+    let mut simulation = Simulation::without_links(sender, receiver, &paths, 5, SkewedClock::new(3_000_000, 40));
+    for index in 0..2 {
+        simulation.add_link(index, LinkOptions { weight, ..Default::default() });
+    }
+    let items = load::video(6e6, 20.0);
+    for item in &items {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    simulation.run_until(simulation.now + Duration::from_secs(3));
+    let mut score = score::judge(&items, latency, &simulation);
+    score.sent_per_media = simulation.up_bytes as f64 / (items.len() as f64 * 1344.0);
+    (score, simulation)
+}
+
+/// Goal: without the extension, losses on both ways are repaired by requests, in both profiles.
+#[test]
+fn plain_rist_repairs_losses_by_requests() {
+    for profile in [Profile::Simple, Profile::Main] {
+        let (score, simulation) = plain(profile, 0.02, None);
+        println!("{profile:?} {score:?}");
+        assert_eq!(score.frames_on_time_percent, 100.0, "{profile:?}");
+        let sender = simulation.sender.snapshot(simulation.now);
+        assert!(!sender.extension && sender.retransmits > 100, "{sender:?}");
+        let shares: Vec<_> = sender.links.iter().map(|link| link.packets_sent as f64).collect();
+        assert!((shares[0] / shares[1] - 1.0).abs() < 0.1, "{shares:?}");
+        let receiver = simulation.receiver.snapshot(simulation.clock.local(simulation.now));
+        assert_eq!((receiver.lost_packets, receiver.links.len()), (0, 2));
+        assert!(receiver.recovered_packets > 100);
+    }
+}
+
+/// Goal: weight 0 on every link sends everything on each, and one copy is delivered.
+#[test]
+fn plain_rist_duplicates_when_asked() {
+    let (score, simulation) = plain(Profile::Main, 0.0, Some(0));
+    assert_eq!(score.frames_on_time_percent, 100.0);
+    assert!(score.sent_per_media > 2.0 && score.sent_per_media < 2.1, "{score:?}");
+    assert!(simulation.receiver.snapshot(simulation.now).duplicates > 10_000);
+}
+
+/// Goal: encrypted with both key lengths and rotating nonces; a wrong passphrase lets nothing through.
+#[test]
+fn encryption_guards_the_flow() {
+    let run = |ours: &str, theirs: &str, key_size| {
+        let psk =
+            |text: &str| Some(PskConfig { passphrase: Secret::new(text), key_size, rotate_after_packets: Some(500) });
+        let sender = SenderConfig { psk: psk(ours), ..Default::default() };
+        let receiver = ReceiverConfig { psk: psk(theirs), ..Default::default() };
+        let mut simulation = Simulation::new(sender, receiver, &[path("a", 8000, 20.0, 0.01)], 9);
+        let items = load::video(4e6, 10.0);
+        for item in &items {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(3));
+        (simulation.delivered.len(), items.len())
+    };
+    for key_size in [KeySize::Aes128, KeySize::Aes256] {
+        let (delivered, sent) = run("a secret", "a secret", key_size);
+        assert_eq!(delivered, sent);
+    }
+    assert_eq!(run("a secret", "another", KeySize::Aes128).0, 0);
+}
