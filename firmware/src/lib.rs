@@ -1,1 +1,3 @@
-//! firmware
+//! The field device: agent (control plane) and streamer (data plane).
+
+pub mod pipeline;

@@ -83,6 +83,8 @@ pub struct Sink {
     running: Mutex<Option<Running>>,
     packer: Mutex<Option<Packer>>,
     dropped: AtomicU64,
+    /// Beside the packer: a render that waits for room holds the packer.
+    skipped: AtomicU64,
     /// Set by `unlock`: a render that waits for room must return.
     unlocked: AtomicBool,
     unlock_lock: Mutex<()>,
@@ -137,7 +139,7 @@ impl Sink {
     pub(crate) fn counters(&self) -> SinkCounters {
         SinkCounters {
             payloads_dropped: self.dropped.load(Ordering::Relaxed),
-            bytes_skipped: lock(&self.packer).as_ref().map_or(0, Packer::skipped_bytes),
+            bytes_skipped: self.skipped.load(Ordering::Relaxed),
         }
     }
 
@@ -480,6 +482,7 @@ impl BaseSinkImpl for Sink {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let flow = self.open()?;
         self.dropped.store(0, Ordering::Relaxed);
+        self.skipped.store(0, Ordering::Relaxed);
         *lock(&self.packer) = Some(Packer::new());
         *lock(&self.running) = Some(Running { flow, _monitor: Monitor::start(&*self.obj()) });
         Ok(())
@@ -500,6 +503,7 @@ impl BaseSinkImpl for Sink {
         let mut packer = lock(&self.packer);
         let packer = packer.as_mut().ok_or(gst::FlowError::Flushing)?;
         packer.push(&map, |bytes, class| self.push(&bytes, class, time))?;
+        self.skipped.store(packer.skipped_bytes(), Ordering::Relaxed);
         Ok(gst::FlowSuccess::Ok)
     }
 

@@ -64,6 +64,11 @@ impl BondSink {
         self.imp().with_flow(link_io::sender::FlowSender::snapshot)
     }
 
+    /// How old [`BondSink::snapshot`] is; `None` while stopped.
+    pub fn snapshot_age(&self) -> Option<Duration> {
+        self.imp().with_flow(|flow| flow.now().since(flow.snapshot().at))
+    }
+
     /// What was dropped between element and network; `None` while stopped.
     pub fn io_counters(&self) -> Option<SenderIoCounters> {
         self.imp().with_flow(link_io::sender::FlowSender::io_counters)

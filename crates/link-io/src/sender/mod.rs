@@ -202,6 +202,11 @@ impl FlowSender {
         self.command(Command::RadioHint { link, hint });
     }
 
+    /// The present in the clock of [`SenderSnapshot::at`] and of events.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The state of flow and links, at most a second old.
     pub fn snapshot(&self) -> Arc<SenderSnapshot> {
         Arc::clone(&lock(&self.published.snapshot))
