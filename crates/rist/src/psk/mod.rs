@@ -50,6 +50,12 @@ impl Psk {
     }
 }
 
+impl Psk {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Psk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Psk(..)")
@@ -92,7 +98,7 @@ pub(crate) enum PacketKey {
 }
 
 impl PacketKey {
-    fn new(size: KeySize, key: &[u8]) -> Self {
+    pub(crate) fn new(size: KeySize, key: &[u8]) -> Self {
         const SIZED: &str = "the slice was cut to this key size";
         match size {
             KeySize::Aes128 => Self::Aes128(Box::new(Aes128::new_from_slice(key).expect(SIZED))),

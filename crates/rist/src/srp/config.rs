@@ -57,6 +57,16 @@ pub struct SrpConfig {
     pub logins: Vec<Login>,
     /// Random bytes.
     pub entropy: Entropy,
+    /// Without passphrase, encrypt what this end sends with the key of the session (peers of EAPOL version 3 only; librist
+    /// up to 0.2.7 is of version 2 and stays in the clear). On by default.
+    pub use_session_key: bool,
+}
+
+impl SrpConfig {
+    /// For `logins`, with the session key as passphrase when there is no other.
+    pub fn new(logins: Vec<Login>, entropy: Entropy) -> Self {
+        Self { logins, entropy, use_session_key: true }
+    }
 }
 
 /// The most users of a server.

@@ -1,5 +1,6 @@
 //! Why a tunnel refused a datagram.
 
+use crate::srp::LoginError;
 use crate::wire::WireError;
 use thiserror::Error;
 
@@ -56,7 +57,7 @@ pub enum TunnelError {
         /// The virtual destination port.
         port: u16,
     },
-    /// EAP frames come faster than a login needs them.
-    #[error("too many login attempts in a short time")]
-    LoginLimit,
+    /// A login frame was refused.
+    #[error("the login frame was refused")]
+    Login(#[from] LoginError),
 }

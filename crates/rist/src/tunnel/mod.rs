@@ -18,8 +18,9 @@ mod error;
 pub use config::{PskConfig, Role, Side, TunnelConfig, VirtualPorts};
 pub use error::TunnelError;
 
-use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Slot};
+use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Psk, Slot};
 use crate::random::Random;
+use crate::srp::{LoginState, Machine};
 use crate::wire::buffer_negotiation::BufferNegotiation;
 use crate::wire::gre::{GreHeader, Protocol};
 use crate::wire::keepalive::{Announcement, Capabilities, Implementation, KeepAlive, Vendor};
@@ -83,6 +84,9 @@ pub struct Tunnel {
     future_nonce: Option<Nonce>,
     mac: [u8; 6],
     announcement: Vec<u8>,
+    login: Option<Machine>,
+    /// The passphrase as configured, for a peer that asks for it after the login.
+    passphrase: Option<(Psk, KeySize)>,
 }
 
 /// Where RTCP of a flow goes: learned from the sender's RTCP.
@@ -102,6 +106,11 @@ impl Tunnel {
         let announcement = announcement(&config);
         let accept_revision_0 = config.psk.as_ref().is_some_and(|psk| psk.accept_revision_0);
         let inbound = config.psk.as_ref().map(|psk| Inbound::new(psk.psk.clone()));
+        let passphrase = config.psk.as_ref().map(|psk| (psk.psk.clone(), psk.key_size));
+        let login = config.srp.map(|srp| {
+            let use_key = srp.use_session_key && config.psk.is_none();
+            Machine::new(config.role, srp, use_key)
+        });
         let outbound =
             config.psk.map(|psk| Outbound::new(psk.psk, psk.key_size, psk.rotate_after_packets, &mut random));
         Self {
@@ -117,12 +126,19 @@ impl Tunnel {
             future_nonce: None,
             mac,
             announcement,
+            login,
+            passphrase,
         }
     }
 
     /// True when media and RTCP may flow: at once, or after the login.
-    pub const fn is_ready(&self) -> bool {
-        true
+    pub fn is_ready(&self) -> bool {
+        self.login.as_ref().is_none_or(|login| login.session().is_some())
+    }
+
+    /// How far the login is; `None` when none is configured.
+    pub fn login_state(&self) -> Option<LoginState> {
+        self.login.as_ref().map(Machine::state)
     }
 
     /// The revision this end speaks at present, 1 or 2.
@@ -204,7 +220,30 @@ impl Tunnel {
     /// Appends the next datagram that the tunnel itself has to send (login, future nonce) to `out`; false when there is
     /// none. Call it until then after each [`Tunnel::parse`] and some times a second. It also derives the next key ahead
     /// of its use, so that the emit calls stay cheap.
-    pub fn poll_control(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> bool {
+    pub fn poll_control(&mut self, now: Timestamp, out: &mut Vec<u8>) -> bool {
+        self.poll_login(now, out) || self.poll_future_nonce(out)
+    }
+
+    /// Login frames go in the clear and without sequence number: they must not look like losses to whoever counts.
+    fn poll_login(&mut self, now: Timestamp, out: &mut Vec<u8>) -> bool {
+        let Some(login) = &mut self.login else { return false };
+        let start = out.len();
+        let header = GreHeader {
+            revision: self.revision,
+            aes_256: false,
+            protocol: Protocol::Eapol,
+            nonce: None,
+            sequence: None,
+        };
+        header.emit(out);
+        let written = login.poll(now, out);
+        if !written {
+            out.truncate(start);
+        }
+        written
+    }
+
+    fn poll_future_nonce(&mut self, out: &mut Vec<u8>) -> bool {
         if let Some(outbound) = &mut self.outbound
             && let Some(nonce) = outbound.prepare(&mut self.random)
         {
@@ -230,7 +269,13 @@ impl Tunnel {
         let start = datagram.len() - body.len();
         let body = &mut datagram[start..];
         if header.protocol == Protocol::Eapol {
-            return Ok(self.received(None, Inner::Eapol));
+            return self.parse_eapol(now, body);
+        }
+        if !self.is_ready() {
+            if let Some(login) = &mut self.login {
+                login.prompt(now);
+            }
+            return Err(TunnelError::NotAuthenticated);
         }
         match (&self.inbound, header.nonce) {
             (None, None) => self.parse_clear(header, body),
@@ -238,6 +283,29 @@ impl Tunnel {
             (Some(_), None) => Err(TunnelError::Clear),
             (Some(_), Some(nonce)) => self.parse_encrypted(now, header, nonce, body),
         }
+    }
+
+    fn parse_eapol(&mut self, now: Timestamp, frame: &[u8]) -> Result<Received<'static>, TunnelError> {
+        let flow_port = self.ports.flow;
+        if let Some(login) = &mut self.login {
+            let passphrase = self.passphrase.as_ref().map(|(psk, size)| (psk.as_bytes(), *size));
+            if login.handle(now, frame, passphrase)? {
+                self.begin_session();
+            }
+        }
+        Ok(Received { sequence: None, flow_port, inner: Inner::Eapol })
+    }
+
+    /// Takes the session key as passphrase in the directions for which it was agreed; a configured passphrase stays.
+    fn begin_session(&mut self) {
+        if self.passphrase.is_some() {
+            return;
+        }
+        let Some(session) = self.login.as_ref().and_then(Machine::session) else { return };
+        let psk = Psk::new(session.key());
+        self.inbound = session.peer_use_key().then(|| Inbound::new(psk.clone()));
+        let own = session.own_use_key();
+        self.outbound = own.then(|| Outbound::new(psk, KeySize::Aes256, None, &mut self.random));
     }
 
     fn parse_clear<'a>(&mut self, header: GreHeader, body: &'a [u8]) -> Result<Received<'a>, TunnelError> {

@@ -10,7 +10,7 @@ mod entries;
 pub mod gre;
 pub mod keepalive;
 pub mod lqm;
-mod reader;
+pub(crate) mod reader;
 pub mod reduced;
 pub mod rtcp;
 pub mod rtp;
