@@ -72,6 +72,7 @@ pub enum Inner<'a> {
 /// One tunnel. See the module.
 #[derive(Debug)]
 pub struct Tunnel {
+    role: Role,
     side: Side,
     ports: VirtualPorts,
     accept_revision_0: bool,
@@ -114,6 +115,7 @@ impl Tunnel {
         let outbound =
             config.psk.map(|psk| Outbound::new(psk.psk, psk.key_size, psk.rotate_after_packets, &mut random));
         Self {
+            role: config.role,
             side: config.side,
             ports: config.virtual_ports,
             accept_revision_0,
@@ -167,11 +169,11 @@ impl Tunnel {
     /// The same for the flow with the even virtual port `flow`.
     pub fn emit_media_on(&mut self, _now: Timestamp, flow: u16, rtp: &[u8], out: &mut Vec<u8>) -> u32 {
         let ports = ReducedHeader { source: self.ports.media_source, destination: flow };
-        self.emit_reduced(ports, rtp, out)
+        if self.is_ready() { self.emit_reduced(ports, rtp, out) } else { self.sequence }
     }
 
-    /// Appends a datagram with an RTCP compound of the default flow to `out`; returns its GRE sequence number. Appends
-    /// nothing while the tunnel is not ready.
+    /// Appends a datagram with an RTCP compound of the default flow to `out`; returns its GRE sequence number. Before the
+    /// login a client sends RTCP, because librist's listener asks for the login only after it; a server appends nothing.
     pub fn emit_rtcp(&mut self, now: Timestamp, compound: &[u8], out: &mut Vec<u8>) -> u32 {
         self.emit_rtcp_on(now, self.ports.flow, compound, out)
     }
@@ -183,7 +185,11 @@ impl Tunnel {
             Side::Sender => ReducedHeader { source: self.ports.rtcp_source, destination: rtcp_port },
             Side::Receiver => ReducedHeader { source: rtcp_port, destination: self.rtcp_peer(flow) },
         };
-        self.emit_reduced(ports, compound, out)
+        if self.is_ready() || self.role == Role::Client {
+            self.emit_reduced(ports, compound, out)
+        } else {
+            self.sequence
+        }
     }
 
     /// Appends a keep-alive with capabilities and announcement to `out`; returns its GRE sequence number.
@@ -434,9 +440,6 @@ impl Tunnel {
     }
 
     fn emit_reduced(&mut self, ports: ReducedHeader, datagram: &[u8], out: &mut Vec<u8>) -> u32 {
-        if !self.is_ready() {
-            return self.sequence;
-        }
         out.reserve(OVERHEAD_BYTES_MAX + datagram.len());
         let vsf = self.revision >= 2;
         self.emit(if vsf { Protocol::Vsf } else { Protocol::ReducedOverhead }, out, |out| {
