@@ -207,7 +207,8 @@ impl Core {
 
     /// When [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Timestamp {
-        self.machine.poll_timeout().map_or(self.next_period, |at| at.min(self.next_period))
+        let timers = [self.machine.poll_timeout(), self.publication.due_at];
+        timers.into_iter().flatten().fold(self.next_period, Timestamp::min)
     }
 
     /// Time passed.
@@ -302,3 +303,6 @@ impl Core {
         self.outputs.push_back(Output::Event(DeviceEvent::Remark { severity, text }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ const DRIFT_DB: f32 = 1.0;
 #[derive(Debug, Default)]
 pub(super) struct Publication {
     last: Option<(Timestamp, DeviceState)>,
+    /// When a change that came too soon after the last one is published.
+    pub(super) due_at: Option<Timestamp>,
 }
 
 impl Core {
@@ -59,19 +61,17 @@ impl Core {
             .collect()
     }
 
-    /// Publishes the state if it changed; what comes too soon after the last one is caught by the next period.
+    /// Publishes the state if it changed, at once or [`STATE_PAUSE`] after the last one.
     pub(super) fn publish_state(&mut self, now: Timestamp) {
         let state = self.device_state(now);
-        let due = match &self.publication.last {
-            None => true,
-            Some((at, last)) => {
-                let waited = now - *at;
-                (waited >= STATE_PAUSE && steady(last) != steady(&state))
-                    || (waited >= DRIFT_PAUSE && has_drifted(last, &state))
-            }
+        self.publication.due_at = match &self.publication.last {
+            None => Some(now),
+            Some((at, last)) if steady(last) != steady(&state) => Some(*at + STATE_PAUSE),
+            Some((at, last)) if has_drifted(last, &state) => Some(*at + DRIFT_PAUSE),
+            Some(_) => None,
         };
-        if due {
-            self.publication.last = Some((now, state.clone()));
+        if self.publication.due_at.is_some_and(|due_at| now >= due_at) {
+            self.publication = Publication { last: Some((now, state.clone())), due_at: None };
             self.outputs.push_back(Output::State(Box::new(state)));
         }
     }
