@@ -80,7 +80,9 @@ impl RateFollower {
     }
 
     fn video_of(&self, payload: Bitrate) -> Bitrate {
-        payload.saturating_sub(self.fixed()).scaled(1.0 / (1.0 + VIDEO_OVERHEAD))
+        // To the nearest kbit/s: the top of the range must come back as itself.
+        let video = payload.saturating_sub(self.fixed()).scaled(1.0 / (1.0 + VIDEO_OVERHEAD));
+        Bitrate::from_kbps((video + Bitrate::from_bps(500)).as_kbps())
     }
 
     fn payload_for(&self, video: Bitrate) -> Bitrate {
@@ -119,6 +121,7 @@ mod tests {
         assert_eq!(rate.follow(Timestamp::from_millis(501), Bitrate::ZERO), Some(Bitrate::from_kbps(300)));
         assert_eq!(rate.follow(Timestamp::from_millis(502), Bitrate::ZERO), None);
         let (low, high) = rate.payload_range();
+        assert_eq!(rate.video_of(high), Bitrate::from_kbps(5000));
         assert!(low > Bitrate::from_kbps(300) && high > Bitrate::from_kbps(5000));
     }
 

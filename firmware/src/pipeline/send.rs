@@ -18,7 +18,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use protocol::stream::EncodingSpec;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use units::Bitrate;
 
 /// AAC encoders by preference.
@@ -84,8 +84,9 @@ impl Sending {
         mux.set_property("alignment", TS_PACKETS_PER_BUFFER);
         add(&pipeline, &[mux.clone(), sink.clone()])?;
         let late_max = if pace == Pace::File { SOUND_LATE_MAX } else { SOUND_LATE_MAX_LAN };
-        let video = build_video(&pipeline, &encoder, &mux)?;
-        let (audio, silence) = build_audio(&pipeline, encoding.audio_bitrate, late_max, &mux)?;
+        let (video, video_end) = build_video(&pipeline, &encoder, &mux)?;
+        let (audio, silence, audio_end) = build_audio(&pipeline, encoding.audio_bitrate, late_max, &mux)?;
+        start_together([video_end, audio_end].into_iter().flatten().collect());
         watch(&pipeline, notify);
         watch_first_buffer(sink, notify);
         let target = Target { video, audio, pipeline, timeline: Arc::new(Mutex::new(Timeline::default())) };
@@ -141,7 +142,7 @@ fn build_video(
     pipeline: &gst::Pipeline,
     encoder: &Encoder,
     mux: &gst::Element,
-) -> Result<gst_app::AppSrc, StreamFault> {
+) -> Result<(gst_app::AppSrc, Option<gst::Pad>), StreamFault> {
     let source = app_source("video", ENCODER_QUEUE_BUFFERS, None);
     let filter = make("capsfilter")?;
     filter.set_property("caps", encoder.raw_caps());
@@ -151,6 +152,7 @@ fn build_video(
     let rate = make("videorate")?;
     // A gap of the source is not filled afterwards with a burst of old pictures.
     rate.set_property("skip-to-first", true);
+    let queue = make("queue")?;
     let chain = [
         source.clone().upcast(),
         make("videoconvert")?,
@@ -159,11 +161,11 @@ fn build_video(
         filter,
         encoder.element().clone(),
         parser,
-        make("queue")?,
+        queue.clone(),
         mux.clone(),
     ];
     add_in_front(pipeline, &chain)?;
-    Ok(source)
+    Ok((source, queue.static_pad("src")))
 }
 
 fn build_audio(
@@ -171,7 +173,7 @@ fn build_audio(
     bitrate: Bitrate,
     late_max: gst::ClockTime,
     mux: &gst::Element,
-) -> Result<(gst_app::AppSrc, gst::Element), StreamFault> {
+) -> Result<(gst_app::AppSrc, gst::Element, Option<gst::Pad>), StreamFault> {
     let source = app_source("audio", AUDIO_QUEUE_BUFFERS as u64, Some(&raw_audio_caps()));
     source.set_latency(late_max, gst::ClockTime::NONE);
     let silence = make("audiotestsrc")?;
@@ -184,13 +186,43 @@ fn build_audio(
     let filter = make("capsfilter")?;
     filter.set_property("caps", raw_audio_caps());
     let encoder = audio_encoder(bitrate)?;
-    let chain = [mixer.clone(), filter, make("audioconvert")?, encoder, make("aacparse")?, make("queue")?, mux.clone()];
+    let queue = make("queue")?;
+    let chain = [mixer.clone(), filter, make("audioconvert")?, encoder, make("aacparse")?, queue.clone(), mux.clone()];
     add_in_front(pipeline, &chain)?;
     let silence_filter = make("capsfilter")?;
     silence_filter.set_property("caps", raw_audio_caps());
     add_in_front(pipeline, &[silence.clone(), silence_filter, mixer.clone()])?;
     add_in_front(pipeline, &[source.clone().upcast(), mixer])?;
-    Ok((source, silence))
+    Ok((source, silence, queue.static_pad("src")))
+}
+
+/// Holds the first buffer on each pad until every pad has one: a live multiplexer that times out on one input while another
+/// has no caps yet fails. Caps pass.
+fn start_together(pads: Vec<gst::Pad>) {
+    type Gates = Mutex<(usize, Vec<(gst::Pad, gst::PadProbeId)>)>;
+    let gates: Arc<Gates> = Arc::new(Mutex::new((pads.len(), Vec::with_capacity(pads.len()))));
+    for pad in pads {
+        let shared = Arc::clone(&gates);
+        let arrived = AtomicBool::new(false);
+        let id = pad.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, move |pad, _| {
+            let mut gates = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if !arrived.swap(true, Ordering::AcqRel) {
+                gates.0 -= 1;
+            }
+            if gates.0 > 0 {
+                return gst::PadProbeReturn::Ok; // keeps blocking
+            }
+            let all = std::mem::take(&mut gates.1);
+            drop(gates);
+            for (other, id) in all.into_iter().filter(|(other, _)| other != pad) {
+                other.remove_probe(id);
+            }
+            gst::PadProbeReturn::Remove
+        });
+        if let Some(id) = id {
+            gates.lock().unwrap_or_else(PoisonError::into_inner).1.push((pad, id));
+        }
+    }
 }
 
 fn audio_encoder(bitrate: Bitrate) -> Result<gst::Element, StreamFault> {

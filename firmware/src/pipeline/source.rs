@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Jitter buffer of an RTSP source, in milliseconds: a local network needs little.
 const RTSP_LATENCY_MS: u32 = 200;
+/// Decoded pictures between decoder and feed.
+const DECODED_PICTURES_MAX: u32 = 2;
 /// What a LAN address may begin with; nothing here opens a file.
 const LAN_SCHEMES: [&str; 5] = ["rtsp", "rtsps", "srt", "udp", "rtmp"];
 /// Name of the element that captures sound; its failure costs the sound only.
@@ -176,7 +178,10 @@ impl Branches {
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let kind = caps.structure(0).map(|structure| structure.name().to_string()).unwrap_or_default();
         if kind.starts_with("video/") && !self.has_video.swap(true, Ordering::AcqRel) {
-            connect(pipeline, pad, &[make("queue")?, self.video.clone()])
+            let queue = make("queue")?;
+            // Raw pictures are large; the feed behind holds what is needed.
+            queue.set_property("max-size-buffers", DECODED_PICTURES_MAX);
+            connect(pipeline, pad, &[queue, self.video.clone()])
         } else if kind.starts_with("audio/") && !self.has_audio.swap(true, Ordering::AcqRel) {
             let chain = [make("queue")?, make("audioconvert")?, make("audioresample")?, self.audio.clone()];
             connect(pipeline, pad, &chain)
