@@ -80,9 +80,9 @@ impl RateFollower {
     }
 
     fn video_of(&self, payload: Bitrate) -> Bitrate {
-        // To the nearest kbit/s: the top of the range must come back as itself.
+        // Whole kbit/s; the two bits make up for rounding, so that the top of the range comes back as itself.
         let video = payload.saturating_sub(self.fixed()).scaled(1.0 / (1.0 + VIDEO_OVERHEAD));
-        Bitrate::from_kbps((video + Bitrate::from_bps(500)).as_kbps())
+        Bitrate::from_kbps((video + Bitrate::from_bps(2)).as_kbps())
     }
 
     fn payload_for(&self, video: Bitrate) -> Bitrate {
