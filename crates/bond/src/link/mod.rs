@@ -27,7 +27,7 @@ const ROUND_TRIP_START: f64 = 100_000.0;
 /// Part of a measured round trip that is waiting for the next report.
 pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 /// Packets that may always be on their way.
-const WINDOW_PACKETS_MIN: u64 = 4;
+const WINDOW_PACKETS_MIN: u64 = 10;
 /// Bytes of a full datagram, for windows.
 const PACKET_BYTES: u64 = 1400;
 /// Without confirmation for so long, and longer than 2.5 round trips, a link is suspect.
@@ -41,7 +41,7 @@ const PLAIN_DOWN_AFTER: Duration = Duration::from_secs(2);
 /// Datagrams that may leave back to back.
 const BURST_PACKETS: f64 = 4.0;
 /// Pacing above the estimate, so that a window can fill and growth is found.
-const PACING_GAIN: f64 = 2.0;
+const PACING_GAIN: f64 = 4.0;
 /// Weight of one report in the loss share.
 const LOSS_MEMORY_PACKETS: f64 = 400.0;
 

@@ -59,6 +59,11 @@ const SPILL_SHARE: f64 = 0.15;
 /// Extra cost, in its round trips, of a link that lost a copy of this very packet.
 const LOST_PENALTY: f64 = 0.5;
 
+/// When a packet sent now has surely arrived.
+pub(crate) fn sure_by(candidate: &Candidate) -> Micros {
+    candidate.arrival + candidate.spread + MARGIN_MICROS
+}
+
 /// Chooses a link for a packet.
 pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
     let best_priority = candidates.iter().map(|c| c.priority).min().unwrap_or(0);
@@ -73,7 +78,7 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
         {
             continue;
         }
-        if candidate.arrival + candidate.spread + MARGIN_MICROS > ask.deadline {
+        if sure_by(candidate) > ask.deadline {
             continue;
         }
         // Loss costs a second round in the mean.

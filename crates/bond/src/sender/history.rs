@@ -121,6 +121,11 @@ impl History {
         self.pending.range(number..).next().copied()
     }
 
+    /// The number of the first packet from `source_time` on.
+    pub(crate) fn first_since(&self, source_time: Timestamp) -> u64 {
+        self.first + self.packets.partition_point(|packet| packet.source_time < source_time) as u64
+    }
+
     pub(crate) fn pending_len(&self) -> usize {
         self.pending.len()
     }

@@ -14,7 +14,9 @@ const QUEUE_SHARE: f64 = 0.1;
 const QUEUE_MICROS_MIN: f64 = 20_000.0;
 const QUEUE_MICROS_MAX: f64 = 60_000.0;
 /// Under pressure (packets wait for links) a longer queue is accepted, up to this share.
-const QUEUE_SHARE_PRESSED: f64 = 0.25;
+const QUEUE_SHARE_PRESSED: f64 = 0.12;
+/// A queue may take so much longer to drain than it seems, as a share of itself: capacities halve within a queue's time.
+const QUEUE_DOUBT: f64 = 1.0;
 /// Packets looked at for one transmission, when links have room but are too slow for the most urgent.
 const LOOK_MAX: usize = 64;
 /// Headers around a payload: RTP, GRE, ports.
@@ -92,7 +94,7 @@ impl Sender {
                 slot: index,
                 priority: link.options.priority,
                 arrival: link.arrival(now, bytes),
-                spread: 2.0 * link.delay.jitter(),
+                spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(bytes),
                 round_trip: link.round_trip_low(),
                 loss: link.loss(),
                 ready: room && paced,
@@ -137,7 +139,13 @@ impl Sender {
                 }
                 Choice::Hopeless => self.history.unqueue(number),
                 Choice::Wait if !candidates.iter().any(|candidate| candidate.ready) => break,
-                Choice::Wait => {}
+                // Too urgent for the links with room: the first that is not.
+                Choice::Wait => {
+                    let needed =
+                        candidates.iter().filter(|c| c.ready).map(crate::schedule::sure_by).fold(f64::MAX, f64::min);
+                    let source_time = needed - ask.deadline + packet.source_time.as_micros() as f64;
+                    from = from.max(self.history.first_since(Timestamp::from_micros(source_time.max(0.0) as u64)));
+                }
             }
         }
         Err(table.map_or(Timestamp::MAX, |table| table.wake))

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a scenario that can not be set up must fail
 
 pub mod load;
+pub mod scenario;
 pub mod score;
 
 use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};

@@ -1,0 +1,84 @@
+//! The scoreboard: scenarios and seeds against what a clairvoyant sender could deliver.
+//!
+//! The tables are committed; a change of the engine shows as their difference. To take a new table over, delete the file
+//! in `tests/scoreboard/` and run the test, which writes it anew (and fails once, so that nobody takes it over unseen).
+//!
+//! Columns: delivered and frames on time in percent, with the bound of a sender that knows the future; median and 99th
+//! percentile latency; longest time without a packet; IP bytes sent per IP byte of media.
+
+mod simulation;
+
+use simulation::scenario::{self, Scenario};
+use simulation::{load, score};
+use std::fmt::Write as _;
+use std::path::Path;
+
+const HEAD: &str =
+    "scenario                 seed  Mbit/s | delivered  bound | on time  bound |    p50    p99  freeze | sent/media\n";
+
+fn row(table: &mut String, scenario: &Scenario, seed: u64) {
+    let items = load::video(scenario.bps, scenario.seconds);
+    let (delivered, on_time) = scenario::bound(scenario, &items, score::GRACE);
+    let (got, _) = score::run(scenario.latency, &scenario.paths, &items, seed);
+    writeln!(
+        table,
+        "{:24} {seed:4}  {:6.2} |    {:6.2} {delivered:6.2} |  {:6.2} {on_time:6.2} | {:6.0} {:6.0}  {:6.0} |     {:.3}",
+        scenario.name,
+        scenario.bps / 1e6,
+        got.delivered_percent,
+        got.frames_on_time_percent,
+        got.p50_ms,
+        got.p99_ms,
+        got.freeze_ms,
+        got.sent_per_media,
+    )
+    .expect("a string takes everything");
+}
+
+/// Compares with the committed table.
+fn settle(name: &str, table: &str) {
+    println!("{table}");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scoreboard").join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(committed) => assert!(committed == table, "{name} changed; committed:\n{committed}\nnow:\n{table}"),
+        Err(_) => {
+            std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable source tree");
+            std::fs::write(&path, table).expect("a writable source tree");
+            panic!("{name} was not there and has been written: read it, commit it");
+        }
+    }
+}
+
+/// Goal: the constant links and their impairments, made-up cellular links; several seeds each.
+#[test]
+fn scoreboard_of_made_links() {
+    let mut table = HEAD.to_owned();
+    for scenario in scenario::constant() {
+        let random = scenario.paths.iter().any(|path| path.up.loss > 0.0 || path.up.burst_loss.is_some());
+        for seed in 1..=if random { 3 } else { 1 } {
+            row(&mut table, &scenario, seed);
+        }
+    }
+    for seed in 1..=3 {
+        for scenario in scenario::synthetic(seed, &[0.6, 0.8]) {
+            row(&mut table, &scenario, seed);
+        }
+    }
+    settle("made.txt", &table);
+}
+
+/// Goal: three recorded LTE uplinks at three loads, from several places of the recordings.
+#[test]
+fn scoreboard_of_recorded_links() {
+    if scenario::trace_folder().is_none() {
+        println!("skipped: the recordings (../shared/traces beside the repository) are not on this machine");
+        return;
+    }
+    let mut table = HEAD.to_owned();
+    for offset_s in [0, 20, 40, 60, 80] {
+        for scenario in scenario::lte(&[0.5, 0.7, 0.85], offset_s).expect("recordings that parse") {
+            row(&mut table, &scenario, offset_s);
+        }
+    }
+    settle("recorded.txt", &table);
+}

@@ -1,0 +1,218 @@
+//! Scenarios: links and load. Times count from the start of the warm-up.
+
+use super::IP_BYTES;
+use super::load::{self, Item};
+use super::score::WARM_UP;
+use link_sim::{BurstLoss, BurstPeriod, Capacity, Link, LinkConfig, Outage, OutageKind, PathConfig, Rng, Trace};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use units::Timestamp;
+
+/// Links and load.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub name: String,
+    pub paths: Vec<PathConfig>,
+    pub bps: f64,
+    pub latency: Duration,
+    pub seconds: f64,
+}
+
+pub fn link(name: &str, kbps: u64, delay_ms: f64, queue_kb: u64) -> PathConfig {
+    PathConfig {
+        name: name.into(),
+        up: LinkConfig {
+            capacity: Capacity::Constant { kbps },
+            delay_ms,
+            queue_bytes: queue_kb * 1000,
+            ..Default::default()
+        },
+        down: LinkConfig { capacity: Capacity::Constant { kbps: 10_000 }, delay_ms, ..Default::default() },
+        ..Default::default()
+    }
+}
+
+/// 8, 5 and 2 Mbit/s at 20, 50 and 90 ms.
+pub fn asymmetric() -> Vec<PathConfig> {
+    vec![link("a", 8000, 20.0, 400), link("b", 5000, 50.0, 250), link("c", 2000, 90.0, 100)]
+}
+
+fn both(paths: &mut [PathConfig], change: impl Fn(&mut LinkConfig)) {
+    for path in paths {
+        change(&mut path.up);
+        change(&mut path.down);
+    }
+}
+
+fn outage(from_ms: u64, to_ms: u64) -> Outage {
+    Outage { from_ms, to_ms, kind: OutageKind::Lose }
+}
+
+fn scenario(name: &str, mbps: f64, paths: Vec<PathConfig>) -> Scenario {
+    Scenario { name: name.into(), paths, bps: mbps * 1e6, latency: Duration::from_secs(1), seconds: 45.0 }
+}
+
+/// Constant links and their impairments.
+pub fn constant() -> Vec<Scenario> {
+    let mut list = Vec::new();
+    let equal = |kbps, queue| ["a", "b", "c"].map(|name| link(name, kbps, 30.0, queue)).to_vec();
+    list.push(scenario("01 clean equal", 6.0, equal(4000, 200)));
+    list.push(scenario("02 asymmetric", 10.0, asymmetric()));
+    let mut paths = asymmetric();
+    both(&mut paths, |l| (l.loss, l.jitter_ms, l.jitter_tau_ms) = (0.02, 5.0, 40.0));
+    list.push(scenario("03 random loss 2 %", 10.0, paths));
+    let mut paths = asymmetric();
+    let burst = BurstLoss { loss: 0.05, period: BurstPeriod::Millis(60.0), loss_bad: 1.0 };
+    both(&mut paths, |l| l.burst_loss = Some(burst));
+    list.push(scenario("04 burst loss 5 %", 8.0, paths));
+    let mut paths = asymmetric();
+    paths[0].outages = vec![outage(25_000, 35_000)];
+    list.push(scenario("05 best link dies 10 s", 6.0, paths));
+    let mut paths = equal(4000, 150);
+    paths[2].up.capacity = Capacity::Steps { steps: vec![(0, 4000), (15_000, 1000), (30_000, 4000)] };
+    paths[2].up.queue_bytes = 1_000_000;
+    list.push(scenario("07 bufferbloat", 7.0, paths));
+    let mut paths = asymmetric();
+    for path in &mut paths {
+        path.outages = vec![outage(25_000, 27_000)];
+    }
+    list.push(scenario("08 all out 2 s", 8.0, paths));
+    let mut paths = asymmetric();
+    paths[0].rebind_ms = vec![20_000];
+    list.push(scenario("09 NAT rebind", 10.0, paths));
+    list
+}
+
+fn traced(name: &str, trace: &Trace, offset_ms: u64, scale: f64, delay_ms: f64, queue_kb: u64) -> PathConfig {
+    let mut path = link(name, 0, delay_ms, queue_kb);
+    path.up.capacity = Capacity::Trace { trace: trace.clone(), offset_ms, scale };
+    path
+}
+
+/// Where the recordings are, if they are.
+pub fn trace_folder() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    ["../shared/traces", "../../shared/traces"].iter().map(|at| root.join(at)).find(|at| at.is_dir())
+}
+
+fn recording(name: &str) -> Option<Trace> {
+    let text = std::fs::read_to_string(trace_folder()?.join(name)).ok()?;
+    Trace::parse(&text).ok()
+}
+
+/// Three recorded LTE uplinks, beginning so many seconds into the recordings, at a share of their mean capacity.
+pub fn lte(shares: &[f64], offset_s: u64) -> Option<Vec<Scenario>> {
+    let paths = vec![
+        traced("tmobile", &recording("TMobile-LTE-short.up")?, (15 + offset_s) * 1000, 1.0, 30.0, 500),
+        traced("verizon", &recording("Verizon-LTE-short.up")?, (35 + offset_s) * 1000, 1.0, 35.0, 500),
+        traced("att", &recording("ATT-LTE-driving-2016.up")?, (5 + offset_s) * 1000, 2.0, 40.0, 300),
+    ];
+    Some(shares.iter().map(|share| of_capacity(&format!("06 LTE {:.0} %", share * 100.0), *share, &paths)).collect())
+}
+
+/// The load is a share of the mean capacity after the warm-up.
+pub fn of_capacity(name: &str, share: f64, paths: &[PathConfig]) -> Scenario {
+    let mut scenario = scenario(name, 0.0, paths.to_vec());
+    let (from, to) = (Timestamp::ZERO + WARM_UP, Timestamp::from_micros((scenario.seconds * 1e6) as u64));
+    let capacity: f64 = paths.iter().map(|p| bottleneck(p).capacity_between(from, to).unwrap_or(0.0)).sum();
+    scenario.bps = share * capacity * 8.0 / (to - from).as_secs_f64();
+    scenario
+}
+
+/// A cellular uplink made up from a random walk: rate between a tenth and the double of `mean_kbps`, deep fades, stalls.
+pub fn synthetic_trace(seed: u64, mean_kbps: f64, seconds: u64) -> Trace {
+    let mut rng = Rng::new(seed, 99);
+    let (mut opportunities, mut level, mut credit) = (Vec::new(), 0.0f64, 0.0);
+    let mut stall_until = 0;
+    for ms in 1..=seconds * 1000 {
+        if ms % 20 == 0 {
+            level = level * 0.985 + rng.normal() * 0.12;
+            if rng.chance(0.0012) {
+                stall_until = ms + rng.exponential(350.0) as u64;
+            }
+        }
+        let rate = if ms < stall_until { 0.0 } else { mean_kbps * level.clamp(-2.3, 1.1).exp() };
+        credit += rate / 8.0 / 1500.0;
+        // Grants come in groups.
+        if ms % 5 == 0 {
+            while credit >= 1.0 {
+                opportunities.push(ms as u32);
+                credit -= 1.0;
+            }
+        }
+    }
+    opportunities.push((seconds * 1000) as u32);
+    Trace::new(opportunities).expect("ascending by construction")
+}
+
+/// Four made-up cellular uplinks at a share of their mean capacity.
+pub fn synthetic(seed: u64, shares: &[f64]) -> Vec<Scenario> {
+    let path = |i: u64| {
+        let trace = synthetic_trace(seed * 10 + i, [3000.0, 4500.0, 6000.0, 2500.0][i as usize], 60);
+        traced(&format!("cell{i}"), &trace, 0, 1.0, [25.0, 35.0, 45.0, 30.0][i as usize], 400)
+    };
+    let paths: Vec<_> = (0..4).map(path).collect();
+    shares.iter().map(|share| of_capacity(&format!("10 cellular {:.0} %", share * 100.0), *share, &paths)).collect()
+}
+
+fn bottleneck(path: &PathConfig) -> Link<()> {
+    let mut up = path.up.clone();
+    up.outages.extend(path.outages.iter().copied());
+    up.outages.sort_by_key(|outage| outage.from_ms);
+    Link::new(up, 0).expect("a valid scenario")
+}
+
+/// What a sender that knows the future could deliver: (packets, frames on time) in percent. Fluid at 1 ms: one queue, each
+/// link takes the oldest packet that can still arrive in time; loss costs the capacity of one repetition.
+pub fn bound(scenario: &Scenario, items: &[Item], grace: Duration) -> (f64, f64) {
+    struct Lane {
+        link: Link<()>,
+        delay: u64,
+        keep: f64,
+        credit: f64,
+    }
+    let mut lanes: Vec<Lane> = scenario
+        .paths
+        .iter()
+        .map(|path| {
+            let lost = path.up.loss + path.up.burst_loss.map_or(0.0, |burst| burst.loss);
+            let delay = (path.up.delay_ms * 1e3) as u64;
+            Lane { link: bottleneck(path), delay, keep: 1.0 - lost, credit: 0.0 }
+        })
+        .collect();
+    lanes.sort_by_key(|lane| lane.delay);
+    let budget = (scenario.latency + grace).as_micros() as u64;
+    let packet = (load::PAYLOAD_BYTES + IP_BYTES) as f64;
+    let mut queue = std::collections::VecDeque::new();
+    let mut arrived = vec![false; items.len()];
+    let mut next = 0;
+    let end = (scenario.seconds * 1e3) as u64 + budget / 1000;
+    for ms in 0..end {
+        while let Some(item) = items.get(next).filter(|item| item.at.as_millis() <= ms) {
+            queue.push_back((item.at.as_micros(), next));
+            next += 1;
+        }
+        for lane in &mut lanes {
+            while queue.front().is_some_and(|(at, _)| at + budget < ms * 1000 + lane.delay) {
+                queue.pop_front();
+            }
+            let (from, to) = (Timestamp::from_millis(ms), Timestamp::from_millis(ms + 1));
+            lane.credit += lane.link.capacity_between(from, to).unwrap_or(125_000.0) * lane.keep;
+            while lane.credit >= packet {
+                let Some((_, index)) = queue.pop_front() else {
+                    lane.credit = 0.0;
+                    break;
+                };
+                lane.credit -= packet;
+                arrived[index] = true;
+            }
+        }
+    }
+    let start = Timestamp::ZERO + WARM_UP;
+    let judged: Vec<_> = items.iter().zip(&arrived).filter(|(item, _)| item.at >= start).collect();
+    let delivered = judged.iter().filter(|(_, arrived)| **arrived).count();
+    let frames = judged.chunk_by(|a, b| a.0.frame == b.0.frame);
+    let (whole, all) =
+        frames.fold((0u32, 0u32), |(whole, all), f| (whole + u32::from(f.iter().all(|x| *x.1)), all + 1));
+    (100.0 * delivered as f64 / judged.len() as f64, 100.0 * f64::from(whole) / f64::from(all))
+}
