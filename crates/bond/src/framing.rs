@@ -1,12 +1,14 @@
 //! How RTP and RTCP travel on one link: bare on two ports (Simple Profile) or in a GRE tunnel (Main Profile).
 
 use rist::psk::Psk;
-use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig};
+use rist::srp::{Entropy, Password, SrpConfig};
+use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig, TunnelError};
 use units::Timestamp;
 
-use crate::config::{Extension, KeySize, PskConfig, ReceiverConfig, SenderConfig};
+use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
 use crate::extension::FEATURE;
 use crate::payload::Channel;
+use crate::random::Random;
 
 /// Headroom for GRE, VSF and virtual ports when a datagram is allocated.
 const HEADROOM: usize = 48;
@@ -24,6 +26,15 @@ pub(crate) enum Inbound<'a> {
     Nothing,
 }
 
+/// A datagram that tells nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Malformed or not authentic.
+    Invalid,
+    /// The far end has to log in first; it has been asked to.
+    LoginFirst,
+}
+
 /// One link's framing.
 #[derive(Debug)]
 pub(crate) enum Framing {
@@ -33,26 +44,30 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// The framing of a sender's link.
-    pub(crate) fn client(config: &SenderConfig, seed: u64) -> Self {
+    pub(crate) fn client(config: &SenderConfig, random: &mut Random) -> Self {
         let mut tunnel =
             tunnel_config(Role::Client, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.virtual_ports.flow = config.virtual_port;
-        Self::Main(Box::new(Tunnel::new(tunnel, seed)))
+        tunnel.srp = config.srp.as_ref().map(|login| SrpConfig::new(vec![srp_login(login)], entropy(random)));
+        Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
     }
 
     /// The framing of a 4-tuple that calls a receiver.
-    pub(crate) fn server(config: &ReceiverConfig, seed: u64) -> Self {
-        Self::receiver(config, Role::Server, seed)
+    pub(crate) fn server(config: &ReceiverConfig, random: &mut Random) -> Self {
+        Self::receiver(config, Role::Server, random)
     }
 
     /// The framing of a receiver that calls a sender.
-    pub(crate) fn calling_receiver(config: &ReceiverConfig, seed: u64) -> Self {
-        Self::receiver(config, Role::Client, seed)
+    pub(crate) fn calling_receiver(config: &ReceiverConfig, random: &mut Random) -> Self {
+        Self::receiver(config, Role::Client, random)
     }
 
-    fn receiver(config: &ReceiverConfig, role: Role, seed: u64) -> Self {
-        let tunnel = tunnel_config(role, Side::Receiver, config.psk.as_ref(), &config.cname, config.extension);
-        Self::Main(Box::new(Tunnel::new(tunnel, seed)))
+    fn receiver(config: &ReceiverConfig, role: Role, random: &mut Random) -> Self {
+        let mut tunnel = tunnel_config(role, Side::Receiver, config.psk.as_ref(), &config.cname, config.extension);
+        if !config.srp_users.is_empty() {
+            tunnel.srp = Some(SrpConfig::new(config.srp_users.iter().map(srp_login).collect(), entropy(random)));
+        }
+        Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
     }
 
     /// Frames an RTP packet; returns the datagram and its per-link number.
@@ -67,14 +82,14 @@ impl Framing {
         }
     }
 
-    /// Frames an RTCP compound.
-    pub(crate) fn rtcp(&mut self, now: Timestamp, compound: &[u8]) -> (Channel, Vec<u8>, Option<u32>) {
+    /// Frames an RTCP compound; `None` before the login, when the tunnel lets nothing pass.
+    pub(crate) fn rtcp(&mut self, now: Timestamp, compound: &[u8]) -> Option<(Channel, Vec<u8>, Option<u32>)> {
         match self {
-            Self::Simple => (Channel::Control, compound.to_vec(), None),
+            Self::Simple => Some((Channel::Control, compound.to_vec(), None)),
             Self::Main(tunnel) => {
                 let mut out = Vec::with_capacity(compound.len() + HEADROOM);
                 let sequence = tunnel.emit_rtcp(now, compound, &mut out);
-                (Channel::Media, out, Some(sequence))
+                (!out.is_empty()).then_some((Channel::Media, out, Some(sequence)))
             }
         }
     }
@@ -86,7 +101,7 @@ impl Framing {
             Self::Main(tunnel) => {
                 let mut out = Vec::with_capacity(256);
                 let sequence = tunnel.emit_keepalive(now, &mut out);
-                Some((out, sequence))
+                (!out.is_empty()).then_some((out, sequence))
             }
         }
     }
@@ -102,20 +117,23 @@ impl Framing {
         }
     }
 
-    /// Unpacks a datagram; `None` for anything malformed or not authentic.
+    /// Unpacks a datagram.
     pub(crate) fn parse<'a>(
         &mut self,
         now: Timestamp,
         channel: Channel,
         offer: Extension,
         bytes: &'a mut [u8],
-    ) -> Option<(Option<u32>, Inbound<'a>)> {
+    ) -> Result<(Option<u32>, Inbound<'a>), Refusal> {
         match self {
-            Self::Simple if is_rtcp(bytes) => Some((None, Inbound::Rtcp(bytes))),
-            Self::Simple if channel == Channel::Media => Some((None, Inbound::Media(bytes))),
-            Self::Simple => None,
+            Self::Simple if is_rtcp(bytes) => Ok((None, Inbound::Rtcp(bytes))),
+            Self::Simple if channel == Channel::Media => Ok((None, Inbound::Media(bytes))),
+            Self::Simple => Err(Refusal::Invalid),
             Self::Main(tunnel) => {
-                let received = tunnel.parse(now, bytes).ok()?;
+                let received = tunnel.parse(now, bytes).map_err(|error| match error {
+                    TunnelError::NotAuthenticated => Refusal::LoginFirst,
+                    _ => Refusal::Invalid,
+                })?;
                 let inbound = match received.inner {
                     Inner::Media(rtp) => Inbound::Media(rtp),
                     Inner::Rtcp(compound) => Inbound::Rtcp(compound),
@@ -126,10 +144,18 @@ impl Framing {
                     }
                     _ => Inbound::Nothing,
                 };
-                Some((received.sequence, inbound))
+                Ok((received.sequence, inbound))
             }
         }
     }
+}
+
+fn srp_login(login: &Login) -> rist::srp::Login {
+    rist::srp::Login { username: login.user.clone(), password: Password::new(login.password.reveal()) }
+}
+
+fn entropy(random: &mut Random) -> Entropy {
+    Entropy::new(random.bytes())
 }
 
 fn tunnel_config(role: Role, side: Side, psk: Option<&PskConfig>, cname: &str, extension: Extension) -> TunnelConfig {

@@ -39,14 +39,13 @@ fn row(table: &mut String, scenario: &Scenario, seed: u64) {
 fn settle(name: &str, table: &str) {
     println!("{table}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scoreboard").join(name);
-    match std::fs::read_to_string(&path) {
-        Ok(committed) => assert!(committed == table, "{name} changed; committed:\n{committed}\nnow:\n{table}"),
-        Err(_) => {
-            std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable source tree");
-            std::fs::write(&path, table).expect("a writable source tree");
-            panic!("{name} was not there and has been written: read it, commit it");
-        }
+    if let Ok(committed) = std::fs::read_to_string(&path) {
+        assert!(committed == table, "{name} changed; committed:\n{committed}\nnow:\n{table}");
+        return;
     }
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable source tree");
+    std::fs::write(&path, table).expect("a writable source tree");
+    panic!("{name} was not there and has been written: read it, commit it");
 }
 
 /// Goal: the constant links and their impairments, made-up cellular links; several seeds each.

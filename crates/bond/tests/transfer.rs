@@ -4,7 +4,7 @@
 mod simulation;
 
 use bond::PacketClass;
-use bond::config::{Extension, KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::config::{Extension, KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
 use link_sim::{Capacity, LinkConfig, PathConfig, SkewedClock};
 use simulation::{Simulation, load, score};
 use std::time::Duration;
@@ -97,4 +97,27 @@ fn encryption_guards_the_flow() {
         assert_eq!(delivered, sent);
     }
     assert_eq!(run("a secret", "another", KeySize::Aes128).0, 0);
+}
+
+/// Goal: media flows after the login, over both links, under the session's key; a wrong password keeps it out.
+#[test]
+fn a_login_opens_the_flow() {
+    let login = |password: &str| Login { user: "van".into(), password: Secret::new(password) };
+    let run = |password: &str| {
+        let sender = SenderConfig { srp: Some(login(password)), ..Default::default() };
+        let receiver = ReceiverConfig { srp_users: vec![login("right")], ..Default::default() };
+        let paths = [path("a", 8000, 20.0, 0.01), path("b", 8000, 40.0, 0.01)];
+        let mut simulation = Simulation::new(sender, receiver, &paths, 11);
+        let items = load::video(4e6, 10.0);
+        for item in &items {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(3));
+        (simulation.delivered.len(), items.len(), simulation.sender.snapshot(simulation.now))
+    };
+    let (delivered, sent, snapshot) = run("right");
+    assert_eq!(delivered, sent);
+    assert!(snapshot.links.iter().all(|link| link.packets_sent > 500), "{snapshot:?}");
+    assert_eq!(run("wrong").0, 0);
 }

@@ -198,8 +198,9 @@ impl Receiver {
     }
 
     fn send_compound(&mut self, now: Timestamp, index: usize) {
-        let (channel, datagram, _) = self.peers[index].framing.rtcp(now, &self.scratch);
-        self.transmit(index, channel, datagram);
+        if let Some((channel, datagram, _)) = self.peers[index].framing.rtcp(now, &self.scratch) {
+            self.transmit(index, channel, datagram);
+        }
     }
 
     fn transmit(&mut self, index: usize, channel: Channel, datagram: Vec<u8>) {

@@ -19,7 +19,7 @@ use units::Timestamp;
 
 use crate::config::{ConfigError, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
 use crate::event::{Cause, EVENTS_MAX, Event};
-use crate::framing::Inbound;
+use crate::framing::{Inbound, Refusal};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
 use crate::random::Random;
 use crate::stats::ReceiverSnapshot;
@@ -235,9 +235,16 @@ impl Receiver {
             None if self.admit_newcomer(now) => newcomer.insert(self.make_peer(now, local, from)),
             None => return,
         };
-        let Some((sequence, inbound)) = peer.framing.parse(now, channel, self.config.extension, bytes) else {
-            self.refused += 1;
-            return;
+        let (sequence, inbound) = match peer.framing.parse(now, channel, self.config.extension, bytes) {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                self.refused += u64::from(refusal == Refusal::Invalid);
+                // Whoever shall log in is kept, to be asked.
+                if let (Refusal::LoginFirst, Some(peer)) = (refusal, newcomer) {
+                    self.add_peer(now, peer);
+                }
+                return;
+            }
         };
         peer.hear(now, from, channel, sequence, length);
         let extension = matches!(inbound, Inbound::KeepAlive { extension: true });

@@ -93,9 +93,8 @@ impl Peer {
         self.meter.add(now, bytes as u64);
         if let Some(sequence) = sequence {
             self.arrivals.push(now, sequence, bytes);
-            // In the tunnel everything shares one port.
-            self.control = Some(from);
-        } else if channel == Channel::Control {
+        }
+        if channel == Channel::Control {
             self.control = Some(from);
         }
     }
@@ -155,10 +154,13 @@ impl Receiver {
     pub(super) fn make_peer(&mut self, now: Timestamp, local: u16, from: SocketAddr) -> Peer {
         let framing = match self.config.profile {
             Profile::Simple => Framing::Simple,
-            Profile::Main => Framing::server(&self.config, self.random.next_u64()),
+            Profile::Main => Framing::server(&self.config, &mut self.random),
         };
         let echo_ssrc = self.random.next_u32();
-        Peer::new(now, local, from, framing, echo_ssrc)
+        let mut peer = Peer::new(now, local, from, framing, echo_ssrc);
+        // In the tunnel everything shares one port.
+        peer.control = (self.config.profile == Profile::Main).then_some(from);
+        peer
     }
 
     /// Keeps a peer; the one silent for longest makes room.
@@ -178,7 +180,7 @@ impl Receiver {
         if self.config.profile == Profile::Simple || self.find_peer(local, to, Channel::Media).is_some() {
             return;
         }
-        let framing = Framing::calling_receiver(&self.config, self.random.next_u64());
+        let framing = Framing::calling_receiver(&self.config, &mut self.random);
         let mut peer = Peer::new(now, local, to, framing, self.random.next_u32());
         peer.control = Some(to);
         peer.called = true;

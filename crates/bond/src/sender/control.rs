@@ -75,9 +75,10 @@ impl Sender {
                 let rtp_time = self.rtp_base.wrapping_add((u128::from(now.as_micros()) * 9 / 100) as u32);
                 self.scratch.clear();
                 write_compound(&mut self.scratch, now, slot, self.flow, rtp_time, &self.config, known);
-                let (channel, datagram, sequence) = slot.framing.rtcp(now, &self.scratch);
-                slot.link.on_sent(now, sequence, datagram.len(), None);
-                made.push((channel, datagram));
+                if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
+                    slot.link.on_sent(now, sequence, datagram.len(), None);
+                    made.push((channel, datagram));
+                }
                 slot.control.compounds += 1;
                 slot.control.next_rtcp = now + interval(slot, now);
             }
@@ -93,7 +94,7 @@ impl Sender {
     pub(super) fn receive(&mut self, now: Timestamp, id: LinkId, channel: Channel, bytes: &mut [u8]) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
-        let Some((_, inbound)) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return };
+        let Ok((_, inbound)) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return };
         let moved = match inbound {
             // A login still under way is no answer.
             Inbound::Nothing => None,
@@ -156,7 +157,7 @@ impl Sender {
         ReceiverReport::emit(flow, &[], None, &mut self.scratch);
         Sdes { ssrc: flow, cname: cname(&self.config.cname) }.emit(&mut self.scratch);
         echo.response(0).emit(EchoKind::Response, &mut self.scratch);
-        let (channel, datagram, sequence) = slot.framing.rtcp(now, &self.scratch);
+        let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) else { return };
         slot.link.on_sent(now, sequence, datagram.len(), None);
         let link = slot.link.id;
         self.output(SenderOutput::Transmit { link, channel, bytes: Bytes::from(datagram) });

@@ -368,7 +368,7 @@ impl Sender {
         };
         let framing = match self.config.profile {
             Profile::Simple => Framing::Simple,
-            Profile::Main => Framing::client(&self.config, self.random.next_u64()),
+            Profile::Main => Framing::client(&self.config, &mut self.random),
         };
         let mut link = Link::new(now, id, options);
         link.reported = self.extension == Some(true);
@@ -401,6 +401,10 @@ impl Sender {
         let Some(slot) = &mut self.slots[index] else { return };
         let moved = slot.link.restart(now, &mut self.outcomes);
         slot.control.restart(now);
+        if self.config.srp.is_some() {
+            // To the far end this is a stranger, who has to log in.
+            slot.framing = Framing::client(&self.config, &mut self.random);
+        }
         self.note_moved(now, index, moved);
         self.settle_outcomes(now, index);
     }
