@@ -1,0 +1,252 @@
+//! Goal: with a passphrase set, what an attacker without it sends changes nothing. Method: a twin pair of tunnels with the
+//! same seeds sees the genuine traffic only; both pairs must emit the same bytes and deliver the same contents.
+#![allow(clippy::unwrap_used)]
+
+use rist::tunnel::{Inner, PskConfig, Received, Role, Side, Tunnel, TunnelConfig, TunnelError};
+use rist::wire::rtcp::{ReceiverReport, Sdes};
+use rist::wire::rtp::RtpHeader;
+use std::time::Duration;
+use units::Timestamp;
+
+const START: Timestamp = Timestamp::from_millis(1000);
+
+fn tunnel(side: Side, passphrase: &str, rotate: Option<u32>, seed: u64) -> Tunnel {
+    let role = if side == Side::Sender { Role::Client } else { Role::Server };
+    let psk = PskConfig { rotate_after_packets: rotate, ..PskConfig::new(passphrase) };
+    Tunnel::new(TunnelConfig { psk: Some(psk), ..TunnelConfig::new(role, side) }, seed)
+}
+
+fn sender(seed: u64) -> Tunnel {
+    tunnel(Side::Sender, "the passphrase", None, seed)
+}
+
+fn receiver() -> Tunnel {
+    tunnel(Side::Receiver, "the passphrase", None, 99)
+}
+
+fn rtp(sequence: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let header = RtpHeader { payload_type: 33, sequence, ssrc: 0x1234_5678, ..RtpHeader::default() };
+    header.emit(&[0x47; 188], &mut out);
+    out
+}
+
+fn media(tunnel: &mut Tunnel, sequence: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    tunnel.emit_media(START, &rtp(sequence), &mut out);
+    out
+}
+
+fn rtcp(tunnel: &mut Tunnel) -> Vec<u8> {
+    let (mut compound, mut out) = (Vec::new(), Vec::new());
+    ReceiverReport::emit(7, &[], None, &mut compound);
+    Sdes { ssrc: 7, cname: b"me" }.emit(&mut compound);
+    tunnel.emit_rtcp(START, &compound, &mut out);
+    out
+}
+
+fn keepalive(tunnel: &mut Tunnel) -> Vec<u8> {
+    let mut out = Vec::new();
+    tunnel.emit_keepalive(START, &mut out);
+    out
+}
+
+fn assert_delivers(tunnel: &mut Tunnel, now: Timestamp, datagram: &[u8], sequence: u16) {
+    let mut bytes = datagram.to_vec();
+    let received = tunnel.parse(now, &mut bytes).unwrap();
+    assert_eq!(received.inner, Inner::Media(&rtp(sequence)));
+}
+
+fn refusal(tunnel: &mut Tunnel, now: Timestamp, datagram: &[u8]) -> TunnelError {
+    match tunnel.parse(now, &mut datagram.to_vec()) {
+        Err(error) => error,
+        Ok(received) => panic!("accepted: {received:?}"),
+    }
+}
+
+#[test]
+fn both_ends_understand_each_other() {
+    let (mut sender, mut receiver) = (sender(1), receiver());
+    for sequence in 0..100 {
+        let datagram = media(&mut sender, sequence);
+        assert_eq!(datagram.len(), rtp(sequence).len() + sender.overhead_bytes());
+        assert_delivers(&mut receiver, START, &datagram, sequence);
+    }
+    let check = |received: Received<'_>| assert!(matches!(received.inner, Inner::KeepAlive(_) | Inner::Rtcp(_)));
+    check(receiver.parse(START, &mut keepalive(&mut sender)).unwrap());
+    check(receiver.parse(START, &mut rtcp(&mut sender)).unwrap());
+    check(sender.parse(START, &mut rtcp(&mut receiver)).unwrap());
+    check(sender.parse(START, &mut keepalive(&mut receiver)).unwrap());
+}
+
+#[test]
+fn clear_datagrams_are_refused() {
+    let mut clear = Tunnel::new(TunnelConfig::new(Role::Client, Side::Sender), 1);
+    let mut receiver = receiver();
+    for datagram in [media(&mut clear, 1), rtcp(&mut clear), keepalive(&mut clear)] {
+        assert_eq!(refusal(&mut receiver, START, &datagram), TunnelError::Clear);
+    }
+}
+
+#[test]
+fn replays_are_refused_at_once_and_after_rotations() {
+    let mut sender = tunnel(Side::Sender, "the passphrase", Some(50), 1);
+    let mut receiver = receiver();
+    let mut now = START;
+    let mut recorded = Vec::new();
+    for sequence in 0..400 {
+        now += Duration::from_millis(2);
+        let datagram = media(&mut sender, sequence);
+        assert_delivers(&mut receiver, now, &datagram, sequence);
+        assert_eq!(refusal(&mut receiver, now, &datagram), TunnelError::Replayed { sequence: u32::from(sequence) });
+        recorded.push(datagram);
+    }
+    for (index, datagram) in recorded.iter().enumerate() {
+        let expected =
+            if index < 300 { TunnelError::RetiredNonce } else { TunnelError::Replayed { sequence: index as u32 } };
+        assert_eq!(refusal(&mut receiver, now, datagram), expected, "datagram {index}");
+    }
+}
+
+#[test]
+fn reflected_datagrams_are_refused_also_after_rotation() {
+    let mut sender = tunnel(Side::Sender, "the passphrase", Some(32), 1);
+    let recorded: Vec<_> = (0..100).map(|sequence| media(&mut sender, sequence)).collect();
+    for (index, datagram) in recorded.iter().enumerate() {
+        let expected = if index < 96 { TunnelError::RetiredNonce } else { TunnelError::Reflected };
+        assert_eq!(refusal(&mut sender, START, datagram), expected, "datagram {index}");
+    }
+    let keepalive = keepalive(&mut sender);
+    assert_eq!(refusal(&mut sender, START, &keepalive), TunnelError::Reflected);
+}
+
+#[test]
+fn another_streams_datagrams_are_refused_and_push_out_no_key() {
+    let (mut sender, mut receiver) = (sender(1), receiver());
+    assert_delivers(&mut receiver, START, &media(&mut sender, 0), 0);
+    let mut now = START;
+    for other in 0..50 {
+        let mut stranger = tunnel(Side::Sender, "another passphrase", None, 1000 + other);
+        for sequence in 0..10 {
+            now += Duration::from_millis(20);
+            let error = refusal(&mut receiver, now, &media(&mut stranger, sequence));
+            assert!(matches!(error, TunnelError::Implausible | TunnelError::DerivationLimit), "{error:?}");
+        }
+    }
+    assert_delivers(&mut receiver, now, &media(&mut sender, 1), 1);
+}
+
+#[test]
+fn a_changed_header_or_a_guessed_number_is_refused() {
+    let (mut sender, mut receiver) = (sender(1), receiver());
+    for sequence in 0..5 {
+        assert_delivers(&mut receiver, START, &media(&mut sender, sequence), sequence);
+    }
+    let genuine = media(&mut sender, 5);
+    let edit = |at: usize, value: u8| {
+        let mut forged = genuine.clone();
+        forged[at] = value;
+        forged
+    };
+    for (what, forged, expected) in [
+        ("no key bit", edit(0, 0x10), TunnelError::Clear),
+        ("no sequence bit", edit(0, 0x20), TunnelError::NoSequence),
+        ("AES-128 claimed", edit(1, 0x08), TunnelError::Implausible),
+        ("revision 0", edit(1, 0x40), TunnelError::InsecureRevision),
+        ("VSF claimed", [&[0x30, 0x50, 0xcc, 0xe0], &genuine[4..]].concat(), TunnelError::Implausible),
+        ("IP claimed", [&[0x30, 0x48, 0x08, 0x00], &genuine[4..]].concat(), TunnelError::Implausible),
+        ("next number", edit(11, 6), TunnelError::Implausible),
+        ("far number", edit(8, 0x7f), TunnelError::Implausible),
+        ("cut", genuine[..14].to_vec(), TunnelError::Implausible),
+    ] {
+        assert_eq!(refusal(&mut receiver, START, &forged), expected, "{what}");
+    }
+    // As a keep-alive of revision 1 the same bytes prove nothing and do nothing.
+    let mut as_keepalive = [&[0x30, 0x48, 0x88, 0xb5], &genuine[4..]].concat();
+    let received = receiver.parse(START, &mut as_keepalive).unwrap();
+    assert_eq!((received.sequence, received.inner), (None, Inner::Nothing));
+    assert_eq!(receiver.revision(), 1);
+    assert_delivers(&mut receiver, START, &genuine, 5);
+}
+
+#[test]
+fn a_restarted_peer_is_let_in_and_its_former_self_stays_out() {
+    let (mut first, mut second, mut receiver) = (sender(1), sender(2), receiver());
+    let recorded: Vec<_> = (0..100).map(|sequence| media(&mut first, sequence)).collect();
+    for (sequence, datagram) in recorded.iter().enumerate() {
+        assert_delivers(&mut receiver, START, datagram, sequence as u16);
+    }
+    for sequence in 0..10 {
+        assert_delivers(&mut receiver, START, &media(&mut second, sequence), sequence);
+    }
+    for datagram in &recorded {
+        assert!(matches!(refusal(&mut receiver, START, datagram), TunnelError::Replayed { .. }));
+    }
+}
+
+#[test]
+fn an_outage_of_many_packets_costs_one_datagram() {
+    let (mut sender, mut receiver) = (sender(1), receiver());
+    assert_delivers(&mut receiver, START, &media(&mut sender, 0), 0);
+    for sequence in 1..50_000 {
+        media(&mut sender, sequence);
+    }
+    let first = media(&mut sender, 50_000);
+    assert_eq!(refusal(&mut receiver, START, &first), TunnelError::FarAhead { sequence: 50_000 });
+    assert_eq!(refusal(&mut receiver, START, &first), TunnelError::FarAhead { sequence: 50_000 });
+    assert_delivers(&mut receiver, START, &media(&mut sender, 50_001), 50_001);
+    assert_delivers(&mut receiver, START, &first, 50_000);
+}
+
+#[test]
+fn a_flood_of_unknown_nonces_costs_few_derivations_and_no_rotation() {
+    let mut sender = tunnel(Side::Sender, "the passphrase", Some(40), 1);
+    let mut receiver = receiver();
+    let template = media(&mut tunnel(Side::Sender, "x", None, 5), 0);
+    let mut derived = 0;
+    let mut now = START;
+    let seconds = 5;
+    for sequence in 0..seconds * 100 {
+        assert_delivers(&mut receiver, now, &media(&mut sender, sequence), sequence);
+        for flood in 0..100u32 {
+            now += Duration::from_micros(100);
+            let mut forged = template.clone();
+            forged[4..8].copy_from_slice(&(0x4000_0000 + u32::from(sequence) * 100 + flood).to_be_bytes());
+            forged[8..12].copy_from_slice(&(flood * 0x0200_0000 + 0x0100_0000).to_be_bytes());
+            derived += usize::from(refusal(&mut receiver, now, &forged) != TunnelError::DerivationLimit);
+        }
+    }
+    let derivations_per_second_max = 8;
+    assert!(derived <= derivations_per_second_max * usize::from(seconds + 1), "{derived} derivations");
+}
+
+#[test]
+fn media_for_the_end_that_sends_media_is_refused() {
+    let mut listener = Tunnel::new(TunnelConfig::new(Role::Server, Side::Sender), 3);
+    let mut clear = Tunnel::new(TunnelConfig::new(Role::Client, Side::Sender), 1);
+    assert_eq!(refusal(&mut listener, START, &media(&mut clear, 0)), TunnelError::UnexpectedMedia { port: 1968 });
+    let mut out = Vec::new();
+    clear.emit_media_on(START, 2000, &rtp(0), &mut out);
+    let mut receiver = Tunnel::new(TunnelConfig::new(Role::Server, Side::Receiver), 4);
+    assert_eq!(refusal(&mut receiver, START, &out), TunnelError::UnexpectedMedia { port: 2000 });
+}
+
+#[test]
+fn several_flows_share_a_tunnel_by_virtual_port() {
+    let (mut sender, mut receiver) = (sender(1), receiver());
+    let mut compound = Vec::new();
+    ReceiverReport::emit(7, &[], None, &mut compound);
+    for flow in [1968, 2000, 4000] {
+        let mut out = Vec::new();
+        sender.emit_rtcp_on(START, flow, &compound, &mut out);
+        assert_eq!(receiver.parse(START, &mut out).unwrap().flow_port, flow);
+        out.clear();
+        sender.emit_media_on(START, flow, &rtp(flow), &mut out);
+        let received = receiver.parse(START, &mut out).unwrap();
+        assert_eq!((received.flow_port, received.inner), (flow, Inner::Media(&rtp(flow))));
+        out.clear();
+        receiver.emit_rtcp_on(START, flow, &compound, &mut out);
+        let received = sender.parse(START, &mut out).unwrap();
+        assert_eq!((received.flow_port, received.inner), (flow, Inner::Rtcp(&compound)));
+    }
+}
