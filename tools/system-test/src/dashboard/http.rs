@@ -104,7 +104,8 @@ impl Http {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let mut request = Request::builder().method(&method).uri(path).header(HOST, self.address.to_string());
-        if method != Method::GET {
+        let own_origin = !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(ORIGIN.as_str()));
+        if method != Method::GET && own_origin {
             request = request.header(ORIGIN, self.origin());
         }
         for (name, value) in headers {
