@@ -165,6 +165,26 @@ fn v11_encrypted_rtcp_of_the_receiver() {
 }
 
 #[test]
+fn v12_rotation_changes_the_nonce_at_librists_sequence_numbers() {
+    let psk = PskConfig { rotate_after_packets: Some(40), ..PskConfig::new("rotate-me") };
+    let config = TunnelConfig { psk: Some(psk), ..TunnelConfig::new(Role::Client, Side::Sender) };
+    let (mut sender, mut receiver) = (Tunnel::new(config, 1), tunnel(Side::Receiver, Some("rotate-me")));
+    let rtp = unhex("80210000de5718b5f2174d9e52495354544553543030303030303030");
+    let mut changes = Vec::new();
+    let mut nonce = Vec::new();
+    for _ in 0..0xc0 {
+        let mut out = Vec::new();
+        let sequence = sender.emit_media(NOW, &rtp, &mut out);
+        if out[4..8] != nonce {
+            nonce = out[4..8].to_vec();
+            changes.push(sequence);
+        }
+        assert_eq!(receiver.parse(NOW, &mut out).unwrap().inner, Inner::Media(&rtp));
+    }
+    assert_eq!(changes, [0, 0x28, 0x50, 0x78, 0xa0]);
+}
+
+#[test]
 fn v13_null_deletion_puts_seven_packets_back() {
     use rist::null_deletion::{TS_PACKET_BYTES, restore};
     let ts = |fill: u8| [&[0x47, 0x01, 0x00, 0x10][..], &[fill; 184][..]].concat();
@@ -242,4 +262,38 @@ fn v16_v18_encrypted_keepalives_of_both_encapsulations() {
         "3050cce080eeb67300000025aad564c51612dc2638a1cabe09a5bfefd8f7ab0e500cd31d48fdb609851c951cf28236f0",
         |received| assert_eq!((received.sequence, received.inner), (Some(0x25), Inner::Media(&rtp))),
     );
+}
+
+#[test]
+fn v21_login_frames_pass_around_encryption() {
+    use rist::srp::{Entropy, Login, Password, SrpConfig};
+    let login = Login { username: "alice".to_owned(), password: Password::new("wonderland") };
+    let srp = SrpConfig::new(vec![login], Entropy::new([3; 32]));
+    let mut config = TunnelConfig {
+        psk: Some(PskConfig::new("s3")),
+        srp: Some(srp),
+        ..TunnelConfig::new(Role::Server, Side::Receiver)
+    };
+    let mut server = Tunnel::new(config.clone(), 1);
+    for start in ["0000888e02010000", "1008888e0000000d03010004"] {
+        parse(&mut server, start, |received| assert_eq!((received.inner, received.sequence), (Inner::Eapol, None)));
+        let mut request = Vec::new();
+        assert!(server.poll_control(NOW, &mut request));
+        assert_eq!((&request[..8], &request[8..]), (&unhex("0008888e03000005")[..], &[1, request[9], 0, 5, 1][..]));
+    }
+    assert!(!server.is_ready());
+    (config.role, config.side) = (Role::Client, Side::Sender);
+    let mut client = Tunnel::new(config, 2);
+    let mut out = Vec::new();
+    assert!(client.poll_control(NOW, &mut out));
+    assert_eq!(out, unhex("0008888e03010000"));
+    parse(&mut client, "0000888e0200000501fc000501", |received| assert_eq!(received.inner, Inner::Eapol));
+    out.clear();
+    assert!(client.poll_control(NOW, &mut out));
+    assert_eq!(out[4..], unhex("0200000a02fc000a01616c696365"), "L27's identity response to the byte");
+    out.clear();
+    client.emit_media(NOW, &[0x80; 20], &mut out);
+    assert!(out.is_empty(), "no media before the login");
+    let clear = unhex("000088b6800107b08021001dddd7df94982f9b0e52495354544553543030303030303239");
+    assert_eq!(server.parse(NOW, &mut clear.clone()).err(), Some(TunnelError::NotAuthenticated));
 }
