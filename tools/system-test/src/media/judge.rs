@@ -1,7 +1,7 @@
 //! The verdict on one output: what was decoded out of it, held against the source.
 
 use super::decode::{Decoded, GrayFrame, Sound, decode, sound};
-use super::{Match, best_match};
+use super::{Match, best_match, whole};
 use anyhow::{Context as _, Result, ensure};
 use std::fmt;
 use std::path::Path;
@@ -70,11 +70,22 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Decodes `file` and compares it with `source`.
+/// Decodes `file` and compares it with `source`. The picture and sound that the end of an MPEG-TS file cuts off are left out.
 ///
 /// # Errors
 /// It cannot be opened, or has no picture or no sound.
 pub fn judge(file: &Path, source: &Source) -> Result<Verdict> {
+    if file.extension().is_none_or(|extension| extension != "ts") {
+        return judge_all(file, source);
+    }
+    let copy = file.with_extension("whole.ts");
+    whole::copy(file, &copy)?;
+    let verdict = judge_all(&copy, source);
+    std::fs::remove_file(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;
+    verdict
+}
+
+fn judge_all(file: &Path, source: &Source) -> Result<Verdict> {
     let pictures = decode(file)?;
     let sound = sound(file)?;
     let matches: Vec<Match> =

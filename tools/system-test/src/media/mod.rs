@@ -5,6 +5,7 @@ mod decode;
 pub mod hls;
 mod judge;
 pub mod recording;
+mod whole;
 
 pub use compare::{Match, SourcePicture, best_match, psnr_db};
 pub use decode::{Decoded, GrayFrame, Sound, decode, sound};
