@@ -17,6 +17,7 @@ pub mod dashboard;
 pub mod destinations;
 pub mod enrolment;
 pub mod fleet;
+pub mod orders;
 pub mod problem;
 pub mod run;
 pub mod secrets;

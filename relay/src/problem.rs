@@ -13,7 +13,7 @@ use std::error::Error;
 use std::time::Duration;
 
 /// A refused or failed request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Problem {
     /// HTTP status.
     pub status: StatusCode,
@@ -53,7 +53,7 @@ impl Problem {
     }
 
     /// The relay's own fault: logged here, once, with its chain.
-    fn ours(error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn ours(error: &(dyn Error + 'static)) -> Self {
         tracing::error!(error, "request failed");
         let detail = "the relay could not do this; see its log";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -64,6 +64,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = Json(serde_json::json!({ "error": self.error, "detail": self.detail }));
         let mut response = (self.status, body).into_response();
+        // The pages' middleware shows it as a page.
+        response.extensions_mut().insert(self.clone());
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
         }

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::dashboard::guard::{Asker, Operator, Writer, cookie_of, is_same_origin};
 use crate::destinations::{self, NewDestination};
 use crate::enrolment::CLAIM_TTL;
+use crate::orders::SettingsRequest;
 use crate::problem::Problem;
 use crate::sessions::StartRequest;
 use crate::store::{DestinationKind, DestinationRecord};
@@ -33,6 +34,8 @@ pub fn routes() -> Router<App> {
         .route("/api/v1/devices/{id}", get(device))
         .route("/api/v1/devices/{id}/start", post(start))
         .route("/api/v1/devices/{id}/stop", post(stop))
+        .route("/api/v1/devices/{id}/settings", post(settings))
+        .route("/api/v1/devices/{id}/revoke", post(revoke))
         .route("/api/v1/claims", post(claims))
         .route("/api/v1/destinations", get(destinations).post(add_destination))
         .route("/api/v1/streams", get(streams))
@@ -124,6 +127,22 @@ async fn start(
 async fn stop(State(app): State<App>, Writer(login): Writer, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let stream = app.sessions.stop(&parse_id(&id, "device")?, &login.user).await?;
     Ok(Json(json!({ "stream": stream })))
+}
+
+async fn settings(
+    State(app): State<App>,
+    Writer(login): Writer,
+    Path(id): Path<String>,
+    Body(body): Body<SettingsRequest>,
+) -> Result<Json<Value>, Problem> {
+    let command = app.order_settings(&parse_id(&id, "device")?, body, &login.user)?;
+    Ok(Json(json!({ "command": command })))
+}
+
+async fn revoke(State(app): State<App>, Writer(login): Writer, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    let device: DeviceId = parse_id(&id, "device")?;
+    app.revoke(&device, &login.user).await?;
+    Ok(Json(json!({ "revoked": device })))
 }
 
 #[derive(Deserialize)]

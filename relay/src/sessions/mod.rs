@@ -138,6 +138,8 @@ pub struct Sessions {
     sealer: Arc<Sealer>,
     fleet: Arc<Fleet>,
     running: Mutex<BTreeMap<StreamId, Session>>,
+    /// The last stream of each device that is over: its failure stays on screen until the next start.
+    last_over: Mutex<HashMap<DeviceId, StreamRecord>>,
     /// One start at a time, so that a device is never given two streams.
     turn: tokio::sync::Mutex<()>,
     last_port: Mutex<Option<u16>>,
@@ -153,6 +155,7 @@ impl Sessions {
             sealer,
             fleet,
             running: Mutex::default(),
+            last_over: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             last_port: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -185,6 +188,7 @@ impl Sessions {
         let mut count = 0;
         for record in self.store.scan::<StreamRecord>()? {
             if record.outcome.is_some() {
+                self.note_over(&record);
                 continue;
             }
             tracing::info!(stream = %record.id, device = %record.device, "stream taken up after a restart");
@@ -333,6 +337,21 @@ impl Sessions {
         tokio::spawn(task.run(inputs));
         self.note_change();
         Ok(())
+    }
+
+    fn note_over(&self, record: &StreamRecord) {
+        let mut over = self.last_over.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ids are UUIDv7: the greater one is the later one.
+        let known = over.entry(record.device.clone()).or_insert_with(|| record.clone());
+        if known.id <= record.id {
+            *known = record.clone();
+        }
+    }
+
+    /// The device's last stream that is over.
+    pub fn last_over(&self, device: &DeviceId) -> Option<StreamSnapshot> {
+        let over = self.last_over.lock().unwrap_or_else(PoisonError::into_inner);
+        over.get(device).cloned().map(StreamSnapshot::of_record)
     }
 
     fn outputs(&self, record: &StreamRecord) -> Result<Vec<OutputSpec>, SessionError> {

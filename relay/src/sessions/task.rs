@@ -361,6 +361,7 @@ impl Task {
         }
         self.publish().await;
         self.tell_device();
+        self.sessions.note_over(&self.record);
         self.sessions.running().remove(&self.record.id);
         self.sessions.note_change();
         tracing::info!(stream = %self.record.id, outcome = ?self.record.outcome, "stream is over");

@@ -18,7 +18,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A receiver reports figures once a second: this long without a word after the first, and it hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long the first figures may take.
-const FIRST_FIGURES_MAX: Duration = Duration::from_secs(60);
+const FIRST_FIGURES_MAX: Duration = Duration::from_mins(1);
 /// How long a receiver that closed its socket may take to end.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two looks.

@@ -1,0 +1,548 @@
+//! Devices as the pages show them: abnormal first, each value with its age.
+
+use super::format::{self, Measured};
+use crate::fleet::DeviceSnapshot;
+use crate::fleet::commands::Pending;
+use crate::sessions::live::{FRESH, StreamSnapshot, StreamWord};
+use protocol::command::Outcome;
+use protocol::state::{DeviceState, InputKind, Severity, Signal, StreamingState, UplinkKind, UplinkState, Usability};
+use protocol::telemetry::{LinkState, LinkTelemetry};
+use std::time::Duration;
+
+/// Board temperature at which the device reduces.
+const HOT_C: f32 = 80.0;
+/// Remarks are shown in the list this long.
+const REMARK_TIME: Duration = Duration::from_mins(10);
+
+/// A coloured word. `class` is one of style.css's badges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Badge {
+    /// CSS class.
+    pub class: &'static str,
+    /// The word.
+    pub text: &'static str,
+}
+
+impl Badge {
+    /// The badge of a stream. ON AIR only on the receiver's fresh word.
+    pub const fn of_stream(stream: &StreamSnapshot) -> Self {
+        let (class, text) = match stream.word {
+            StreamWord::OnAir if stream.on_air => ("on-air", "ON AIR"),
+            StreamWord::OnAir => ("interrupted", "UNCONFIRMED"),
+            StreamWord::Starting => ("starting", "STARTING"),
+            StreamWord::Interrupted => ("interrupted", "INTERRUPTED"),
+            StreamWord::Stopping => ("stopping", "STOPPING"),
+            StreamWord::Ended => ("ended", "ENDED"),
+            StreamWord::Failed => ("failed", "FAILED"),
+        };
+        Self { class, text }
+    }
+}
+
+/// How urgently a person should look; the order of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Someone must act.
+    Failed,
+    /// Off air that should be on.
+    Interrupted,
+    /// Working, with something wrong.
+    Warning,
+    /// On its way.
+    Changing,
+    /// On air.
+    OnAir,
+    /// Connected, no stream.
+    Ready,
+    /// Not connected.
+    Offline,
+}
+
+/// A sentence that explains a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// "bad", "warn" or "".
+    pub class: &'static str,
+    /// What.
+    pub text: String,
+    /// What to do.
+    pub next_step: Option<String>,
+}
+
+impl Reason {
+    fn new(class: &'static str, text: impl Into<String>, next_step: Option<String>) -> Self {
+        Self { class, text: text.into(), next_step }
+    }
+}
+
+/// One row of the devices page.
+#[derive(Debug, Clone)]
+pub struct DeviceRow {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Hardware.
+    pub board: String,
+    /// State.
+    pub badge: Badge,
+    /// Order.
+    pub urgency: Urgency,
+    /// CSS classes of the row.
+    pub class: String,
+    /// "input: HDMI 1080p50".
+    pub input: Option<String>,
+    /// "offline since", RFC 3339.
+    pub last_heard: Option<String>,
+    /// Why it is as it is.
+    pub reasons: Vec<Reason>,
+    /// Its stream.
+    pub stream: Option<RowStream>,
+    /// Its uplinks.
+    pub links: Vec<RowLink>,
+    /// Whether a stream can be started.
+    pub can_start: bool,
+    /// Whether one can be stopped.
+    pub can_stop: bool,
+}
+
+/// A device's stream, in its row.
+#[derive(Debug, Clone)]
+pub struct RowStream {
+    /// Id.
+    pub id: String,
+    /// How long in this state, milliseconds, for a clock.
+    pub for_ms: u64,
+    /// Media that came through.
+    pub rate: Option<Measured>,
+    /// Payloads lost for good.
+    pub lost: Option<Measured>,
+    /// Delay.
+    pub latency: Option<Measured>,
+    /// Destinations that deliver, of all.
+    pub outputs: Option<Measured>,
+}
+
+/// An uplink in a row.
+#[derive(Debug, Clone)]
+pub struct RowLink {
+    /// Name.
+    pub name: String,
+    /// "up", "probe", "suspect", "down".
+    pub state: &'static str,
+    /// What it carries, or why not.
+    pub text: String,
+    /// Age of that, milliseconds.
+    pub age_ms: u64,
+}
+
+impl DeviceRow {
+    /// The row of a device, its stream, and the last stream that is over.
+    pub fn new(device: &DeviceSnapshot, stream: Option<&StreamSnapshot>, last: Option<&StreamSnapshot>) -> Self {
+        let failed = last.filter(|it| stream.is_none() && it.word == StreamWord::Failed);
+        let mut reasons = Vec::new();
+        let online = device.online_for.is_some();
+        let mut urgency = match (stream.map(|it| it.word), online) {
+            (Some(StreamWord::Failed), _) => Urgency::Failed,
+            (Some(StreamWord::OnAir), _) if stream.is_some_and(|it| it.on_air) => Urgency::OnAir,
+            (Some(StreamWord::OnAir | StreamWord::Interrupted), _) => Urgency::Interrupted,
+            (Some(_), _) => Urgency::Changing,
+            (None, true) => Urgency::Ready,
+            (None, false) => Urgency::Offline,
+        };
+        if let Some(stream) = stream.or(failed) {
+            let class = match stream.word {
+                StreamWord::Failed => "bad",
+                StreamWord::Interrupted => "warn",
+                _ => "",
+            };
+            if let Some(reason) = &stream.reason {
+                reasons.push(Reason::new(class, sentence(reason), stream.next_step.clone()));
+            }
+        }
+        if failed.is_some() {
+            urgency = Urgency::Failed;
+        }
+        let problems = problems(device, stream.is_some());
+        if !problems.is_empty() && (Urgency::Changing..=Urgency::Ready).contains(&urgency) {
+            urgency = Urgency::Warning;
+        }
+        reasons.extend(problems);
+        let badge = match (stream, failed) {
+            (Some(stream), _) => Badge::of_stream(stream),
+            (None, Some(stream)) if online => Badge::of_stream(stream),
+            (None, _) if online => Badge { class: "ready", text: "READY" },
+            (None, _) => Badge { class: "offline", text: "OFFLINE" },
+        };
+        let class = match urgency {
+            Urgency::Failed => "attention failed",
+            Urgency::Interrupted => "attention interrupted",
+            Urgency::Warning => "attention warning",
+            Urgency::Offline => "offline",
+            _ => "",
+        };
+        Self {
+            id: device.record.id.to_string(),
+            name: device.name.clone(),
+            board: device.record.board.clone(),
+            badge,
+            urgency,
+            class: class.to_owned(),
+            input: chosen_input(device),
+            last_heard: device.last_heard_ms.filter(|_| !online).map(format::rfc3339),
+            reasons,
+            stream: stream.map(RowStream::new),
+            links: row_links(device),
+            can_start: online && stream.is_none(),
+            can_stop: stream.is_some_and(|it| it.word != StreamWord::Stopping),
+        }
+    }
+}
+
+/// "no input" becomes "No input".
+pub fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+impl RowStream {
+    fn new(stream: &StreamSnapshot) -> Self {
+        let stats = stream.stats.as_ref();
+        let measured = |text: String| stats.map(|(_, age)| Measured::new(text, *age));
+        let destinations = stream.record.destinations.len();
+        let active = stream
+            .outputs()
+            .iter()
+            .filter(|it| stream.record.destinations.iter().any(|known| known.id == it.id))
+            .filter(|it| matches!(it.state, protocol::state::OutputState::Active))
+            .count();
+        Self {
+            id: stream.record.id.to_string(),
+            for_ms: crate::clock::unix_ms().saturating_sub(stream.since_ms),
+            rate: stats.and_then(|(it, _)| measured(format::bitrate(it.rate))),
+            lost: stats.and_then(|(it, _)| measured(format::count(it.lost))),
+            latency: stats.and_then(|(it, _)| {
+                measured(format::millis(it.transit_ms.map_or_else(|| f64::from(it.latency_ms), f64::from)))
+            }),
+            outputs: if destinations == 0 { None } else { measured(format!("{active} of {destinations}")) },
+        }
+    }
+}
+
+/// What is wrong with a device, besides its stream.
+fn problems(device: &DeviceSnapshot, live: bool) -> Vec<Reason> {
+    let mut found = Vec::new();
+    if live && device.online_for.is_none() {
+        let text = "The device's control link is down; media is judged by the receiver alone";
+        found.push(Reason::new("warn", text, None));
+    }
+    if device.online_for.is_none() {
+        return found;
+    }
+    if let Some((celsius, _)) = device.temperature_c.filter(|(celsius, _)| *celsius >= HOT_C) {
+        found.push(Reason::new("warn", format!("The board is {celsius:.0} °C hot"), Some("give it air".to_owned())));
+    }
+    if let Some((DeviceState::State { streaming, uplinks, inputs, settings, .. }, _)) = &device.report {
+        match streaming {
+            StreamingState::Failed { reason, next_step, .. } if !live => {
+                found.push(Reason::new("bad", sentence(reason), Some(next_step.clone())));
+            }
+            StreamingState::Recovering { reason, attempt, .. } => {
+                let text = format!("The device restarts its encoder, try {attempt}: {reason}");
+                found.push(Reason::new("warn", text, None));
+            }
+            _ => {}
+        }
+        let input = settings.input.as_ref().and_then(|id| inputs.iter().find(|input| input.id == *id));
+        if let Some(Signal::Absent { reason }) = input.map(|input| &input.signal) {
+            found.push(Reason::new("warn", format!("Input without picture: {reason}"), None));
+        }
+        for uplink in uplinks {
+            if let Usability::No { reason } = &uplink.usable {
+                found.push(Reason::new("warn", format!("{}: {reason}", uplink.name), None));
+            }
+        }
+    }
+    if let Some(last) = device.commands.last() {
+        if let Some(Outcome::Rejected { detail, .. }) = last.outcome.as_ref().filter(|_| last.what == "change settings")
+        {
+            found.push(Reason::new("warn", format!("The device refused to {}: {detail}", last.what), None));
+        } else if last.overdue && !live {
+            let next = Some("check its control link, then try again".to_owned());
+            found.push(Reason::new("warn", format!("The device did not answer the order to {}", last.what), next));
+        }
+    }
+    let since = crate::clock::unix_ms().saturating_sub(REMARK_TIME.as_millis() as u64);
+    for remark in device.remarks.iter().rev().filter(|it| it.at_ms >= since && it.severity > Severity::Info).take(2) {
+        let class = if remark.severity == Severity::Error { "bad" } else { "warn" };
+        found.push(Reason::new(class, remark.text.clone(), None));
+    }
+    found
+}
+
+fn chosen_input(device: &DeviceSnapshot) -> Option<String> {
+    let (DeviceState::State { settings, inputs, .. }, _) = device.report.as_ref()?;
+    let input = match &settings.input {
+        Some(id) => inputs.iter().find(|input| input.id == *id)?,
+        None => inputs.first()?,
+    };
+    Some(match &input.signal {
+        Signal::Present { mode: Some(mode) } => format!("{}, {mode}", input.name),
+        _ => input.name.clone(),
+    })
+}
+
+fn row_links(device: &DeviceSnapshot) -> Vec<RowLink> {
+    let telemetry = device.telemetry.as_ref();
+    let Some((DeviceState::State { uplinks, .. }, reported)) = device.report.as_ref() else { return Vec::new() };
+    if device.online_for.is_none() && telemetry.is_none_or(|(_, age)| *age > FRESH * 10) {
+        return Vec::new();
+    }
+    let row = |uplink: &UplinkState| {
+        let measured = telemetry.and_then(|(it, age)| Some((it.links.iter().find(|l| l.link == uplink.link)?, *age)));
+        let (state, text, age) = match (measured, &uplink.usable) {
+            (Some((link, age)), _) => (link_state(link.state), format::bitrate(link.send_rate), age),
+            // A reported state stands until the device reports another: it does not grow old while it is connected.
+            (None, Usability::Yes) => ("up", signal(uplink).unwrap_or_default(), Duration::ZERO),
+            (None, Usability::No { .. }) => ("down", "not usable".to_owned(), Duration::ZERO),
+        };
+        let _ = reported;
+        RowLink { name: uplink.name.clone(), state, text, age_ms: age.as_millis() as u64 }
+    };
+    uplinks.iter().map(row).collect()
+}
+
+/// "−85 dBm".
+fn signal(uplink: &UplinkState) -> Option<String> {
+    uplink.radio.as_ref().map(|radio| format!("{:.0} dBm", radio.signal_dbm).replace('-', "−"))
+}
+
+/// The CSS class of a link's state.
+pub const fn link_state(state: LinkState) -> &'static str {
+    match state {
+        LinkState::Probe => "probe",
+        LinkState::Up => "up",
+        LinkState::Suspect => "suspect",
+        LinkState::Down => "down",
+    }
+}
+
+/// An uplink on the device's page.
+#[derive(Debug, Clone)]
+pub struct UplinkRow {
+    /// Name.
+    pub name: String,
+    /// "modem, Northcell 4G".
+    pub kind: String,
+    /// "up", "probe", "suspect", "down".
+    pub state: &'static str,
+    /// Why it cannot be used.
+    pub reason: Option<String>,
+    /// Signal strength.
+    pub signal: Option<Measured>,
+    /// What it sends.
+    pub rate: Option<Measured>,
+    /// Round-trip time.
+    pub rtt: Option<Measured>,
+    /// Loss before repair.
+    pub loss: Option<Measured>,
+    /// Estimated capacity.
+    pub capacity: Option<Measured>,
+}
+
+impl UplinkRow {
+    fn new(uplink: &UplinkState, reported: Duration, measured: Option<(&LinkTelemetry, Duration)>) -> Self {
+        let kind = match uplink.kind {
+            UplinkKind::Modem => "Modem",
+            UplinkKind::Wifi => "Wi-Fi",
+            UplinkKind::Ethernet => "Ethernet",
+        };
+        let kind = match &uplink.radio {
+            Some(radio) => format!("{kind}, {} {}", radio.operator, radio.technology),
+            None => kind.to_owned(),
+        };
+        let (usable, reason) = match &uplink.usable {
+            Usability::Yes => ("up", None),
+            Usability::No { reason } => ("down", Some(reason.clone())),
+        };
+        let read_age = uplink.radio.as_ref().map_or(0, |radio| radio.age_ms);
+        let with = |text: String| measured.map(|(_, age)| Measured::new(text, age));
+        Self {
+            name: uplink.name.clone(),
+            kind,
+            state: measured.map_or(usable, |(link, _)| link_state(link.state)),
+            reason,
+            signal: signal(uplink).map(|text| Measured::new(text, reported + Duration::from_millis(read_age))),
+            rate: measured.and_then(|(link, _)| with(format::bitrate(link.send_rate))),
+            rtt: measured.and_then(|(link, _)| with(format::millis(f64::from(link.rtt_ms?)))),
+            loss: measured.and_then(|(link, _)| with(format::percent(link.loss.as_f64()))),
+            capacity: measured.and_then(|(link, _)| with(format::bitrate(link.capacity))),
+        }
+    }
+}
+
+/// An input on the device's page.
+#[derive(Debug, Clone)]
+pub struct InputRow {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// What kind of source.
+    pub kind: &'static str,
+    /// Whether it is the one in use.
+    pub chosen: bool,
+    /// "1080p50", "no picture: ...".
+    pub signal: String,
+    /// "ok", "bad" or "dim".
+    pub class: &'static str,
+}
+
+/// A command on the device's page.
+#[derive(Debug, Clone)]
+pub struct CommandRow {
+    /// "change settings".
+    pub what: &'static str,
+    /// Who.
+    pub by: String,
+    /// RFC 3339.
+    pub at: String,
+    /// "asked for", "accepted", "done", "refused: ...".
+    pub outcome: String,
+    /// "dim", "ok", "bad".
+    pub class: &'static str,
+}
+
+impl CommandRow {
+    fn new(command: &Pending) -> Self {
+        let (class, outcome) = match (&command.outcome, command.overdue) {
+            (Some(Outcome::Done), _) => ("ok", "done".to_owned()),
+            (Some(Outcome::Rejected { detail, .. }), _) => ("bad", format!("refused: {detail}")),
+            (Some(Outcome::Expired), _) => ("bad", "reached the device too late".to_owned()),
+            (_, true) => ("bad", "no answer in time".to_owned()),
+            (Some(Outcome::Accepted), _) => ("dim", "accepted, under way".to_owned()),
+            (None, _) => ("dim", "asked for, no answer yet".to_owned()),
+        };
+        let at = format::rfc3339(command.at_ms);
+        Self { what: command.what, by: command.by.clone(), at, outcome, class }
+    }
+}
+
+/// What the device's page shows below its row.
+#[derive(Debug, Clone)]
+pub struct DeviceDetail {
+    /// Uplinks.
+    pub uplinks: Vec<UplinkRow>,
+    /// Inputs.
+    pub inputs: Vec<InputRow>,
+    /// Commands, newest first.
+    pub commands: Vec<CommandRow>,
+    /// Remarks, newest first: RFC 3339, class, text.
+    pub remarks: Vec<(String, &'static str, String)>,
+    /// Settings in force, label and value.
+    pub settings: Vec<(&'static str, String)>,
+    /// When they were reported, RFC 3339.
+    pub reported: Option<String>,
+    /// Software and address.
+    pub facts: Vec<(&'static str, String)>,
+}
+
+impl DeviceDetail {
+    /// The detail of a device.
+    pub fn new(device: &DeviceSnapshot) -> Self {
+        let (mut uplinks, mut inputs, mut settings, mut facts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut reported = None;
+        if let Some((state, age)) = &device.report {
+            let DeviceState::State { agent_version, settings: s, uplinks: u, inputs: i, .. } = state;
+            // A reading is as old as it was when it was reported, and older since.
+            let measured = |uplink: &UplinkState| {
+                let (telemetry, age) = device.telemetry.as_ref()?;
+                Some((telemetry.links.iter().find(|link| link.link == uplink.link)?, *age))
+            };
+            uplinks = u.iter().map(|uplink| UplinkRow::new(uplink, *age, measured(uplink))).collect();
+            inputs = i.iter().map(|input| input_row(input, s.input.as_deref())).collect();
+            let input = s.input.as_ref().and_then(|id| i.iter().find(|it| it.id == *id));
+            settings = vec![
+                ("Name", s.name.clone()),
+                ("Input", input.map_or_else(|| "the first with a picture".to_owned(), |it| it.name.clone())),
+                ("Latency budget", format::millis(f64::from(s.latency_ms))),
+                ("Highest bitrate", format::bitrate(s.encoding.bitrate_max)),
+            ];
+            facts.push(("Agent", agent_version.clone()));
+            let at = crate::clock::unix_ms().saturating_sub(age.as_millis() as u64);
+            reported = Some(format::rfc3339(at));
+        }
+        if let Some((celsius, _)) = device.temperature_c {
+            facts.push(("Board temperature", format!("{celsius:.0} °C")));
+        }
+        facts.push(("Board", device.record.board.clone()));
+        facts.push(("Id", device.record.id.to_string()));
+        if let Some(peer) = device.peer {
+            facts.push(("Connected from", peer.ip().to_string()));
+        }
+        if let Some(online) = device.online_for {
+            facts.push(("Connected for", format::duration(online)));
+        }
+        let remarks = device.remarks.iter().rev();
+        Self {
+            uplinks,
+            inputs,
+            commands: device.commands.iter().rev().take(6).map(CommandRow::new).collect(),
+            remarks: remarks.map(|it| (format::rfc3339(it.at_ms), severity(it.severity), it.text.clone())).collect(),
+            settings,
+            reported,
+            facts,
+        }
+    }
+}
+
+fn input_row(input: &protocol::state::InputState, chosen: Option<&str>) -> InputRow {
+    let (class, signal) = match &input.signal {
+        Signal::Present { mode } => ("ok", mode.clone().unwrap_or_else(|| "picture present".to_owned())),
+        Signal::Absent { reason } => ("bad", format!("no picture: {reason}")),
+        Signal::Unknown => ("dim", "known once opened".to_owned()),
+    };
+    let kind = match input.kind {
+        InputKind::Test => "test pattern",
+        InputKind::File => "media file",
+        InputKind::V4l2 => "capture",
+        InputKind::Lan => "local network",
+    };
+    let chosen = chosen == Some(input.id.as_str());
+    InputRow { id: input.id.clone(), name: input.name.clone(), kind, chosen, signal, class }
+}
+
+/// The CSS class of a severity.
+pub const fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+/// How many devices are how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Summary {
+    /// Failed, interrupted or with a warning.
+    pub attention: usize,
+    /// On air.
+    pub on_air: usize,
+    /// Online without stream.
+    pub ready: usize,
+    /// Offline.
+    pub offline: usize,
+}
+
+impl Summary {
+    /// Counts rows.
+    pub fn of(rows: &[DeviceRow]) -> Self {
+        let count = |test: fn(&DeviceRow) -> bool| rows.iter().filter(|row| test(row)).count();
+        Self {
+            attention: count(|row| row.urgency <= Urgency::Warning),
+            on_air: count(|row| row.badge.class == "on-air"),
+            ready: count(|row| row.badge.class == "ready"),
+            offline: count(|row| row.badge.class == "offline"),
+        }
+    }
+}

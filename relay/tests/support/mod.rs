@@ -1,0 +1,286 @@
+//! A whole relay in this process, and what talks to it: an HTTP client and a device's TLS and MQTT.
+// Each test file uses its part; a test may unwrap, and its helpers with it.
+#![allow(dead_code, clippy::unwrap_used, clippy::format_push_string)]
+
+use bytes::BytesMut;
+use daemon::shutdown::{Shutdown, Trigger};
+use protocol::Secret;
+use protocol::enrolment::{ClaimLink, EnrolRequest, EnrolResponse};
+use relay::config::Config;
+use relay::run::{Addresses, RelayError};
+use rumqttc::mqttbytes::v4::{ConnAck, Connect, Packet};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// Longest wait for anything that should happen at once.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// A running relay.
+pub struct TestRelay {
+    pub at: Addresses,
+    pub data: PathBuf,
+    trigger: Trigger,
+    task: JoinHandle<Result<(), RelayError>>,
+}
+
+pub fn config(data: &Path, receiver: &Path) -> Config {
+    let (data, receiver) = (data.display(), receiver.display());
+    let text = format!(
+        "data_dir = \"{data}\"\n[dashboard]\nlisten = \"127.0.0.1:0\"\ninsecure_cookies = true\n[broker]\nlisten = \"127.0.0.1:0\"\n\
+         [enrolment]\nlisten = \"127.0.0.1:0\"\n[receivers]\nbind = \"127.0.0.1\"\nport_first = 21000\nport_last = 21400\n\
+         program = \"{receiver}\"\n"
+    );
+    daemon::config::parse::<Config>(Path::new("test.toml"), &text).unwrap().checked().unwrap()
+}
+
+impl TestRelay {
+    pub async fn start(data: &Path) -> Self {
+        Self::start_with(data, Path::new(env!("CARGO_BIN_EXE_strata-receiver"))).await
+    }
+
+    pub async fn start_with(data: &Path, receiver: &Path) -> Self {
+        let (trigger, shutdown) = Shutdown::manual();
+        let (ready, at) = tokio::sync::oneshot::channel();
+        let config = config(data, receiver);
+        let task = tokio::spawn(relay::run::run(config, shutdown, |at| {
+            let _ = ready.send(at);
+        }));
+        Self { at: at.await.expect("the relay starts"), data: data.to_owned(), trigger, task }
+    }
+
+    /// Ends it in order.
+    pub async fn end(self) {
+        self.trigger.fire();
+        self.task.await.unwrap().unwrap();
+    }
+
+    pub fn password(&self) -> String {
+        std::fs::read_to_string(self.data.join("initial-password.txt")).unwrap().trim().to_owned()
+    }
+
+    pub async fn log_in(&self) -> Operator {
+        let body = serde_json::json!({ "name": "admin", "password": self.password() }).to_string();
+        let json = ("content-type", "application/json");
+        let answer = http(self.at.dashboard, "POST", "/api/v1/login", &[json], &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let csrf = answer.json()["csrf"].as_str().unwrap().to_owned();
+        Operator { at: self.at.dashboard, cookie, csrf }
+    }
+
+    /// Makes a claim and enrols a device with it.
+    pub async fn enrol(&self, name: &str) -> Identity {
+        let claim = self.log_in().await.claim(name).await;
+        self.enrol_with(&claim).await.unwrap()
+    }
+
+    /// Enrols with `claim`; the refusal's status and body otherwise.
+    pub async fn enrol_with(&self, claim: &ClaimLink) -> Result<Identity, (u16, Value)> {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let request = EnrolRequest {
+            claim_code: Secret::new(claim.claim_code.reveal()),
+            csr_pem: csr,
+            board: "test".to_owned(),
+            agent_version: "0".to_owned(),
+        };
+        let ca = std::fs::read(self.data.join("ca/ca.pem")).unwrap();
+        let stream = tls(self.at.enrolment, &ca, None).await.unwrap();
+        let body = serde_json::to_string(&request).unwrap();
+        let answer = exchange(stream, "POST", "/enrol", &[("content-type", "application/json")], &body).await;
+        if answer.status != 200 {
+            return Err((answer.status, answer.json()));
+        }
+        let response: EnrolResponse = serde_json::from_str(&answer.body).unwrap();
+        Ok(Identity { response, key_pem: key.serialize_pem() })
+    }
+}
+
+/// One who is logged in.
+pub struct Operator {
+    pub at: SocketAddr,
+    pub cookie: String,
+    pub csrf: String,
+}
+
+impl Operator {
+    pub async fn get(&self, path: &str) -> Answer {
+        http(self.at, "GET", path, &[("cookie", &self.cookie)], "").await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let headers =
+            [("cookie", self.cookie.as_str()), ("x-csrf-token", &self.csrf), ("content-type", "application/json")];
+        http(self.at, "POST", path, &headers, &body.to_string()).await
+    }
+
+    pub async fn claim(&self, name: &str) -> ClaimLink {
+        let answer = self.post("/api/v1/claims", &serde_json::json!({ "name": name })).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()["claim_link"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+/// A device's certificate and key.
+#[derive(Clone)]
+pub struct Identity {
+    pub response: EnrolResponse,
+    pub key_pem: String,
+}
+
+impl Identity {
+    pub fn id(&self) -> &str {
+        self.response.device.as_str()
+    }
+
+    pub fn topic(&self, rest: &str) -> String {
+        format!("d/{}/{rest}", self.id())
+    }
+
+    /// TLS with this certificate.
+    pub async fn tls(&self, at: SocketAddr) -> Result<TlsStream<TcpStream>, std::io::Error> {
+        tls(at, self.response.ca_pem.as_bytes(), Some(self)).await
+    }
+
+    /// TLS and MQTT under the right name, with a will as the agent leaves it.
+    pub async fn connect(&self, at: SocketAddr) -> Wire {
+        let mut wire = Wire::new(self.tls(at).await.unwrap());
+        let mut connect = Connect::new(self.id());
+        connect.keep_alive = 10;
+        let acknowledged = wire.connect(connect).await.unwrap();
+        assert_eq!(acknowledged.code, rumqttc::mqttbytes::v4::ConnectReturnCode::Success);
+        wire
+    }
+}
+
+pub async fn tls(at: SocketAddr, ca_pem: &[u8], identity: Option<&Identity>) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(it) => {
+            let chain = vec![CertificateDer::from_pem_slice(it.response.certificate_pem.as_bytes()).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(it.key_pem.as_bytes()).unwrap()).unwrap()
+        }
+    };
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(at).await?).await
+}
+
+/// MQTT packets on TLS, by rumqttc's codec.
+pub struct Wire {
+    pub stream: TlsStream<TcpStream>,
+    buffer: BytesMut,
+}
+
+impl Wire {
+    pub fn new(stream: TlsStream<TcpStream>) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    pub async fn send(&mut self, packet: &Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, usize::MAX).unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// The next packet; `None` when the relay closed.
+    pub async fn next(&mut self) -> Option<Packet> {
+        loop {
+            match Packet::read(&mut self.buffer, 1024 * 1024) {
+                Ok(packet) => return Some(packet),
+                Err(rumqttc::mqttbytes::Error::InsufficientBytes(_)) => {}
+                Err(error) => panic!("the relay sent what rumqttc cannot read: {error}"),
+            }
+            match timeout(SOON, self.stream.read_buf(&mut self.buffer)).await.expect("the relay says something") {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    pub async fn connect(&mut self, connect: Connect) -> Option<ConnAck> {
+        self.send(&Packet::Connect(connect)).await;
+        match self.next().await {
+            Some(Packet::ConnAck(acknowledged)) => Some(acknowledged),
+            None => None,
+            other => panic!("not a CONNACK: {other:?}"),
+        }
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+pub async fn http(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    exchange(TcpStream::connect(at).await.unwrap(), method, path, headers, body).await
+}
+
+pub async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: relay\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += &format!("content-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    // TLS peers may close without a goodbye; what was read counts.
+    let _ = timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("an answer");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer: {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let pair = |line: &str| line.split_once(": ").map(|(key, value)| (key.to_ascii_lowercase(), value.to_owned()));
+    Answer { status, headers: lines.filter_map(pair).collect(), body: body.to_owned() }
+}
+
+/// Looks until `probe` gives something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    let found = timeout(SOON, async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("{what} did not happen in time"))
+}
