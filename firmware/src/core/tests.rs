@@ -280,7 +280,7 @@ fn what_cannot_be_read_is_answered_by_its_id_and_garbage_is_survived() {
         let again = rig.payload(Leaf::Command, payload.into_bytes());
         assert_eq!(again.reports, out.reports, "repeated, not judged anew");
     }
-    for payload in [&b""[..], b"{", b"\xff\xff", &[b'x'; 70_000]] {
+    for payload in [&b""[..], b"{", b"\xff\xff", &vec![b'x'; 70_000]] {
         assert!(rig.payload(Leaf::Command, payload.to_vec()).reports.is_empty());
         assert!(rig.payload(Leaf::Notice, payload.to_vec()).reports.is_empty());
     }

@@ -2,6 +2,8 @@
 
 use protocol::topic::Leaf;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 /// Most messages kept; one more pushes out the oldest.
@@ -24,6 +26,8 @@ pub type MessageNumber = u64;
 pub struct OfflineQueue {
     db: sled::Db,
     tree: sled::Tree,
+    /// Number of the next message: never given twice while the agent runs, also when the queue was empty in between.
+    next_number: Arc<AtomicU64>,
 }
 
 /// A message in the queue.
@@ -43,7 +47,9 @@ impl OfflineQueue {
     /// # Errors
     /// [`QueueError`].
     pub fn open(db: &sled::Db) -> Result<Self, QueueError> {
-        Ok(Self { db: db.clone(), tree: db.open_tree("outgoing")? })
+        let tree = db.open_tree("outgoing")?;
+        let next = tree.last()?.map_or(0, |(key, _)| number(&key) + 1);
+        Ok(Self { db: db.clone(), tree, next_number: Arc::new(AtomicU64::new(next)) })
     }
 
     /// Adds a message and makes it durable; says how many old ones had to go.
@@ -51,7 +57,7 @@ impl OfflineQueue {
     /// # Errors
     /// [`QueueError`].
     pub fn push(&self, leaf: Leaf, payload: &[u8]) -> Result<usize, QueueError> {
-        let number = self.tree.last()?.map_or(0, |(key, _)| number(&key) + 1);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let mut value = Vec::with_capacity(payload.len() + 1);
         value.push(leaf_code(leaf));
         value.extend_from_slice(payload);
@@ -177,6 +183,17 @@ mod tests {
         assert_eq!(queue.next(Some(second.number)).unwrap(), None);
         queue.remove(first.number).unwrap();
         assert_eq!(queue.next(None).unwrap(), Some(second));
+    }
+
+    #[test]
+    fn numbers_grow_also_when_the_queue_was_empty_in_between() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = OfflineQueue::open(&open_database(&folder.path().join("queue")).unwrap()).unwrap();
+        queue.push(Leaf::Event, b"one").unwrap();
+        let first = queue.next(None).unwrap().unwrap();
+        queue.remove(first.number).unwrap();
+        queue.push(Leaf::Event, b"two").unwrap();
+        assert_eq!(queue.next(Some(first.number)).unwrap().unwrap().payload, b"two");
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Session {
             stream = bridge::connect(identity, &self.key) => stream?,
             () = self.shutdown.wait() => return Ok(End::ShutDown),
         };
-        let bridge = AbortOnDrop(bridge::offer(&self.socket, stream)?);
+        let mut bridge = AbortOnDrop(bridge::offer(&self.socket, stream)?);
         let (client, event_loop) = AsyncClient::new(options(identity, &self.socket), REQUESTS_MAX);
         let (packets_sender, mut packets) = mpsc::channel(EVENTS_MAX);
         // A task of its own, because a poll that is dropped half way may lose what it was doing.
@@ -218,7 +218,10 @@ impl Session {
         let mut connection = Connection::new(client, identity, self.queue.clone());
         connection.log_in(&mut packets).await?;
         let end = self.serve(&mut connection, &mut packets).await;
-        drop((poller, bridge));
+        drop(poller); // closes the local socket; the bridge still carries what was written
+        if matches!(end, Ok(End::ShutDown)) {
+            let _ = tokio::time::timeout(FAREWELL_TIME_MAX, &mut bridge.0).await;
+        }
         end
     }
 

@@ -239,10 +239,12 @@ fn serves(pid: u32, socket: &Path) -> bool {
 async fn wait_for_end(pid: u32, mut child: Option<&mut std::process::Child>) {
     let until = Instant::now() + END_TIME_MAX;
     while Instant::now() < until {
-        if let Some(child) = child.as_deref_mut() {
-            let _ = child.try_wait(); // reaps it
-        }
-        if !daemon::spawn::is_running(pid) {
+        // A child has ended when it can be reaped: its first thread may be gone while others still end.
+        let ended = match child.as_deref_mut() {
+            Some(child) => !matches!(child.try_wait(), Ok(None)),
+            None => !daemon::spawn::is_running(pid),
+        };
+        if ended {
             return;
         }
         sleep(END_PAUSE).await;

@@ -308,7 +308,7 @@ fn link_row(link: &LinkView) -> LinkRow {
         radio: radio.map(|radio| format!("{} {:.0} dBm", radio.technology, radio.signal_dbm)).unwrap_or_default(),
         figures: link.figures.as_ref().map(|figures| Figures {
             rate: figures.send_rate.to_string(),
-            rtt: figures.rtt_ms.map_or_else(|| "no RTT yet".to_owned(), |rtt| format!("{rtt:.0} ms")),
+            rtt: figures.rtt_ms.map_or_else(|| "not yet".to_owned(), |rtt| format!("{rtt:.0} ms")),
             loss: figures.loss.to_string(),
         }),
     }
