@@ -265,6 +265,40 @@ fn v16_v18_encrypted_keepalives_of_both_encapsulations() {
 }
 
 #[test]
+fn revision_2_spreads_under_encryption_and_announces_the_next_nonce() {
+    let config = |side, role| {
+        let psk = PskConfig { rotate_after_packets: Some(100), ..PskConfig::new("ristpsk256") };
+        TunnelConfig { psk: Some(psk), ..TunnelConfig::new(role, side) }
+    };
+    let mut receiver = Tunnel::new(config(Side::Receiver, Role::Server), 1);
+    let mut sender = Tunnel::new(config(Side::Sender, Role::Client), 2);
+    parse(&mut receiver, "3050cce080eeb67300000000a59c301982bfa02da83b4571", |_| ());
+    let mut out = Vec::new();
+    receiver.emit_keepalive(NOW, &mut out);
+    assert_eq!(out[..4], unhex("3050cce0"));
+    assert!(matches!(sender.parse(NOW, &mut out).unwrap().inner, Inner::KeepAlive(_)));
+    assert_eq!((sender.revision(), sender.overhead_bytes()), (2, 20));
+
+    let rtp = unhex("80210000de5718b5f2174d9e52495354544553543030303030303030");
+    let mut announced = 0;
+    let mut nonces = std::collections::BTreeSet::new();
+    for _ in 0..300 {
+        out.clear();
+        sender.emit_media(NOW, &rtp, &mut out);
+        assert_eq!(out.len(), rtp.len() + sender.overhead_bytes());
+        nonces.insert(out[4..8].to_vec());
+        assert_eq!(receiver.parse(NOW, &mut out).unwrap().inner, Inner::Media(&rtp));
+        out.clear();
+        if sender.poll_control(NOW, &mut out) {
+            announced += 1;
+            let received = receiver.parse(NOW, &mut out).unwrap();
+            assert!(received.inner == Inner::Nothing && received.sequence.is_some(), "a future nonce counts");
+        }
+    }
+    assert_eq!((announced, nonces.len()), (3, 4), "300 packets and 3 announcements take four nonces of 100");
+}
+
+#[test]
 fn v21_login_frames_pass_around_encryption() {
     use rist::srp::{Entropy, Login, Password, SrpConfig};
     let login = Login { username: "alice".to_owned(), password: Password::new("wonderland") };

@@ -260,3 +260,72 @@ fn an_attacker_beside_a_session_changes_nothing_in_a_long_run() {
         run(seed, STEPS_LONG / 10, seed % 2 == 0);
     }
 }
+
+/// Goal: forged login frames neither let anyone in nor keep the genuine client out for good. Method: client and server
+/// log in while an attacker sends changed copies of their frames to both; then it falls silent.
+#[test]
+fn a_login_under_attack_succeeds_after_it() {
+    for seed in 0..20 {
+        let mut rng = Rng(seed);
+        let mut client = Tunnel::new(TunnelConfig { psk: None, ..config(Role::Client, "", true) }, seed);
+        let mut server = Tunnel::new(TunnelConfig { psk: None, ..config(Role::Server, "", true) }, !seed);
+        let mut heard: Vec<Vec<u8>> = Vec::new();
+        let mut sent = 0;
+        for millis in 0..100_000u64 {
+            let now = Timestamp::from_millis(millis);
+            let under_attack = millis < 5_000;
+            for from_client in [true, false] {
+                let mut out = Vec::new();
+                let (from, to) = if from_client { (&mut client, &mut server) } else { (&mut server, &mut client) };
+                if from.poll_control(now, &mut out) {
+                    sent += 1;
+                    heard.push(out.clone());
+                    let _ = to.parse(now, &mut out);
+                }
+                if under_attack && !heard.is_empty() && rng.one_in(10) {
+                    let index = rng.below(heard.len());
+                    let mut forged = heard[index].clone();
+                    mutate(&mut rng, &mut forged);
+                    let _ = to.parse(now, &mut forged);
+                }
+            }
+            if !under_attack && client.is_ready() && server.is_ready() {
+                break;
+            }
+        }
+        assert!(client.is_ready() && server.is_ready(), "seed {seed}");
+        assert!(sent < 1000, "{sent} frames, seed {seed}");
+    }
+}
+
+/// Goal: without the password there is no way in. Method: a client with another password, whose frames are also changed.
+#[test]
+fn a_wrong_password_never_opens_the_server() {
+    let mut rng = Rng(7);
+    let mut wrong = config(Role::Client, "", true);
+    wrong.psk = None;
+    wrong.srp = wrong.srp.map(|mut srp| {
+        srp.logins[0].password = Password::new("guess");
+        srp
+    });
+    let mut client = Tunnel::new(wrong, 1);
+    let mut server = Tunnel::new(TunnelConfig { psk: None, ..config(Role::Server, "", true) }, 2);
+    let mut answers = 0;
+    for millis in 0..200_000u64 {
+        let now = Timestamp::from_millis(millis);
+        let mut out = Vec::new();
+        if client.poll_control(now, &mut out) {
+            let mut changed = out.clone();
+            mutate(&mut rng, &mut changed);
+            let _ = server.parse(now, &mut changed);
+            let _ = server.parse(now, &mut out);
+        }
+        out.clear();
+        if server.poll_control(now, &mut out) {
+            answers += 1;
+            let _ = client.parse(now, &mut out);
+        }
+        assert!(!server.is_ready() && !client.is_ready());
+    }
+    assert!(answers > 10, "the server answered: {answers}");
+}

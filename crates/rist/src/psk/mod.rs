@@ -1,7 +1,7 @@
 //! Pre-shared key encryption of Main Profile (TR-06-2 section 7.2): PBKDF2-HMAC-SHA256 and AES-CTR.
 //!
 //! There is no message authentication in the standard: what this module adds is refusing everything that a right key
-//! cannot have made. [`Inbound`] keeps the last two nonces of the peer, each with a replay window; a nonce it does not
+//! cannot have made. The receiving end keeps the last two nonces of the peer, each with a replay window; a nonce it does not
 //! know is only a candidate until a packet under it decrypts to something plausible, and deriving keys for candidates is
 //! limited in rate, because each costs 1024 rounds of HMAC.
 

@@ -131,6 +131,18 @@ impl Client {
         true
     }
 
+    /// When [`Self::poll`] has something to do next, if nothing comes in before.
+    pub const fn timeout(&self) -> Timestamp {
+        match &self.state {
+            _ if self.outbox.is_some() => Timestamp::ZERO,
+            State::Starting { due, .. } => *due,
+            State::AwaitChallenge { since } | State::AwaitKey { since, .. } | State::AwaitProof { since, .. } => {
+                Timestamp::from_micros(since.as_micros().saturating_add(SILENCE_MAX.as_micros() as u64))
+            }
+            State::Done => Timestamp::MAX,
+        }
+    }
+
     /// Where an exchange that came to nothing leads.
     const fn idle(&self, due: Timestamp) -> State {
         if self.session.is_some() { State::Done } else { State::Starting { due, tries: 0 } }

@@ -82,6 +82,13 @@ impl Machine {
         }
     }
 
+    pub(crate) fn timeout(&self) -> Timestamp {
+        match self {
+            Self::Client(client) => client.timeout(),
+            Self::Server(server) => server.timeout(),
+        }
+    }
+
     /// The peer sends other things than login frames although it has no session.
     pub(crate) fn prompt(&mut self, now: Timestamp) {
         if let Self::Server(server) = self {

@@ -176,6 +176,14 @@ impl Server {
         true
     }
 
+    /// When [`Self::poll`] has something to do next, if nothing comes in before.
+    pub fn timeout(&self) -> Timestamp {
+        if self.outbox.is_some() {
+            return Timestamp::ZERO;
+        }
+        self.request.as_ref().map_or(Timestamp::MAX, |request| request.due)
+    }
+
     fn ask(&mut self, now: Timestamp) -> Result<(), TunnelError> {
         if !self.asks.allow(now) {
             return Err(LoginError::TooMany.into());

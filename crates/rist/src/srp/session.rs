@@ -79,7 +79,7 @@ pub enum LoginError {
     /// The frame comes at a point of the exchange where nothing of its kind is expected.
     #[error("the login frame does not fit the state of the login")]
     OutOfPlace,
-    /// Exchanges come faster than [`EXCHANGE_INTERVAL`], or the peer is locked out after wrong proofs.
+    /// Exchanges come faster than two a second, or the peer is locked out after wrong proofs.
     #[error("too many login attempts in a short time")]
     TooMany,
     /// The peer's public value would fix the key: an attack.

@@ -230,6 +230,12 @@ impl Tunnel {
         self.poll_login(now, out) || self.poll_future_nonce(out)
     }
 
+    /// When [`Tunnel::poll_control`] has something to do next if nothing is parsed or emitted before; `Timestamp::MAX` for
+    /// never. Deriving the next key ahead is not in it: a call some times a second sees to that.
+    pub fn timeout(&self) -> Timestamp {
+        self.login.as_ref().map_or(Timestamp::MAX, Machine::timeout)
+    }
+
     /// Login frames go in the clear and without sequence number: they must not look like losses to whoever counts.
     fn poll_login(&mut self, now: Timestamp, out: &mut Vec<u8>) -> bool {
         let Some(login) = &mut self.login else { return false };
