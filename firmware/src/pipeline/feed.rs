@@ -4,6 +4,7 @@
 //! which the file is sent back to its beginning. A live source's buffers pass at once; when the queue is full (the encoder
 //! cannot follow) the newest is dropped and counted, so that latency stays what it is.
 
+use super::send::SoundInlet;
 use super::timeline::{Medium, Passes, Timeline, Tolerance};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -50,7 +51,7 @@ pub struct Target {
     /// Raw pictures.
     pub video: gst_app::AppSrc,
     /// Raw sound.
-    pub audio: gst_app::AppSrc,
+    pub audio: Arc<SoundInlet>,
     /// The sending pipeline, for its running time.
     pub pipeline: gst::Pipeline,
     /// Where on it each buffer goes.
@@ -58,14 +59,20 @@ pub struct Target {
 }
 
 impl Target {
-    fn now(&self) -> u64 {
+    /// The state behind the lock is valid after every statement: a panic elsewhere does not spoil it.
+    pub(super) fn lock_timeline(&self) -> MutexGuard<'_, Timeline> {
+        lock(&self.timeline)
+    }
+
+    /// Running time of the sending pipeline, in nanoseconds.
+    pub(super) fn now(&self) -> u64 {
         self.pipeline.current_running_time().map_or(0, gst::ClockTime::nseconds)
     }
 
-    fn source(&self, medium: Medium) -> &gst_app::AppSrc {
+    fn source(&self, medium: Medium) -> Option<&gst_app::AppSrc> {
         match medium {
-            Medium::Video => &self.video,
-            Medium::Audio => &self.audio,
+            Medium::Video => Some(&self.video),
+            Medium::Audio => self.audio.source(),
         }
     }
 }
@@ -316,7 +323,7 @@ impl Pump {
         if self.pace == Pace::File && !self.wait_until(at) {
             return false;
         }
-        let source = self.target.source(self.medium);
+        let Some(source) = self.target.source(self.medium) else { return false };
         if source.current_level_buffers() >= source.max_buffers() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return true;

@@ -18,6 +18,7 @@ pub mod picture;
 pub mod rate;
 pub mod send;
 pub mod session;
+pub mod slate;
 pub mod source;
 pub mod telemetry;
 pub mod timeline;

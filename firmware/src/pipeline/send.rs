@@ -18,7 +18,7 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use protocol::stream::EncodingSpec;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use units::Bitrate;
 
 /// AAC encoders by preference.
@@ -85,10 +85,11 @@ impl Sending {
         add(&pipeline, &[mux.clone(), sink.clone()])?;
         let late_max = if pace == Pace::File { SOUND_LATE_MAX } else { SOUND_LATE_MAX_LAN };
         let (video, video_end) = build_video(&pipeline, &encoder, &mux)?;
-        let (audio, silence, audio_end) = build_audio(&pipeline, encoding.audio_bitrate, late_max, &mux)?;
+        let (mixer, silence, audio_end) = build_audio(&pipeline, encoding.audio_bitrate, late_max, &mux)?;
         start_together([video_end, audio_end].into_iter().flatten().collect());
         watch(&pipeline, notify);
         watch_first_buffer(sink, notify);
+        let audio = Arc::new(SoundInlet { pipeline: pipeline.clone(), mixer, late_max, source: OnceLock::new() });
         let target = Target { video, audio, pipeline, timeline: Arc::new(Mutex::new(Timeline::default())) };
         let sending = Self { target, encoder, silence };
         sending.target.pipeline.set_state(gst::State::Playing).map_err(|_| StreamFault::Pipeline {
@@ -110,7 +111,7 @@ impl Sending {
 
     /// Ends the stream: everything in the pipeline is encoded and handed over, then [`SendEvent::End`].
     pub fn finish(&self) {
-        for source in [&self.target.video, &self.target.audio] {
+        for source in [Some(&self.target.video), self.target.audio.connected()].into_iter().flatten() {
             if let Err(error) = source.end_of_stream() {
                 tracing::debug!(?error, "the sending pipeline takes no end of stream");
             }
@@ -143,7 +144,7 @@ fn build_video(
     encoder: &Encoder,
     mux: &gst::Element,
 ) -> Result<(gst_app::AppSrc, Option<gst::Pad>), StreamFault> {
-    let source = app_source("video", ENCODER_QUEUE_BUFFERS, None);
+    let source = app_source("video", ENCODER_QUEUE_BUFFERS);
     let filter = make("capsfilter")?;
     filter.set_property("caps", encoder.raw_caps());
     let parser = make(encoder.parser())?;
@@ -173,16 +174,14 @@ fn build_audio(
     bitrate: Bitrate,
     late_max: gst::ClockTime,
     mux: &gst::Element,
-) -> Result<(gst_app::AppSrc, gst::Element, Option<gst::Pad>), StreamFault> {
-    let source = app_source("audio", AUDIO_QUEUE_BUFFERS as u64, Some(&raw_audio_caps()));
-    source.set_latency(late_max, gst::ClockTime::NONE);
+) -> Result<(gst::Element, gst::Element, Option<gst::Pad>), StreamFault> {
     let silence = make("audiotestsrc")?;
     silence.set_property("is-live", true);
     silence.set_property_from_str("wave", "silence");
     silence.set_property("samplesperbuffer", 960_i32);
     let mixer = make("audiomixer")?;
-    // A source that never had sound is not waited for.
-    mixer.set_property("ignore-inactive-pads", true);
+    // From the start what it will be with sound, so that the first sound changes nothing.
+    mixer.set_property("min-upstream-latency", late_max.nseconds());
     let filter = make("capsfilter")?;
     filter.set_property("caps", raw_audio_caps());
     let encoder = audio_encoder(bitrate)?;
@@ -192,8 +191,7 @@ fn build_audio(
     let silence_filter = make("capsfilter")?;
     silence_filter.set_property("caps", raw_audio_caps());
     add_in_front(pipeline, &[silence.clone(), silence_filter, mixer.clone()])?;
-    add_in_front(pipeline, &[source.clone().upcast(), mixer])?;
-    Ok((source, silence, queue.static_pad("src")))
+    Ok((mixer, silence, queue.static_pad("src")))
 }
 
 /// Holds the first buffer on each pad until every pad has one: a live multiplexer that times out on one input while another
@@ -233,18 +231,50 @@ fn audio_encoder(bitrate: Bitrate) -> Result<gst::Element, StreamFault> {
     Ok(encoder)
 }
 
-fn app_source(name: &str, buffers_max: u64, caps: Option<&gst::Caps>) -> gst_app::AppSrc {
-    let builder = gst_app::AppSrc::builder()
+/// Where the source's sound enters: a source without sound never has one, and the mixer does not wait for it.
+#[derive(Debug)]
+pub struct SoundInlet {
+    pipeline: gst::Pipeline,
+    mixer: gst::Element,
+    late_max: gst::ClockTime,
+    source: OnceLock<Option<gst_app::AppSrc>>,
+}
+
+impl SoundInlet {
+    /// Made with the first sound; `None` when that is impossible, and silence goes on.
+    pub fn source(&self) -> Option<&gst_app::AppSrc> {
+        let made = self.source.get_or_init(|| self.connect().map_err(|fault| tracing::error!(%fault, "no sound")).ok());
+        made.as_ref()
+    }
+
+    /// What was made, if there was sound.
+    fn connected(&self) -> Option<&gst_app::AppSrc> {
+        self.source.get().and_then(Option::as_ref)
+    }
+
+    fn connect(&self) -> Result<gst_app::AppSrc, StreamFault> {
+        let source = app_source("audio", AUDIO_QUEUE_BUFFERS as u64);
+        source.set_caps(Some(&raw_audio_caps()));
+        source.set_latency(self.late_max, gst::ClockTime::NONE);
+        let element: &gst::Element = source.upcast_ref();
+        add_in_front(&self.pipeline, &[element.clone(), self.mixer.clone()])?;
+        element.sync_state_with_parent().map_err(|error| StreamFault::Pipeline {
+            element: element.name().to_string(),
+            detail: error.to_string(),
+        })?;
+        Ok(source)
+    }
+}
+
+fn app_source(name: &str, buffers_max: u64) -> gst_app::AppSrc {
+    gst_app::AppSrc::builder()
         .name(name)
         .is_live(true)
         .format(gst::Format::Time)
         .max_buffers(buffers_max)
         .max_bytes(0)
-        .block(false);
-    match caps {
-        Some(caps) => builder.caps(caps).build(),
-        None => builder.build(),
-    }
+        .block(false)
+        .build()
 }
 
 /// Like [`add`], where the last element is in the pipeline already.

@@ -15,6 +15,7 @@ use super::fault::{StreamFault, clip};
 use super::picture::{Picture, SourcePicture};
 use super::rate::RateFollower;
 use super::send::{SendEvent, Sending};
+use super::slate::Slate;
 use super::source::{self, OpenSource, SourceEvent};
 use super::telemetry::{self, Surroundings};
 use gst_bond::BondSink;
@@ -170,6 +171,8 @@ struct Runner {
     generation: u64,
     source: Option<OpenSource>,
     sink: BondSink,
+    /// Before `sending`: it ends first.
+    slate: Option<Slate>,
     sending: Option<Sending>,
     rate: RateFollower,
     running_since: Option<Instant>,
@@ -190,6 +193,7 @@ impl Runner {
             phase: Phase::Opening { until: now + OPEN_TIME_MAX },
             generation: 0,
             source: None,
+            slate: None,
             sending: None,
             running_since: None,
             stats_at: now,
@@ -212,6 +216,7 @@ impl Runner {
             }
         }
         self.source = None;
+        self.slate = None;
         self.sending = None; // closes the bond: it repairs for at most the latency budget
         match flow {
             Flow::Failed(fault) => {
@@ -275,6 +280,7 @@ impl Runner {
             return Flow::On;
         }
         self.close_source();
+        self.slate = None;
         let Some(sending) = &self.sending else { return Flow::Ended };
         sending.finish();
         self.phase = Phase::Stopping { until: Instant::now() + DRAIN_TIME_MAX };
@@ -312,13 +318,13 @@ impl Runner {
             return Ok(());
         }
         if self.sending.is_none() {
-            self.sending = Some(self.start_sending(picture)?);
+            let sending = self.start_sending(picture)?;
+            let slate = Slate::start(sending.target().clone(), sending.encoder().picture());
+            self.slate = Some(slate.map_err(|error| no_thread(&error))?);
+            self.sending = Some(sending);
         }
         if let (Some(sending), Some(source)) = (&self.sending, &mut self.source) {
-            source.start(sending.target()).map_err(|error| StreamFault::Pipeline {
-                element: "a thread of the feed".to_owned(),
-                detail: error.to_string(),
-            })?;
+            source.start(sending.target()).map_err(|error| no_thread(&error))?;
         }
         if let Phase::Reopening { lost_at, .. } = &self.phase {
             let seconds = lost_at.elapsed().as_secs_f32();
@@ -416,7 +422,7 @@ impl Runner {
             Phase::Opening { .. } => return Flow::Failed(fault),
             Phase::Stopping { .. } => return Flow::On,
             Phase::Running { .. } => {
-                self.event(&format!("{fault}; opening it again, silence is sent meanwhile"));
+                self.event(&format!("{fault}; opening it again, slate and silence are sent meanwhile"));
                 let next = NextTry::At(now + REOPEN_PAUSE_MIN);
                 self.phase = Phase::Reopening { lost_at: now, pause: REOPEN_PAUSE_MIN, next };
             }
@@ -505,6 +511,10 @@ impl Runner {
     fn refuse(&self, reason: &str) {
         (self.report)(SessionReport::Refused(clip(reason)));
     }
+}
+
+fn no_thread(error: &io::Error) -> StreamFault {
+    StreamFault::Pipeline { element: "a thread of the feed".to_owned(), detail: error.to_string() }
 }
 
 /// Never blocks: it is called from streaming threads that the session may be waiting for.

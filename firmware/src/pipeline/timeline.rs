@@ -67,8 +67,10 @@ impl Tolerance {
 pub struct Timeline {
     /// Running time minus source time; `None` until the first buffer.
     offset: Option<i64>,
-    /// End of the last buffer placed, by medium.
+    /// End of the last buffer placed or filled in, by medium.
     end: [u64; 2],
+    /// End of the source's own last buffer, by medium; zero before the first.
+    real_end: [u64; 2],
     moves: u64,
 }
 
@@ -81,6 +83,19 @@ impl Timeline {
     /// How often the source's time was moved because it left its tolerance.
     pub fn moves(&self) -> u64 {
         self.moves
+    }
+
+    /// The running time for one buffer that stands in for a source which has sent nothing of `medium` for `hold`; `None` when
+    /// none is due. Fills from where the source stopped, so that no time is left out.
+    pub fn fill(&mut self, medium: Medium, duration: u64, now: u64, hold: u64) -> Option<u64> {
+        let (end, real) = (self.end[medium.index()], self.real_end[medium.index()]);
+        if real == 0 || now < real.saturating_add(hold) || now < end {
+            return None;
+        }
+        // A thread that was held up for long does not catch up with a burst.
+        let at = if now - end > hold + duration { now } else { end };
+        self.end[medium.index()] = at + duration;
+        Some(at)
     }
 
     /// The running time at which a buffer at source time `at` is shown; `None` when it would overlap what was sent
@@ -102,6 +117,7 @@ impl Timeline {
             return None;
         }
         *end = out + duration;
+        self.real_end[medium.index()] = out + duration;
         Some(out)
     }
 }
@@ -171,6 +187,28 @@ mod tests {
         let jumped = timeline.place(Medium::Video, 3_600_000 * MS, 40 * MS, 3040 * MS, Tolerance::LIVE).unwrap();
         assert_eq!(jumped, 3040 * MS);
         assert_eq!(timeline.moves(), 2);
+    }
+
+    #[test]
+    fn a_missing_picture_is_filled_in_after_the_hold_and_the_source_takes_over_again() {
+        let mut timeline = Timeline::default();
+        let fill = |timeline: &mut Timeline, now| timeline.fill(Medium::Video, 40 * MS, now, 500 * MS);
+        assert_eq!(fill(&mut timeline, 900 * MS), None, "before the first picture nothing is filled in");
+        timeline.place(Medium::Video, 0, 40 * MS, 1000 * MS, Tolerance::LIVE).unwrap(); // ends at 1040
+        assert_eq!(fill(&mut timeline, 1500 * MS), None);
+        let mut filled = Vec::new();
+        while let Some(at) = fill(&mut timeline, 1540 * MS) {
+            filled.push(at / MS);
+        }
+        assert_eq!(
+            (filled.first(), filled.last(), filled.len()),
+            (Some(&1040), Some(&1520), 13),
+            "up to now, no further"
+        );
+        timeline.detach();
+        let back = timeline.place(Medium::Video, 7 * MS, 40 * MS, 1550 * MS, Tolerance::LIVE).unwrap();
+        assert_eq!(back, 1550 * MS);
+        assert_eq!(fill(&mut timeline, 1600 * MS), None, "the source gives pictures again");
     }
 
     #[test]
