@@ -14,7 +14,7 @@ use crate::sessions::StartRequest;
 use crate::store::{DestinationKind, DestinationRecord};
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -52,10 +52,9 @@ impl<T: serde::de::DeserializeOwned> FromRequest<App> for Body<T> {
     async fn from_request(request: axum::extract::Request, app: &App) -> Result<Self, Problem> {
         match Json::<T>::from_request(request, app).await {
             Ok(Json(body)) => Ok(Self(body)),
-            Err(error @ JsonRejection::MissingJsonContentType(_)) => {
-                Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad-request", error.body_text()))
-            }
-            Err(error) => Err(Problem::bad_request(error.body_text())),
+            // A value of the wrong type is 400 as well: scripts need not tell it from wrong JSON.
+            Err(error @ JsonRejection::JsonDataError(_)) => Err(Problem::bad_request(error.body_text())),
+            Err(error) => Err(Problem::new(error.status(), "bad-request", error.body_text())),
         }
     }
 }

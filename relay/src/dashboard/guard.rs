@@ -110,7 +110,7 @@ impl FromRequest<App> for OpenForm {
 
 async fn form_fields(request: Request, app: &App) -> Result<Fields, Problem> {
     let form = axum::Form::<Vec<(String, String)>>::from_request(request, app).await;
-    let fields = form.map_err(|error| Problem::bad_request(error.body_text()))?.0;
+    let fields = form.map_err(|error| Problem::new(error.status(), "bad-request", error.body_text()))?.0;
     if fields.len() > FIELDS_MAX {
         return Err(Problem::bad_request(format!("a form has at most {FIELDS_MAX} fields")));
     }

@@ -1,7 +1,7 @@
 //! The pages' handlers and their templates' views.
 
 use super::assets;
-use super::device_view::{DeviceDetail, DeviceRow, Summary};
+use super::device_view::{Badge, DeviceDetail, DeviceRow, Summary};
 use super::format;
 use super::guard::{Asker, COOKIE_GONE, OpenForm, Operator, SignedForm, cookie_of};
 use super::stream_view::{self, ChartPoint, Figure, LinkRow, OutputRow, StreamHead};
@@ -407,7 +407,7 @@ pub(super) async fn delete_destination(
 struct HistoryRow {
     id: String,
     device_name: String,
-    badge: super::device_view::Badge,
+    badge: Badge,
     created: String,
     lasted: String,
     started_by: String,
@@ -431,7 +431,8 @@ impl HistoryRow {
         Self {
             id: head.id,
             device_name: head.device_name,
-            badge: head.badge,
+            // A table that is not live must not say ON AIR: that is the receiver's word of now.
+            badge: if head.over { head.badge } else { Badge { class: "ended", text: "RUNNING" } },
             created: head.created,
             lasted,
             started_by: head.started_by,

@@ -204,17 +204,3 @@ impl StreamRecord {
         self.timeline.push(TimelineEvent { at_ms, severity, text: text.into() });
     }
 }
-
-/// Who did what, for the operators.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AuditRecord {
-    /// When, Unix milliseconds.
-    pub at_ms: u64,
-    /// Tells entries of one millisecond apart.
-    pub id: Uuid,
-    /// Who: a user's name, a device's id, or an address.
-    pub who: String,
-    /// What, as a sentence.
-    pub what: String,
-}
-record!(AuditRecord, "audit", audit => format!("{:016x}-{}", audit.at_ms, audit.id.simple()));

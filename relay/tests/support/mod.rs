@@ -13,7 +13,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -26,21 +28,115 @@ use tokio_rustls::client::TlsStream;
 /// Longest wait for anything that should happen at once.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// A running relay.
+/// A relay running in this process.
 pub struct TestRelay {
-    pub at: Addresses,
-    pub data: PathBuf,
+    place: Place,
     trigger: Trigger,
     task: JoinHandle<Result<(), RelayError>>,
 }
 
-pub fn config(data: &Path, receiver: &Path) -> Config {
+/// `strata-relay` as a process of its own; killed when dropped.
+pub struct RelayProcess {
+    place: Place,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Where a relay is.
+#[derive(Clone)]
+pub struct Place {
+    pub at: Addresses,
+    pub data: PathBuf,
+}
+
+impl Deref for TestRelay {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Deref for RelayProcess {
+    type Target = Place;
+    fn deref(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl RelayProcess {
+    pub async fn start(data: &Path) -> Self {
+        Self::start_with(data, Path::new(env!("CARGO_BIN_EXE_strata-receiver")), "info").await
+    }
+
+    /// Starts it with a receiver program and a log filter, and waits until it is up.
+    pub async fn start_with(data: &Path, receiver: &Path, filter: &str) -> Self {
+        std::fs::create_dir_all(data).unwrap();
+        let path = data.join("relay.toml");
+        std::fs::write(&path, config_text(data, receiver)).unwrap();
+        let log = data.join("relay.log");
+        let before = std::fs::read_to_string(&log).unwrap_or_default().len();
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_strata-relay"))
+            .arg("--config")
+            .arg(&path)
+            .env("STRATA_LOG", filter)
+            .env("STRATA_LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let up = eventually("the relay's start", || async {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text[before..]
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+                .find(|line| line["fields"]["message"] == "relay is up")
+        })
+        .await;
+        let address = |name: &str| up["fields"][name].as_str().unwrap().parse().unwrap();
+        let at =
+            Addresses { dashboard: address("dashboard"), broker: address("broker"), enrolment: address("enrolment") };
+        Self { place: Place { at, data: data.to_owned() }, child, log }
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and its orderly end.
+    pub fn terminate(mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+    }
+}
+
+impl Drop for RelayProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn config_text(data: &Path, receiver: &Path) -> String {
     let (data, receiver) = (data.display(), receiver.display());
-    let text = format!(
+    format!(
         "data_dir = \"{data}\"\n[dashboard]\nlisten = \"127.0.0.1:0\"\ninsecure_cookies = true\n[broker]\nlisten = \"127.0.0.1:0\"\n\
          [enrolment]\nlisten = \"127.0.0.1:0\"\n[receivers]\nbind = \"127.0.0.1\"\nport_first = 21000\nport_last = 21400\n\
          program = \"{receiver}\"\n"
-    );
+    )
+}
+
+fn config(data: &Path, receiver: &Path) -> Config {
+    let text = config_text(data, receiver);
     daemon::config::parse::<Config>(Path::new("test.toml"), &text).unwrap().checked().unwrap()
 }
 
@@ -56,7 +152,8 @@ impl TestRelay {
         let task = tokio::spawn(relay::run::run(config, shutdown, |at| {
             let _ = ready.send(at);
         }));
-        Self { at: at.await.expect("the relay starts"), data: data.to_owned(), trigger, task }
+        let place = Place { at: at.await.expect("the relay starts"), data: data.to_owned() };
+        Self { place, trigger, task }
     }
 
     /// Ends it in order.
@@ -64,7 +161,9 @@ impl TestRelay {
         self.trigger.fire();
         self.task.await.unwrap().unwrap();
     }
+}
 
+impl Place {
     pub fn password(&self) -> String {
         std::fs::read_to_string(self.data.join("initial-password.txt")).unwrap().trim().to_owned()
     }
