@@ -23,6 +23,19 @@ impl BitmaskEntry {
         let mask = u32::from(self.following) << 1 | 1;
         (0..=16u16).filter(move |i| mask >> i & 1 == 1).map(move |i| self.first.wrapping_add(i))
     }
+
+    /// The shortest list of bitmasks for ascending (serially) sequence numbers, lazily.
+    pub fn cover(sequences: impl IntoIterator<Item = u16>) -> impl Iterator<Item = Self> {
+        let mut sequences = sequences.into_iter().peekable();
+        std::iter::from_fn(move || {
+            let first = sequences.next()?;
+            let mut following = 0;
+            while let Some(next) = sequences.next_if(|next| (1..=16).contains(&next.wrapping_sub(first))) {
+                following |= 1 << (next.wrapping_sub(first) - 1);
+            }
+            Some(Self { first, following })
+        })
+    }
 }
 
 impl Entry for BitmaskEntry {
@@ -261,5 +274,14 @@ mod tests {
             let covered: Vec<_> = RangeEntry::cover(lost.iter().copied()).flat_map(RangeEntry::sequences).collect();
             prop_assert_eq!(covered, lost.into_iter().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn bitmasks_cover_what_was_asked_for_and_nothing_else() {
+        let wanted = [65_530, 65_531, 65_535, 3, 10, 11, 40];
+        let entries: Vec<BitmaskEntry> = BitmaskEntry::cover(wanted).collect();
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries.iter().flat_map(|entry| entry.sequences()).collect::<Vec<u16>>(), wanted);
+        assert_eq!(BitmaskEntry::cover([]).count(), 0);
     }
 }
