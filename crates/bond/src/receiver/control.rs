@@ -1,13 +1,15 @@
 //! RTCP of the receiving end: answers, requests for missing packets, reports of what arrived.
 
 use bytes::Bytes;
-use rist::wire::rtcp::{App, Echo, EchoKind, NackRange, RangeEntry, ReceiverReport, RtcpPacket, Sdes, packets};
+use rist::wire::rtcp::{
+    App, BitmaskEntry, Echo, EchoKind, NackBitmask, NackRange, RangeEntry, ReceiverReport, RtcpPacket, Sdes, packets,
+};
 use std::time::Duration;
 use units::Timestamp;
 
 use super::flow::AskPolicy;
 use super::{Channel, Receiver, ReceiverOutput};
-use crate::config::Extension;
+use crate::config::{Extension, Profile};
 use crate::extension::{ANNOUNCE, Announce, NAME, Playout, REPORT, ReportWriter};
 
 /// RTCP interval (TR-06-1: at most 100 ms).
@@ -100,28 +102,40 @@ impl Receiver {
         }
     }
 
-    /// Asks for what is missing, over the live peer with the shortest round trip.
+    /// Asks for what is missing: first over the nearest of the peers heard most recently, each time after over the next
+    /// one. The nearest may be an address that a NAT has given up, and some senders repeat only on the link that a packet
+    /// was first sent on.
     pub(super) fn ask_for_missing(&mut self, now: Timestamp) {
         for index in 0..self.flows.len() {
             let id = self.flows[index].id;
-            let live = self
-                .peers
-                .iter()
-                .enumerate()
-                .filter(|(_, peer)| peer.flow == Some(id) && peer.control.is_some() && peer.is_live(now));
-            let Some((best, _)) = live.clone().min_by_key(|(_, peer)| peer.round_trip()) else { continue };
-            let slowest = live.clone().map(|(_, peer)| peer.round_trip()).max().unwrap_or_default();
-            let extension = live.clone().any(|(_, peer)| peer.extension);
+            let mut live: Vec<usize> = (0..self.peers.len())
+                .filter(|i| self.peers[*i].flow == Some(id) && self.peers[*i].control.is_some())
+                .filter(|i| self.peers[*i].is_live(now))
+                .collect();
+            live.sort_by_key(|i| self.peers[*i].nearness(now));
+            let Some(&best) = live.first() else { continue };
+            let slowest = live.iter().map(|i| self.peers[*i].round_trip()).max().unwrap_or_default();
+            let extension = live.iter().any(|i| self.peers[*i].extension);
             let policy = self.ask_policy(self.peers[best].round_trip(), slowest, extension);
             self.wanted.clear();
             let latency = self.config.latency;
             self.flows[index].ask(now, latency, &policy, WANTED_MAX, &mut self.wanted);
-            if self.wanted.is_empty() {
-                continue;
+            for (turn, &path) in live.iter().enumerate() {
+                self.begin_compound();
+                let empty = self.scratch.len();
+                let of_turn = self.wanted.iter().filter(|(_, asked)| usize::from(*asked) % live.len() == turn);
+                let numbers = of_turn.map(|(sequence, _)| *sequence);
+                match self.config.profile {
+                    Profile::Main => NackRange::emit(id, RangeEntry::cover(numbers), &mut self.scratch),
+                    // GStreamer takes ranges on the first of several links only, bitmasks on all.
+                    Profile::Simple => {
+                        NackBitmask::emit(self.ssrc, id, BitmaskEntry::cover(numbers), &mut self.scratch);
+                    }
+                }
+                if self.scratch.len() > empty {
+                    self.send_compound(now, path);
+                }
             }
-            self.begin_compound();
-            NackRange::emit(id, RangeEntry::cover(self.wanted.iter().copied()), &mut self.scratch);
-            self.send_compound(now, best);
         }
     }
 
@@ -153,11 +167,7 @@ impl Receiver {
                 .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
                 .filter(|i| self.peers[*i].extension)
                 .collect();
-            // Freshest first in steps of 50 ms, then nearest.
-            paths.sort_by_key(|i| {
-                let peer = &self.peers[*i];
-                ((now - peer.heard_at).as_millis() / 50, peer.round_trip())
-            });
+            paths.sort_by_key(|i| self.peers[*i].nearness(now));
             for path in paths.into_iter().take(REPORT_PATHS) {
                 self.begin_compound();
                 App { subtype: REPORT, ssrc: self.ssrc, name: NAME, body: &body }.emit(&mut self.scratch);

@@ -243,14 +243,14 @@ impl Flow {
         self.cells.is_empty()
     }
 
-    /// The numbers to ask for now, oldest first, at most `max`.
+    /// The numbers to ask for now, oldest first, at most `max`, with the times each was asked for before.
     pub(crate) fn ask(
         &mut self,
         now: Timestamp,
         latency: Duration,
         policy: &AskPolicy,
         max: usize,
-        wanted: &mut Vec<u16>,
+        wanted: &mut Vec<(u16, u8)>,
     ) {
         if self.missing == 0 {
             return;
@@ -269,7 +269,7 @@ impl Flow {
                         count => *count < ASK_MAX && now.since(*asked_at) >= policy.repeat,
                     };
                     if fits && timely {
-                        wanted.push((self.next + index as u64) as u16);
+                        wanted.push(((self.next + index as u64) as u16, *asked));
                         found += 1;
                     }
                 }
@@ -278,7 +278,7 @@ impl Flow {
         wanted.reverse();
         wanted.truncate(max);
         let next = self.next as u16;
-        for sequence in wanted.iter() {
+        for (sequence, _) in wanted.iter() {
             let index = usize::from(sequence.wrapping_sub(next));
             if let Some(Cell::Missing { asked_at, asked, .. }) = self.cells.get_mut(index) {
                 *asked_at = now;

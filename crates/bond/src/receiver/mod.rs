@@ -127,7 +127,8 @@ pub struct Receiver {
     /// Totals of flows that have ended.
     ended: FlowTotals,
     scratch: Vec<u8>,
-    wanted: Vec<u16>,
+    /// Numbers to ask for, with the times each was asked for before.
+    wanted: Vec<(u16, u8)>,
 }
 
 impl Receiver {

@@ -12,12 +12,17 @@ use crate::link::capacity::Meter;
 use crate::link::delay::RoundTrip;
 use crate::payload::Channel;
 
+/// Round trip of a peer without samples: too long costs attempts to repair, too short costs requests.
+const ROUND_TRIP_GUESS_MICROS: f64 = 100_000.0;
+
 /// One 4-tuple.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub local: u16,
-    /// Where its media comes from.
+    /// Where its media comes from; until it does, where its RTCP comes from.
     pub address: SocketAddr,
+    /// True once anything came from `address` on the media port.
+    pub media_seen: bool,
     /// Where its RTCP comes from; ours goes there. The same as `address` in Main Profile.
     pub control: Option<SocketAddr>,
     pub framing: Framing,
@@ -54,6 +59,7 @@ impl Peer {
         Self {
             local,
             address,
+            media_seen: false,
             control: None,
             framing,
             extension: false,
@@ -94,6 +100,10 @@ impl Peer {
         if let Some(sequence) = sequence {
             self.arrivals.push(now, sequence, bytes);
         }
+        if channel == Channel::Media {
+            self.address = from;
+            self.media_seen = true;
+        }
         if channel == Channel::Control {
             self.control = Some(from);
         }
@@ -104,9 +114,14 @@ impl Peer {
         now - self.heard_at < PEER_LOST
     }
 
-    /// Lowest round trip, or a guess.
+    /// Orders peers for what must arrive soon: the freshest first, in steps of 50 ms, then the nearest.
+    pub(super) fn nearness(&self, now: Timestamp) -> (u128, Duration) {
+        ((now - self.heard_at).as_millis() / 50, self.round_trip())
+    }
+
+    /// Lowest round trip, or a guess where the sender answers no echo (GStreamer).
     pub(super) fn round_trip(&self) -> Duration {
-        Duration::from_micros(self.rtt.low().unwrap_or(200_000.0) as u64)
+        Duration::from_micros(self.rtt.low().unwrap_or(ROUND_TRIP_GUESS_MICROS) as u64)
     }
 }
 
@@ -120,24 +135,21 @@ impl Receiver {
         if exact.is_some() || self.config.profile == Profile::Main {
             return exact;
         }
-        // Simple Profile: RTCP comes from another port than media, usually the one above it.
+        // Simple Profile: RTCP comes from another port than media, usually the one above it. Behind a NAT it can be any: then
+        // it is paired with what lacks its other half. Which link it is of does not matter, a sender listens on all.
         let sibling = match channel {
             Channel::Media => from.port().wrapping_add(1),
             Channel::Control => from.port().wrapping_sub(1),
         };
-        let matches = |peer: &Peer, strict: bool| {
+        let halves = self.peers.iter().enumerate().filter(|(_, peer)| {
             peer.local == local
                 && peer.address.ip() == from.ip()
                 && match channel {
-                    Channel::Media => !strict || peer.control.is_some_and(|control| control.port() == sibling),
-                    Channel::Control => peer.control.is_none() && (!strict || peer.address.port() == sibling),
+                    Channel::Media => !peer.media_seen,
+                    Channel::Control => peer.control.is_none(),
                 }
-        };
-        let lone = self.peers.iter().filter(|peer| matches(peer, false)).count() == 1 && channel == Channel::Control;
-        self.peers
-            .iter()
-            .position(|peer| matches(peer, true))
-            .or_else(|| self.peers.iter().position(|peer| matches(peer, false)).filter(|_| lone))
+        });
+        halves.min_by_key(|(_, peer)| peer.address.port() != sibling).map(|(index, _)| index)
     }
 
     /// Whether a datagram of an unknown 4-tuple is looked at.
