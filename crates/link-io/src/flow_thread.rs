@@ -1,7 +1,7 @@
 //! What the threads of both ends have in common: start, wake, stop, join.
 
 use crate::error::OpenError;
-use crate::waker::{self, Sleeper, Waker};
+use crate::waker::{self, Rhythm, Sleeper, Waker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -32,9 +32,9 @@ impl FlowThread {
     ///
     /// # Errors
     /// No file descriptor left.
-    pub(crate) fn signal() -> Result<(Arc<Signal>, Sleeper), OpenError> {
+    pub(crate) fn signal(rhythm: Rhythm) -> Result<(Arc<Signal>, Sleeper), OpenError> {
         let (waker, sleeper) =
-            waker::pair().map_err(|source| OpenError::System { what: "a pipe to wake its thread", source })?;
+            waker::pair(rhythm).map_err(|source| OpenError::System { what: "a pipe to wake its thread", source })?;
         Ok((Arc::new(Signal { waker, stop: AtomicBool::new(false) }), sleeper))
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Queue<T> {
 struct State<T> {
     items: VecDeque<T>,
     waiting: Option<Waker>,
+    /// Threads in [`Queue::pop_timeout`]: a wake-up costs a system call even when there are none.
+    waiting_threads: usize,
     dropped: u64,
     /// Elements lost in front of the one that is now the oldest.
     gap: bool,
@@ -59,7 +61,7 @@ pub(crate) struct Taken<T> {
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize, overflow: Overflow) -> Self {
         let items = VecDeque::new();
-        let state = State { items, waiting: None, dropped: 0, gap: false, closed: false };
+        let state = State { items, waiting: None, waiting_threads: 0, dropped: 0, gap: false, closed: false };
         Self { capacity, overflow, state: Mutex::new(state), filled: Condvar::new() }
     }
 
@@ -78,8 +80,11 @@ impl<T> Queue<T> {
         }
         state.items.push_back(item);
         let waiting = state.waiting.take();
+        let notify = state.waiting_threads > 0;
         drop(state);
-        self.filled.notify_one();
+        if notify {
+            self.filled.notify_one();
+        }
         if let Some(waker) = waiting {
             waker.wake();
         }
@@ -111,7 +116,9 @@ impl<T> Queue<T> {
             if left.is_zero() {
                 return Ok(None);
             }
+            state.waiting_threads += 1;
             state = self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting_threads -= 1;
         }
     }
 

@@ -57,6 +57,7 @@ pub(crate) struct Counters {
 }
 
 /// Where arrivals are put; shared by the sockets of one thread.
+#[derive(Debug)]
 pub(crate) struct ReceiveSlots {
     /// `SLOTS` slots of [`SLOT_BYTES`].
     bytes: Vec<u8>,

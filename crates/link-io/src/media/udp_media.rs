@@ -1,19 +1,23 @@
 //! Media over UDP: datagrams of whole TS packets, in batches.
+//!
+//! A flow takes and gives media on its own thread (`open_from_udp`, `open_to_udp`): a thread in between would cost more
+//! than the encryption.
 
 use super::ts::TS_PACKET_BYTES;
+use crate::clock::Clock;
 use crate::udp::{Binding, Departure, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
 use bond::PAYLOAD_BYTES_MAX;
 use bytes::Bytes;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::SystemTime;
+use units::Timestamp;
 
 /// Payload of a datagram that has to be split: seven TS packets.
 const SPLIT_BYTES: usize = 7 * TS_PACKET_BYTES;
 
 /// A socket that media arrives on.
+#[derive(Debug)]
 pub struct UdpInput {
     port: UdpPort,
     slots: ReceiveSlots,
@@ -44,29 +48,29 @@ impl UdpInput {
         self.port.local_addr()
     }
 
-    /// Waits up to `timeout` for media and appends its payloads to `out`: one a datagram, but one too long for a packet
-    /// is split between TS packets.
+    /// Hands on what has arrived, with the moment it arrived: one payload a datagram, but one too long for a packet is
+    /// split between TS packets.
     ///
     /// # Errors
     /// What the kernel says about the socket.
-    pub fn receive(&mut self, timeout: Duration, out: &mut Vec<Bytes>) -> io::Result<()> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        if let Err(errno) = poll(&mut [PollFd::new(self.port.as_fd(), PollFlags::POLLIN)], timeout)
-            && errno != nix::errno::Errno::EINTR
-        {
-            return Err(errno.into());
-        }
+    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Timestamp, Bytes)) -> io::Result<()> {
         for _ in 0..RECEIVE_CALLS_MAX {
             let received = self.port.receive(&mut self.slots)?;
+            let (now, wall) = (clock.now(), SystemTime::now());
             for arrival in self.slots.arrivals() {
+                let at = Clock::arrival(now, wall, arrival.stamp);
                 let size = if arrival.datagram.len() > PAYLOAD_BYTES_MAX { SPLIT_BYTES } else { PAYLOAD_BYTES_MAX };
-                out.extend(arrival.datagram.chunks(size).map(Bytes::copy_from_slice));
+                arrival.datagram.chunks(size).for_each(|payload| each(at, Bytes::copy_from_slice(payload)));
             }
             if received == Received::All {
                 break;
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn port(&self) -> &UdpPort {
+        &self.port
     }
 }
 
@@ -87,13 +91,13 @@ impl UdpOutput {
     }
 
     /// Queues one payload; [`UdpOutput::flush`] sends.
-    pub fn post(&mut self, payload: Bytes) {
+    pub(crate) fn post(&mut self, payload: Bytes) {
         self.port.post(Departure { to: self.to, from: None, datagram: payload });
     }
 
     /// Sends what was posted. What the network does not take is dropped and counted: media is never late for an output
     /// that nobody listens to.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         while self.port.waiting() > 0 {
             match self.port.flush() {
                 Ok(_) => return,
@@ -102,9 +106,8 @@ impl UdpOutput {
         }
     }
 
-    /// Payloads that did not leave.
-    pub fn dropped(&self) -> u64 {
-        self.port.counters().dropped
+    pub(crate) fn port(&self) -> &UdpPort {
+        &self.port
     }
 }
 
@@ -112,36 +115,25 @@ impl UdpOutput {
 mod tests {
     use super::*;
 
-    fn received(input: &mut UdpInput, count: usize) -> Vec<Bytes> {
-        let mut payloads = Vec::new();
-        for _ in 0..100 {
-            if payloads.len() >= count {
-                break;
-            }
-            input.receive(Duration::from_millis(100), &mut payloads).expect("a working socket");
-        }
-        payloads
-    }
-
     #[test]
     fn what_is_sent_is_received_and_too_long_datagrams_are_split_between_packets() {
+        let clock = Clock::start();
         let mut input = UdpInput::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         let mut output = UdpOutput::open(input.local_addr().expect("bound")).expect("a socket");
         for size in [1316, 188, 10 * 188] {
             output.post(Bytes::from(vec![size as u8; size]));
         }
         output.flush();
-        let sizes: Vec<usize> = received(&mut input, 4).iter().map(Bytes::len).collect();
+        assert_eq!(output.port().counters().dropped, 0);
+        let mut sizes = Vec::new();
+        input
+            .take(&clock, |at, payload| {
+                assert!(at <= clock.now());
+                sizes.push(payload.len());
+            })
+            .expect("a working socket");
         assert_eq!(sizes, [1316, 188, 7 * 188, 3 * 188]);
-        assert_eq!(output.dropped(), 0);
-    }
-
-    #[test]
-    fn an_empty_socket_returns_after_the_timeout() {
-        let mut input = UdpInput::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
-        let mut payloads = Vec::new();
-        input.receive(Duration::from_millis(1), &mut payloads).expect("a working socket");
-        assert!(payloads.is_empty());
+        input.take(&clock, |_, _| panic!("everything was taken")).expect("a working socket");
     }
 
     #[test]

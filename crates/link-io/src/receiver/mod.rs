@@ -6,6 +6,7 @@ mod worker;
 use crate::clock::{self, Clock};
 use crate::error::{Closed, OpenError};
 use crate::flow_thread::FlowThread;
+use crate::media::UdpOutput;
 use crate::queue::{Overflow, Queue, Taken, lock};
 use bond::config::{Profile, ReceiverConfig};
 use bond::event::{EVENTS_MAX, Event};
@@ -40,7 +41,7 @@ pub struct ReceiverOptions {
 /// What this crate itself dropped since the flow was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct ReceiverIoCounters {
-    /// Delivered packets dropped because nobody took them in time.
+    /// Delivered packets dropped because nobody took them in time, or the UDP output could not be sent.
     pub deliveries_dropped: u64,
     /// Datagrams dropped because a socket was full, closed or failed.
     pub datagrams_dropped: u64,
@@ -83,6 +84,19 @@ impl FlowReceiver {
     /// Settings that cannot work, an address that cannot be listened on, or a system without threads or file
     /// descriptors left.
     pub fn open(options: ReceiverOptions) -> Result<Self, OpenError> {
+        Self::start(options, None)
+    }
+
+    /// Like [`FlowReceiver::open`], and sends what is delivered to `output` on the flow's own thread; nothing comes out
+    /// of [`FlowReceiver::recv`] then.
+    ///
+    /// # Errors
+    /// As for [`FlowReceiver::open`].
+    pub fn open_to_udp(options: ReceiverOptions, output: UdpOutput) -> Result<Self, OpenError> {
+        Self::start(options, Some(output))
+    }
+
+    fn start(options: ReceiverOptions, output: Option<UdpOutput>) -> Result<Self, OpenError> {
         let profile = options.bond.profile;
         check_addresses(profile, &options)?;
         let clock = Clock::start();
@@ -98,7 +112,7 @@ impl FlowReceiver {
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
         let commands = Arc::new(Queue::new(COMMANDS_QUEUED_MAX, Overflow::Refuse));
-        let (signal, sleeper) = FlowThread::signal()?;
+        let (signal, sleeper) = FlowThread::signal(worker::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {
                 machine,
@@ -107,6 +121,7 @@ impl FlowReceiver {
                 published: Arc::clone(&published),
                 signal: Arc::clone(&signal),
                 sleeper,
+                output,
             },
             sockets,
         );
@@ -151,7 +166,10 @@ impl FlowReceiver {
     /// What was dropped outside the engine, at most a second old.
     pub fn io_counters(&self) -> ReceiverIoCounters {
         let counters = *lock(&self.published.counters);
-        ReceiverIoCounters { deliveries_dropped: self.published.deliveries.dropped(), ..counters }
+        ReceiverIoCounters {
+            deliveries_dropped: counters.deliveries_dropped + self.published.deliveries.dropped(),
+            ..counters
+        }
     }
 
     /// Events since the last call, oldest first; at most [`EVENTS_MAX`] are kept.

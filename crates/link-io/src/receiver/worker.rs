@@ -4,9 +4,10 @@ use super::socket::ReceiverSocket;
 use super::{Command, Published, ReceiverIoCounters};
 use crate::clock::Clock;
 use crate::flow_thread::Signal;
+use crate::media::UdpOutput;
 use crate::queue::{Queue, lock};
 use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
-use crate::waker::{Ready, Sleeper, Watched};
+use crate::waker::{Ready, Rhythm, Sleeper, Watched};
 use bond::Channel;
 use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use units::Timestamp;
 /// How often the snapshot is renewed.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Delivery is on time within two milliseconds; arrivals wait for it, or for the next report, no longer than four.
+pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(2), arrivals: Duration::from_millis(4) };
+
 /// What a worker is made of.
 pub(crate) struct Parts {
     pub(crate) machine: Receiver,
@@ -24,6 +28,8 @@ pub(crate) struct Parts {
     pub(crate) published: Arc<Published>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) sleeper: Sleeper,
+    /// Where delivered packets go instead of the queue.
+    pub(crate) output: Option<UdpOutput>,
 }
 
 /// The thread's state.
@@ -56,6 +62,7 @@ impl Worker {
             self.keep_time();
             let now = self.parts.clock.now();
             self.sockets.iter_mut().for_each(|socket| socket.flush(now));
+            self.parts.output.iter_mut().for_each(UdpOutput::flush);
             self.publish();
             self.sleep(&mut watched, &mut ready);
         }
@@ -73,6 +80,10 @@ impl Worker {
                     }
                 }
                 ReceiverOutput::Deliver(delivered) => {
+                    if let Some(output) = &mut self.parts.output {
+                        output.post(delivered.bytes);
+                        continue;
+                    }
                     // The queue makes room by dropping its oldest; closed, nobody wants the rest.
                     let _ = self.parts.published.deliveries.push(delivered);
                 }
@@ -155,7 +166,7 @@ impl Worker {
             let snapshot = Arc::new(self.parts.machine.snapshot(now));
             *lock(&self.parts.published.snapshot) = snapshot;
             *lock(&self.parts.published.counters) = ReceiverIoCounters {
-                deliveries_dropped: 0,
+                deliveries_dropped: self.parts.output.as_ref().map_or(0, |o| o.port().counters().dropped),
                 datagrams_dropped: self.sockets.iter().map(ReceiverSocket::dropped).sum(),
                 sockets_reopened: self.sockets.iter().map(|socket| socket.reopened).sum(),
             };
@@ -173,6 +184,8 @@ impl Worker {
         let timeout = self.timeout_at.min(self.snapshot_at).min(retry).since(self.parts.clock.now());
         let has_work = || self.parts.signal.must_stop() || !self.parts.commands.is_empty();
         let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
-        self.parts.sleeper.sleep(&self.parts.signal.waker, sockets, timeout, has_work, ready);
+        let output = self.parts.output.as_ref().map(UdpOutput::port).filter(|port| port.waiting() > 0);
+        let output = output.map(|port| Watched::new(port, true));
+        self.parts.sleeper.sleep(&self.parts.signal.waker, sockets.chain(output), timeout, has_work, ready);
     }
 }

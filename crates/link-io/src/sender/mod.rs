@@ -7,6 +7,7 @@ mod worker;
 use crate::clock::{self, Clock};
 use crate::error::{OpenError, PushError};
 use crate::flow_thread::FlowThread;
+use crate::media::UdpInput;
 use crate::queue::{Overflow, Queue, Refused, lock};
 use bond::config::{LINKS_MAX, LinkOptions, SenderConfig};
 use bond::event::{EVENTS_MAX, Event};
@@ -123,6 +124,18 @@ impl FlowSender {
     /// # Errors
     /// Settings that cannot work, or a system without threads or file descriptors left.
     pub fn open(options: SenderOptions) -> Result<Self, OpenError> {
+        Self::start(options, None)
+    }
+
+    /// Like [`FlowSender::open`], and sends what arrives on `input` too, on the flow's own thread.
+    ///
+    /// # Errors
+    /// As for [`FlowSender::open`].
+    pub fn open_from_udp(options: SenderOptions, input: UdpInput) -> Result<Self, OpenError> {
+        Self::start(options, Some(input))
+    }
+
+    fn start(options: SenderOptions, input: Option<UdpInput>) -> Result<Self, OpenError> {
         check_links(&options.links)?;
         let clock = Clock::start();
         let seed = clock::seed().map_err(|source| OpenError::System { what: "randomness", source })?;
@@ -138,7 +151,7 @@ impl FlowSender {
         });
         let payloads = Arc::new(Queue::new(PAYLOADS_QUEUED_MAX, Overflow::Refuse));
         let commands = Arc::new(Queue::new(COMMANDS_QUEUED_MAX, Overflow::Refuse));
-        let (signal, sleeper) = FlowThread::signal()?;
+        let (signal, sleeper) = FlowThread::signal(worker::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {
                 machine,
@@ -150,6 +163,7 @@ impl FlowSender {
                 published: Arc::clone(&published),
                 signal: Arc::clone(&signal),
                 sleeper,
+                input,
             },
             options.links,
         );

@@ -5,12 +5,13 @@ use super::source_clock::SourceClock;
 use super::{Command, LinkSpec, Published, QueuedPayload, SenderIoCounters};
 use crate::clock::Clock;
 use crate::flow_thread::Signal;
+use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
 use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
-use crate::waker::{Ready, Sleeper, Watched};
+use crate::waker::{Ready, Rhythm, Sleeper, Watched};
 use bond::config::{LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
-use bond::{Channel, Payload};
+use bond::{Channel, PacketClass, Payload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -25,6 +26,9 @@ const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Times the links are flushed in one turn when errors make the machine send on others instead.
 const FLUSH_ROUNDS_MAX: usize = 4;
 
+/// Pacing needs timers of a millisecond; a payload or report may wait for the next turn.
+pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(1), arrivals: Duration::from_millis(4) };
+
 /// What a worker is made of.
 pub(crate) struct Parts {
     pub(crate) machine: Sender,
@@ -36,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) published: Arc<Published>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) sleeper: Sleeper,
+    /// Media that arrives here instead of through `payloads`.
+    pub(crate) input: Option<UdpInput>,
 }
 
 /// The thread's state.
@@ -85,6 +91,10 @@ impl Worker {
             self.take_commands();
             self.take_arrivals(&watched, &ready);
             self.take_payloads(&mut payloads);
+            // The media input is watched behind the links.
+            if ready.get(watched.len()).is_some_and(|ready| ready.read) {
+                self.take_input();
+            }
             self.keep_time();
             self.flush_links();
             if self.is_done() {
@@ -221,6 +231,22 @@ impl Worker {
         }
     }
 
+    fn take_input(&mut self) {
+        if self.closing.is_some() {
+            return;
+        }
+        let Some(mut input) = self.parts.input.take() else { return };
+        let clock = self.parts.clock;
+        let taken = input.take(&clock, |source_time, bytes| {
+            let payload = Payload { bytes, source_time, class: PacketClass::Video };
+            self.tell(clock.now(), SenderInput::Payload(payload));
+        });
+        if let Err(error) = taken {
+            tracing::warn!(error = %error, "the media input failed; it is read again");
+        }
+        self.parts.input = Some(input);
+    }
+
     /// Fires the machine's timer and opens failed sockets again, when their time has come.
     fn keep_time(&mut self) {
         let now = self.parts.clock.now();
@@ -294,8 +320,9 @@ impl Worker {
         let timeout = until.since(self.parts.clock.now());
         let has_work =
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
-        let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
-        self.parts.sleeper.sleep(&self.parts.signal.waker, sockets, timeout, has_work, ready);
+        let links = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
+        let input = self.parts.input.as_ref().map(|input| Watched::new(input.port(), false));
+        self.parts.sleeper.sleep(&self.parts.signal.waker, links.chain(input), timeout, has_work, ready);
     }
 }
 

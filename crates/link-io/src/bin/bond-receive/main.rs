@@ -9,7 +9,6 @@ use clap::Parser;
 use drain::Drain;
 use link_io::media::Endpoint;
 use link_io::program::{Report, Stop};
-use link_io::receiver::FlowReceiver;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -30,8 +29,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
     let stop = Stop::catch().context("cannot catch signals")?;
-    let mut drain = Drain::open(&settings.output).with_context(|| format!("cannot open {}", settings.output))?;
-    let receiver = FlowReceiver::open(settings.options)?;
+    let (mut drain, receiver) = Drain::open(&settings.output, settings.options)?;
     let statistics: Box<dyn Write> =
         if settings.output == Endpoint::Standard { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
     let mut report = Report::new(settings.stats, statistics);

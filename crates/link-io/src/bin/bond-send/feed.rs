@@ -5,7 +5,7 @@ use bond::PacketClass;
 use bytes::{Bytes, BytesMut};
 use link_io::PushError;
 use link_io::media::{Endpoint, PacedFile, TS_PACKET_BYTES, UdpInput};
-use link_io::sender::FlowSender;
+use link_io::sender::{FlowSender, SenderOptions};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Stdin};
 use std::thread::sleep;
@@ -20,35 +20,39 @@ const PAYLOAD_BYTES: usize = 7 * TS_PACKET_BYTES;
 
 /// An open input.
 pub(crate) enum Feed {
-    Udp { input: Box<UdpInput>, payloads: Vec<Bytes> },
-    File { input: Box<PacedFile<BufReader<File>>>, started: Instant },
+    /// The flow takes it by itself.
+    Udp,
+    File {
+        input: Box<PacedFile<BufReader<File>>>,
+        started: Instant,
+    },
     Standard(Stdin),
 }
 
 impl Feed {
-    pub(crate) fn open(endpoint: &Endpoint) -> anyhow::Result<Self> {
-        Ok(match endpoint {
-            Endpoint::Udp(address) => Self::Udp { input: Box::new(UdpInput::open(*address)?), payloads: Vec::new() },
+    /// Opens the input, and the flow that is fed from it.
+    pub(crate) fn open(endpoint: &Endpoint, options: SenderOptions) -> anyhow::Result<(Self, FlowSender)> {
+        let input_failed = || format!("cannot open {endpoint}");
+        let feed = match endpoint {
+            Endpoint::Udp(address) => {
+                let input = UdpInput::open(*address).with_context(input_failed)?;
+                return Ok((Self::Udp, FlowSender::open_from_udp(options, input)?));
+            }
             Endpoint::File(path) => {
-                let input = PacedFile::open(BufReader::new(File::open(path)?))?;
+                let file = File::open(path).with_context(input_failed)?;
+                let input = PacedFile::open(BufReader::new(file)).with_context(input_failed)?;
                 Self::File { input: Box::new(input), started: Instant::now() }
             }
             Endpoint::Standard => Self::Standard(io::stdin()),
-        })
+        };
+        Ok((feed, FlowSender::open(options)?))
     }
 
     /// Passes on what there is, waiting a little for more; false at the end of the input.
     pub(crate) fn pass_on(&mut self, sender: &FlowSender) -> anyhow::Result<bool> {
         match self {
-            Self::Udp { input, payloads } => {
-                input.receive(TURN_MAX, payloads).context("the input socket failed")?;
-                for payload in payloads.drain(..) {
-                    // A live source does not wait: what finds no room is lost, and counted by the flow.
-                    match sender.push(payload, PacketClass::Video, None) {
-                        Ok(()) | Err(PushError::Full) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
+            Self::Udp => {
+                sleep(TURN_MAX);
                 Ok(true)
             }
             Self::File { input, started } => pass_on_paced(input, *started, sender),

@@ -8,7 +8,6 @@ use arguments::Arguments;
 use clap::Parser;
 use feed::Feed;
 use link_io::program::{Report, Stop};
-use link_io::sender::FlowSender;
 use std::io;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -29,8 +28,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
     let stop = Stop::catch().context("cannot catch signals")?;
-    let mut feed = Feed::open(&settings.input).with_context(|| format!("cannot open {}", settings.input))?;
-    let sender = FlowSender::open(settings.options)?;
+    let (mut feed, sender) = Feed::open(&settings.input, settings.options)?;
     let mut report = Report::new(settings.stats, io::stdout());
     while !stop.asked() && feed.pass_on(&sender)? {
         report.events(&sender.events())?;

@@ -1,0 +1,120 @@
+//! `bond-send` and `bond-receive` as an engineer starts them.
+
+mod support;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use support::media::{Input, Output, Stream, payload};
+use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
+use support::ports::{free_pair, loopback};
+use support::tool::Tool;
+
+const SEND: &str = env!("CARGO_BIN_EXE_bond-send");
+const RECEIVE: &str = env!("CARGO_BIN_EXE_bond-receive");
+const RECEIVE_SHORT: &str = env!("CARGO_BIN_EXE_bond-recv");
+
+fn arguments(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The command lines of the system benchmark.
+#[test]
+fn udp_in_becomes_udp_out_over_two_links() {
+    let (from, port) = (loopback(free_pair()), free_pair());
+    let (output, to) = Output::udp();
+    let _receiver = Tool::start_path(
+        Path::new(RECEIVE_SHORT),
+        &arguments(&format!("--listen 127.0.0.1:{port} --latency 500 --out udp://{to}")),
+    );
+    let links = format!("127.0.0.1:{port},127.0.0.1:{port}");
+    let sender = format!("--in udp://{from} --latency 500 --links {links}");
+    let _sender = Tool::start_path(Path::new(SEND), &arguments(&sender));
+    Stream::default().run(&Input::udp(from), &output, || {}).expect("every byte");
+}
+
+/// What went in before the end of the input comes out although the sender ends by itself; the key is in a file and in no
+/// report.
+#[test]
+fn a_pipe_is_delivered_to_its_last_byte_with_encryption_and_reports() {
+    const LAST: u32 = 799;
+    let mut key = tempfile::NamedTempFile::new().expect("a file");
+    key.write_all(b"never to be seen\n").expect("written");
+    let (key, port) = (key.path().display().to_string(), free_pair());
+    let receive = format!("--listen 127.0.0.1:{port} --latency 600 --psk-file {key} --output -");
+    let receiver = PipedReceiver::start(Path::new(RECEIVE), &arguments(&receive));
+    let send = format!("--input - --latency 600 --psk-file {key} --stats json --links 127.0.0.1:{port};name=only");
+    let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
+    sender.send(0..LAST + 1, Duration::from_millis(3));
+    assert_eq!(sender.finish(), Some(0));
+    let received = receiver.receive_to(LAST, Duration::from_secs(10));
+    assert_contiguous(&received, 300, LAST);
+    let reports = sender.reports.lock().expect("no panic inside the lock").clone();
+    assert!(reports.iter().all(|line| !line.contains("never to be seen")));
+    let objects: Vec<serde_json::Value> =
+        reports.iter().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect();
+    let stats: Vec<&serde_json::Value> = objects.iter().filter_map(|object| object.get("stats")).collect();
+    assert!(stats.len() >= 2, "one report a second: {reports:?}");
+    assert_eq!(stats[1]["links"][0]["name"], "only");
+    assert!(stats.last().is_some_and(|stats| stats["packets_in"].as_u64() > Some(300)), "{stats:?}");
+}
+
+/// 200 payloads with a PCR of 2 ms steps take 0.4 s to send; the file that comes out is the file that went in, but for
+/// what was sent before the two ends had met.
+#[test]
+fn a_file_is_paced_by_its_clock_and_written_as_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (input, output) = (directory.path().join("in.ts"), directory.path().join("out.ts"));
+    let mut bytes = Vec::new();
+    for number in 0..500_u32 {
+        let mut packets = payload(number, false).to_vec();
+        // An adaptation field with a PCR in the first packet of each payload.
+        let base = u64::from(number) * 4 * 90;
+        packets[3] = 0x30;
+        packets[4] = 7;
+        packets[5] = 0x10;
+        packets[6..10].copy_from_slice(&((base >> 1) as u32).to_be_bytes());
+        packets[10] = ((base & 1) as u8) << 7;
+        packets[11] = 0;
+        bytes.extend(packets);
+    }
+    std::fs::write(&input, &bytes).expect("written");
+    let port = free_pair();
+    let receive = format!("--listen 127.0.0.1:{port} --latency 500 --output {}", output.display());
+    let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    let send = format!("--input {} --latency 500 --links 127.0.0.1:{port}", input.display());
+    let started = std::time::Instant::now();
+    let status = Command::new(SEND).args(arguments(&send)).status().expect("started");
+    assert!(status.success());
+    assert!(started.elapsed() >= Duration::from_millis(499 * 4), "sent faster than its clock: {:?}", started.elapsed());
+    let written = || std::fs::read(&output).unwrap_or_default();
+    for _ in 0..100 {
+        if bytes.ends_with(&written()) && written().len() > bytes.len() / 2 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let written = written();
+    assert!(bytes.ends_with(&written), "the output is not the end of the input\n{}", receiver.log_tail());
+    assert!(written.len() > bytes.len() / 2, "{} of {} bytes came out", written.len(), bytes.len());
+}
+
+#[test]
+fn mistakes_are_named_and_end_the_program_with_a_failure() {
+    let refused = |program: &str, text: &str| {
+        let output = Command::new(program).args(arguments(text)).output().expect("started");
+        assert!(!output.status.success(), "{text}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let send = |text: &str| refused(SEND, text);
+    assert!(send("--in udp://127.0.0.1:6000 --links 127.0.0.1").contains("the port is missing"));
+    assert!(send("--in udp://127.0.0.1:0 --links 127.0.0.1:1 --latency 5").contains("the latency must be between"));
+    assert!(send("--in - --links 127.0.0.1:1 --psk-file /nowhere").contains("cannot read the secret file /nowhere"));
+    assert!(send("--in /nowhere.ts --links 127.0.0.1:1").contains("cannot open /nowhere.ts"));
+    assert!(send("--links 127.0.0.1:1").contains("--input"));
+    let receive = |text: &str| refused(RECEIVE, text);
+    assert!(receive("--out -").contains("--listen"));
+    assert!(receive("--listen 192.0.2.1:5000 --out -").contains("cannot listen on 192.0.2.1:5000"));
+    assert!(receive("--listen 127.0.0.1:5001 --profile simple --out -").contains("even port"));
+}

@@ -1,0 +1,247 @@
+//! Numbered payloads: each byte of a stream can be told from every other.
+
+use bond::PacketClass;
+use bytes::Bytes;
+use link_io::receiver::FlowReceiver;
+use link_io::sender::FlowSender;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+pub const TS_BYTES: usize = 188;
+const PACKETS: usize = 7;
+pub const PAYLOAD_BYTES: usize = PACKETS * TS_BYTES;
+/// A null packet as null deletion restores it.
+const NULL_PACKET: [u8; 4] = [0x47, 0x1F, 0xFF, 0x10];
+const FIRST_BYTES: [u8; 4] = [0x47, 0x01, 0x00, 0x10];
+
+/// TS packet number `number` of a stream: the number, then bytes that depend on it.
+fn packet(number: u32, out: &mut Vec<u8>) {
+    out.extend(FIRST_BYTES);
+    out.extend(number.to_be_bytes());
+    out.extend((8..TS_BYTES as u32).map(|i| (number.wrapping_mul(31).wrapping_add(i * 7) >> 2) as u8));
+}
+
+/// Payload number `number`, its TS packets numbered on; with `nulls` two of the seven are null packets.
+pub fn payload(number: u32, nulls: bool) -> Bytes {
+    let mut bytes = Vec::with_capacity(PAYLOAD_BYTES);
+    for i in 0..PACKETS as u32 {
+        if nulls && (i == 2 || i == 5) {
+            bytes.extend(NULL_PACKET);
+            bytes.resize(bytes.len() + TS_BYTES - 4, 0xFF);
+        } else {
+            packet(number * PACKETS as u32 + i, &mut bytes);
+        }
+    }
+    bytes.into()
+}
+
+/// The number in the first TS packet of `bytes`.
+fn number_of(bytes: &[u8]) -> Option<u32> {
+    let number = bytes.get(4..8)?.try_into().ok()?;
+    bytes.starts_with(&FIRST_BYTES).then(|| u32::from_be_bytes(number))
+}
+
+/// Where payloads go in.
+pub enum Input {
+    Udp { socket: UdpSocket, to: SocketAddr },
+    Flow(FlowSender),
+}
+
+impl Input {
+    pub fn udp(to: SocketAddr) -> Self {
+        Self::Udp { socket: UdpSocket::bind("127.0.0.1:0").expect("a socket"), to }
+    }
+
+    fn send(&self, payload: &Bytes) {
+        match self {
+            // Nobody listens while the program at the other end is still starting.
+            Self::Udp { socket, to } => drop(socket.send_to(payload, to)),
+            Self::Flow(sender) => sender.push(payload.clone(), PacketClass::Video, None).expect("room for a payload"),
+        }
+    }
+}
+
+/// Where payloads come out.
+pub enum Output {
+    Udp(UdpSocket),
+    Flow(FlowReceiver),
+}
+
+impl Output {
+    /// A free port for a program to send to.
+    pub fn udp() -> (Self, SocketAddr) {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let address = socket.local_addr().expect("bound");
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).expect("a large buffer");
+        (Self::Udp(socket), address)
+    }
+
+    /// Everything that comes within `wait`.
+    fn receive(&self, wait: Duration, out: &mut Vec<Bytes>) {
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            match self {
+                Self::Udp(socket) => {
+                    let mut buffer = [0; 2048];
+                    socket.set_read_timeout(Some(left.max(Duration::from_millis(1)))).expect("a timeout");
+                    if let Ok(length) = socket.recv(&mut buffer) {
+                        out.push(Bytes::copy_from_slice(&buffer[..length]));
+                    }
+                }
+                Self::Flow(receiver) => {
+                    if let Ok(Some(delivered)) = receiver.recv_timeout(left) {
+                        out.push(delivered.bytes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How a stream is sent and what is expected of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    /// Payloads that must arrive, once the first has.
+    pub payloads: u32,
+    pub interval: Duration,
+    pub nulls: bool,
+    /// Time after the last payload until everything must be there.
+    pub patience: Duration,
+    /// Whether payload boundaries survive (they do not in GStreamer).
+    pub unit: Unit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Payload,
+    TsPacket,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            payloads: 300,
+            interval: Duration::from_millis(4),
+            nulls: false,
+            patience: Duration::from_secs(8),
+            unit: Unit::Payload,
+        }
+    }
+}
+
+/// What is wrong with what came out.
+#[derive(Debug)]
+pub struct Failure {
+    pub why: String,
+    /// Payloads that are missing, when that is all: nothing broken, repeated or out of order.
+    pub only_missing: Option<u64>,
+}
+
+impl Failure {
+    fn broken(why: String) -> Self {
+        Self { why, only_missing: None }
+    }
+}
+
+/// Time for two programs to find each other.
+const START_MAX: Duration = Duration::from_secs(20);
+/// Payloads sent after the first arrival that are not counted: both ends settle.
+const SETTLE_PAYLOADS: u32 = 25;
+/// Payloads sent behind those that count, so that the last of these are missed when lost.
+const TAIL_PAYLOADS: u32 = 25;
+
+impl Stream {
+    /// Sends payloads until the first comes out, then the ones that count, and compares every byte.
+    ///
+    /// `halfway` is called once when half of the payloads are sent.
+    pub fn run(&self, input: &Input, output: &Output, halfway: impl FnOnce()) -> Result<(), Failure> {
+        let mut received = Vec::new();
+        let mut number = 0;
+        let started = Instant::now();
+        while received.is_empty() {
+            if started.elapsed() > START_MAX {
+                let why = format!("nothing came out in {START_MAX:?}, {number} payloads sent");
+                return Err(Failure::broken(why));
+            }
+            input.send(&payload(number, self.nulls));
+            number += 1;
+            output.receive(self.interval, &mut received);
+        }
+        let first = number + SETTLE_PAYLOADS;
+        let end = first + self.payloads;
+        let mut halfway = Some(halfway);
+        let mut due = Instant::now();
+        while number < end + TAIL_PAYLOADS {
+            input.send(&payload(number, self.nulls));
+            number += 1;
+            if number == first + self.payloads / 2
+                && let Some(halfway) = halfway.take()
+            {
+                halfway();
+            }
+            due += self.interval;
+            output.receive(due.saturating_duration_since(Instant::now()), &mut received);
+        }
+        let sent = Instant::now();
+        let mut checked = self.check(&received, first, end);
+        while checked.is_err() && sent.elapsed() < self.patience {
+            output.receive(Duration::from_millis(100), &mut received);
+            checked = self.check(&received, first, end);
+        }
+        checked
+    }
+
+    /// Whether the payloads `first..end` came out once each, in order, every byte as it went in.
+    fn check(&self, received: &[Bytes], first: u32, end: u32) -> Result<(), Failure> {
+        let (got, first, end) = match self.unit {
+            Unit::Payload => (received.to_vec(), first * PACKETS as u32, end * PACKETS as u32),
+            Unit::TsPacket => {
+                let packets = received.iter().flat_map(|bytes| bytes.chunks(TS_BYTES)).map(Bytes::copy_from_slice);
+                (packets.collect(), first * PACKETS as u32, end * PACKETS as u32)
+            }
+        };
+        let counted: Vec<&Bytes> =
+            got.iter().filter(|bytes| number_of(bytes).is_some_and(|n| (first..end).contains(&n))).collect();
+        let step = match self.unit {
+            Unit::Payload => PACKETS,
+            Unit::TsPacket => 1,
+        };
+        let expected: Vec<u32> = (first..end).step_by(step).collect();
+        let numbers: Vec<u32> = counted.iter().filter_map(|bytes| number_of(bytes)).collect();
+        for (bytes, &number) in counted.iter().zip(&numbers) {
+            let wanted = match self.unit {
+                Unit::Payload => payload(number / PACKETS as u32, self.nulls),
+                Unit::TsPacket => {
+                    let mut wanted = Vec::new();
+                    packet(number, &mut wanted);
+                    wanted.into()
+                }
+            };
+            if **bytes != wanted {
+                let why = format!("payload {} came out with other content", number / step as u32);
+                return Err(Failure::broken(why));
+            }
+        }
+        if numbers == expected { Ok(()) } else { Err(difference(&numbers, &expected, step as u32, received.len())) }
+    }
+}
+
+fn difference(got: &[u32], expected: &[u32], step: u32, received: usize) -> Failure {
+    let missing: Vec<u32> = expected.iter().filter(|n| !got.contains(n)).map(|n| n / step).collect();
+    let repeated = got.len() - got.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let disorder = got.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    let why = format!(
+        "{} of {} came out ({received} in all): {} missing {:?}.., {repeated} repeated, {disorder} out of order",
+        got.len(),
+        expected.len(),
+        missing.len(),
+        &missing[..missing.len().min(10)],
+    );
+    let payloads = missing.len() as u64 * u64::from(step) / PACKETS as u64;
+    let only_missing = (repeated + disorder == 0).then_some(payloads);
+    Failure { why, only_missing }
+}

@@ -1,0 +1,9 @@
+//! What the tests with real processes and sockets share.
+#![allow(dead_code)] // each test program uses its own part
+
+pub mod cases;
+pub mod media;
+pub mod piped;
+pub mod ports;
+pub mod proxy;
+pub mod tool;

@@ -1,0 +1,151 @@
+//! Emulated network paths between real sockets: `link_sim` links behind UDP ports, with a NAT that can be rebound.
+
+use super::ports::{free_pair, loopback};
+use bond::config::Profile;
+use link_sim::{Path, PathConfig};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use units::Timestamp;
+
+/// Bytes of IP and UDP headers.
+const HEADER_BYTES: usize = 28;
+
+/// Paths that run until dropped.
+pub struct Proxy {
+    /// Where the sender sends to, one a path; the even port in Simple Profile.
+    pub fronts: Vec<SocketAddr>,
+    bindings: Arc<AtomicU32>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// One UDP port of a path.
+struct Lane {
+    front: UdpSocket,
+    back: UdpSocket,
+    binding: u32,
+    target: SocketAddr,
+    client: Option<SocketAddr>,
+    path: Path<Vec<u8>>,
+}
+
+impl Proxy {
+    /// Paths to `targets`, each as `config` says. `seed` makes their losses.
+    pub fn start(profile: Profile, targets: &[SocketAddr], config: &PathConfig, seed: u64) -> Self {
+        let mut lanes = Vec::new();
+        let mut fronts = Vec::new();
+        for (i, &target) in targets.iter().enumerate() {
+            let (media, control) = bind_pair();
+            fronts.push(media.local_addr().expect("bound"));
+            let seed = seed * 1000 + i as u64 * 2;
+            lanes.push(Lane::new(media, target, config, seed));
+            if profile == Profile::Simple {
+                let target = SocketAddr::new(target.ip(), target.port() + 1);
+                lanes.push(Lane::new(control, target, config, seed + 1));
+            }
+        }
+        let bindings = Arc::new(AtomicU32::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let (bindings, stop) = (Arc::clone(&bindings), Arc::clone(&stop));
+            move || carry(lanes, &bindings, &stop)
+        });
+        Self { fronts, bindings, stop, thread: Some(thread) }
+    }
+
+    /// Gives every path another public source port; answers to the old ones vanish.
+    pub fn rebind(&self) {
+        self.bindings.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn socket(port: u16) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(loopback(port))?;
+    socket.set_nonblocking(true)?;
+    socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
+    Ok(socket)
+}
+
+/// Sockets on an even port and the next one. Another process may be faster on a port that was free.
+fn bind_pair() -> (UdpSocket, UdpSocket) {
+    std::iter::repeat_with(free_pair)
+        .take(100)
+        .find_map(|port| Some((socket(port).ok()?, socket(port + 1).ok()?)))
+        .expect("a free pair of ports")
+}
+
+impl Lane {
+    fn new(front: UdpSocket, target: SocketAddr, config: &PathConfig, seed: u64) -> Self {
+        let path = Path::new(config.clone(), seed).expect("a path that can be");
+        let back = socket(0).expect("a free port");
+        Self { front, back, binding: 0, target, client: None, path }
+    }
+
+    fn rebind(&mut self, binding: u32) {
+        if binding != self.binding {
+            self.binding = binding;
+            self.back = socket(0).expect("a free port");
+        }
+    }
+
+    fn take(&mut self, now: Timestamp) {
+        let mut buffer = vec![0; 65_536];
+        while let Ok((length, from)) = self.front.recv_from(&mut buffer) {
+            self.client = Some(from);
+            // What the link drops is its own affair.
+            let _ = self.path.push_up(now, length + HEADER_BYTES, buffer[..length].to_vec());
+        }
+        while let Ok((length, _)) = self.back.recv_from(&mut buffer) {
+            let binding = self.path.binding(now);
+            let _ = self.path.push_down(now, binding, length + HEADER_BYTES, buffer[..length].to_vec());
+        }
+    }
+
+    fn give(&mut self, now: Timestamp) {
+        while let Some(delivery) = self.path.poll_up(now) {
+            let _ = self.back.send_to(&delivery.packet.1, self.target);
+        }
+        while let Some(delivery) = self.path.poll_down(now) {
+            if let Some(client) = self.client {
+                let _ = self.front.send_to(&delivery.packet, client);
+            }
+        }
+    }
+}
+
+fn carry(mut lanes: Vec<Lane>, bindings: &AtomicU32, stop: &AtomicBool) {
+    let started = Instant::now();
+    while !stop.load(Ordering::SeqCst) {
+        let now = Timestamp::ZERO + started.elapsed();
+        for lane in &mut lanes {
+            lane.rebind(bindings.load(Ordering::SeqCst));
+            lane.take(now);
+            lane.give(now);
+        }
+        let next = lanes.iter().filter_map(|lane| lane.path.next_event()).min().unwrap_or(Timestamp::MAX);
+        let wait = next.since(Timestamp::ZERO + started.elapsed()).min(Duration::from_millis(20));
+        let mut fds: Vec<PollFd<'_>> = lanes
+            .iter()
+            .flat_map(|lane| [lane.front.as_fd(), lane.back.as_fd()])
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
+        let wait = wait.max(Duration::from_millis(1));
+        let _ = poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::ZERO));
+    }
+}
