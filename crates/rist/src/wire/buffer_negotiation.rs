@@ -29,3 +29,21 @@ impl BufferNegotiation {
         out.extend_from_slice(&[0, 0]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_parses_back(sender_max_ms: u16, receiver_current_ms: u16) {
+            let negotiation = BufferNegotiation { sender_max_ms, receiver_current_ms };
+            let mut out = Vec::new();
+            negotiation.emit(&mut out);
+            prop_assert_eq!(out.len(), 6);
+            prop_assert_eq!(BufferNegotiation::parse(&out), Ok(negotiation));
+            prop_assert!(BufferNegotiation::parse(&out[..3]).is_err());
+        }
+    }
+}

@@ -81,6 +81,17 @@ impl Lqm {
 mod tests {
     use super::*;
     use crate::test_support::unhex;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_parses_is_emitted_back(bytes in any::<[u8; 32]>(), more in any::<[u8; BYTES - 32]>()) {
+            let bytes = [&bytes[..], &more].concat();
+            let mut out = Vec::new();
+            Lqm::parse(&bytes).unwrap().emit(&mut out);
+            prop_assert_eq!(out, bytes);
+        }
+    }
 
     #[test]
     fn the_reference_message_parses_and_emits() {

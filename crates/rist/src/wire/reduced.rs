@@ -32,3 +32,21 @@ impl ReducedHeader {
         out.extend_from_slice(&self.destination.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_parses_back(source: u16, destination: u16, tail: [u8; 2]) {
+            let header = ReducedHeader { source, destination };
+            let mut out = Vec::new();
+            header.emit(&mut out);
+            out.extend_from_slice(&tail);
+            prop_assert_eq!(ReducedHeader::parse(&out), Ok((header, &tail[..])));
+            prop_assert!(ReducedHeader::parse(&out[..3]).is_err());
+        }
+    }
+}

@@ -66,3 +66,24 @@ impl VsfSubtype {
         out.extend_from_slice(&self.code().to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_emitted_parses_back(code: u16, tail: [u8; 2]) {
+            let subtype = VsfSubtype::from_code(code);
+            let mut out = Vec::new();
+            subtype.emit(&mut out);
+            out.extend_from_slice(&tail);
+            prop_assert_eq!(subtype.code(), code);
+            prop_assert_eq!(VsfSubtype::parse(&out), Ok((subtype, &tail[..])));
+            out[1] = 1;
+            let foreign = VsfSubtype::parse(&out);
+            prop_assert_eq!(foreign, Err(WireError::Field { what: "a VSF header", field: "type", value: 1 }));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What a tunnel takes: decrypt, weigh, and only then learn.
+
+use super::content::{Content, Evidence};
+use super::{FLOWS_MAX, FlowPorts, Inner, REVISION_HIGHEST, Received, Side, Tunnel, TunnelError};
+use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Psk, Slot};
+use crate::srp::Machine;
+use crate::wire::gre::{GreHeader, Protocol};
+use units::Timestamp;
+
+impl Tunnel {
+    /// Takes a datagram apart, decrypting it in place.
+    ///
+    /// # Errors
+    /// [`TunnelError`] when the datagram must be dropped; see there what each means.
+    pub fn parse<'a>(&mut self, now: Timestamp, datagram: &'a mut [u8]) -> Result<Received<'a>, TunnelError> {
+        let (header, body) = GreHeader::parse(datagram)?;
+        let start = datagram.len() - body.len();
+        let body = &mut datagram[start..];
+        if header.protocol == Protocol::Eapol {
+            return self.parse_eapol(now, body);
+        }
+        if !self.is_ready() {
+            if let Some(login) = &mut self.login {
+                login.prompt(now);
+            }
+            return Err(TunnelError::NotAuthenticated);
+        }
+        match (&self.inbound, header.nonce) {
+            (None, None) => self.parse_clear(header, body),
+            (None, Some(_)) => Err(TunnelError::NoPassphrase),
+            (Some(_), None) => Err(TunnelError::Clear),
+            (Some(_), Some(nonce)) => self.parse_encrypted(now, header, nonce, body),
+        }
+    }
+
+    fn parse_eapol(&mut self, now: Timestamp, frame: &[u8]) -> Result<Received<'static>, TunnelError> {
+        let flow_port = self.ports.flow;
+        if let Some(login) = &mut self.login {
+            let passphrase = self.passphrase.as_ref().map(|(psk, size)| (psk.as_bytes(), *size));
+            if login.handle(now, frame, passphrase)? {
+                self.begin_session();
+            }
+        }
+        Ok(Received { sequence: None, flow_port, inner: Inner::Eapol })
+    }
+
+    /// Takes the session key as passphrase in the directions for which it was agreed; a configured passphrase stays.
+    fn begin_session(&mut self) {
+        if self.passphrase.is_some() {
+            return;
+        }
+        let Some(session) = self.login.as_ref().and_then(Machine::session) else { return };
+        let psk = Psk::new(session.key());
+        self.inbound = session.peer_use_key().then(|| Inbound::new(psk.clone()));
+        let own = session.own_use_key();
+        self.outbound = own.then(|| Outbound::new(psk, KeySize::Aes256, None, &mut self.random));
+    }
+
+    fn parse_clear<'a>(&mut self, header: GreHeader, body: &'a [u8]) -> Result<Received<'a>, TunnelError> {
+        let content = Content::parse(header.protocol, header.revision, body)?;
+        self.admit(&content)?;
+        self.learn(header, &content);
+        Ok(self.deliver(header.sequence, content))
+    }
+
+    fn parse_encrypted<'a>(
+        &mut self,
+        now: Timestamp,
+        header: GreHeader,
+        nonce: Nonce,
+        body: &'a mut [u8],
+    ) -> Result<Received<'a>, TunnelError> {
+        let sequence = header.sequence.ok_or(TunnelError::NoSequence)?;
+        let (size, layout) = self.cipher_of(&header)?;
+        if self.outbound.as_ref().is_some_and(|outbound| outbound.owns(nonce)) {
+            return Err(TunnelError::Reflected);
+        }
+        let Some(inbound) = &mut self.inbound else { return Err(TunnelError::NoPassphrase) };
+        let slot = inbound.open(now, nonce, size, sequence, layout, body)?;
+        // What fails to parse after decryption is a wrong key or a forgery, not a malformed message of the peer.
+        let content = Content::parse(header.protocol, header.revision, body).map_err(|_| TunnelError::Implausible)?;
+        self.settle(now, slot, sequence, size, header, content)
+    }
+
+    /// Weighs a decrypted content and lets it change the tunnel only when it proves the key.
+    fn settle<'a>(
+        &mut self,
+        now: Timestamp,
+        slot: Slot,
+        sequence: u32,
+        size: KeySize,
+        header: GreHeader,
+        content: Content<'a>,
+    ) -> Result<Received<'a>, TunnelError> {
+        match content.evidence(header.protocol) {
+            Evidence::Garbage => return Err(TunnelError::Implausible),
+            Evidence::None => return Ok(self.received(None, Inner::Nothing)),
+            Evidence::Genuine => self.admit(&content).map_err(|_| TunnelError::Implausible)?,
+        }
+        if let Some(inbound) = &mut self.inbound {
+            inbound.accept(slot, sequence)?;
+            if let Content::FutureNonce(nonce) = content {
+                // Over the limit, the key is derived when the nonce is used.
+                let _ = inbound.expect(now, nonce, size);
+            }
+        }
+        self.learn(header, &content);
+        Ok(self.deliver(Some(sequence), content))
+    }
+
+    fn cipher_of(&self, header: &GreHeader) -> Result<(KeySize, IvLayout), TunnelError> {
+        match header.revision {
+            0 if !self.accept_revision_0 => Err(TunnelError::InsecureRevision),
+            0 => {
+                let size = self.outbound.as_ref().map_or(KeySize::Aes128, Outbound::size);
+                Ok((size, IvLayout::SequenceLast))
+            }
+            _ if header.aes_256 => Ok((KeySize::Aes256, IvLayout::SequenceFirst)),
+            _ => Ok((KeySize::Aes128, IvLayout::SequenceFirst)),
+        }
+    }
+
+    /// Checks the virtual ports: media only where a flow is expected, RTCP to the sender only at its own port.
+    fn admit(&self, content: &Content<'_>) -> Result<(), TunnelError> {
+        let (port, admitted) = match *content {
+            Content::Media { ports, .. } => {
+                let port = ports.destination;
+                let known = port == self.ports.flow || self.flows.iter().any(|known| known.flow == port);
+                (port, self.side == Side::Receiver && known)
+            }
+            Content::Rtcp { ports, .. } if self.side == Side::Sender && self.inbound.is_some() => {
+                (ports.destination, ports.destination == self.ports.rtcp_source)
+            }
+            Content::Rtcp { ports, .. } if self.inbound.is_some() => (ports.destination, ports.destination % 2 == 1),
+            _ => return Ok(()),
+        };
+        if admitted { Ok(()) } else { Err(TunnelError::UnexpectedMedia { port }) }
+    }
+
+    /// Takes over what a trusted datagram shows about the peer.
+    fn learn(&mut self, header: GreHeader, content: &Content<'_>) {
+        if header.protocol == Protocol::Vsf {
+            self.revision = REVISION_HIGHEST;
+        }
+        let Content::Rtcp { ports, .. } = *content else { return };
+        if self.side == Side::Sender || ports.destination % 2 == 0 {
+            return;
+        }
+        let flow = ports.destination - 1;
+        if let Some(known) = self.flows.iter_mut().find(|known| known.flow == flow) {
+            known.rtcp_peer = ports.source;
+        } else if self.flows.len() < FLOWS_MAX {
+            self.flows.push(FlowPorts { flow, rtcp_peer: ports.source });
+        }
+    }
+
+    fn deliver<'a>(&self, sequence: Option<u32>, content: Content<'a>) -> Received<'a> {
+        match content {
+            Content::Media { ports, rtp } => {
+                Received { sequence, flow_port: ports.destination & !1, inner: Inner::Media(rtp) }
+            }
+            Content::Rtcp { ports, compound } => {
+                let rtcp_port = match self.side {
+                    Side::Sender => ports.source,
+                    Side::Receiver => ports.destination,
+                };
+                Received { sequence, flow_port: rtcp_port & !1, inner: Inner::Rtcp(compound) }
+            }
+            Content::KeepAlive(keepalive) => self.received(sequence, Inner::KeepAlive(keepalive)),
+            Content::BufferNegotiation(negotiation) => self.received(sequence, Inner::BufferNegotiation(negotiation)),
+            Content::OutOfBand(ip) => self.received(sequence, Inner::OutOfBand(ip)),
+            Content::FutureNonce(_) | Content::Other => self.received(sequence, Inner::Nothing),
+        }
+    }
+
+    const fn received<'a>(&self, sequence: Option<u32>, inner: Inner<'a>) -> Received<'a> {
+        Received { sequence, flow_port: self.ports.flow, inner }
+    }
+}
