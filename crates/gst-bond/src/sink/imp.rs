@@ -172,12 +172,12 @@ impl Sink {
     fn open(&self) -> Result<FlowSender, gst::ErrorMessage> {
         let settings = self.settings().clone();
         if let Some(error) = settings.links_error {
-            return Err(gst::error_msg!(gst::ResourceError::Settings, ["{error}"]));
+            return Err(gst::error_msg!(gst::ResourceError::Settings, ("{error}")));
         }
         let psk = settings
             .encryption
             .psk()
-            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ["{}", chain(&error)]))?;
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{}", chain(&error))))?;
         let config = SenderConfig {
             profile: settings.profile.into(),
             psk,
@@ -189,7 +189,7 @@ impl Sink {
             ..SenderConfig::default()
         };
         let flow = FlowSender::open(SenderOptions { bond: config, links: settings.links })
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ["{}", chain(&error)]))?;
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{}", chain(&error))))?;
         let (min, max) = (settings.encoder_min, settings.encoder_max);
         if max > Bitrate::ZERO && min <= max {
             flow.set_encoder_range(min, max);
@@ -210,7 +210,7 @@ impl Sink {
                     return Ok(());
                 }
                 Some(Err(error)) => {
-                    gst::element_imp_error!(self, gst::ResourceError::Write, ["{error}"]);
+                    gst::element_imp_error!(self, gst::ResourceError::Write, ("{error}"));
                     return Err(gst::FlowError::Error);
                 }
                 None => return Err(gst::FlowError::Flushing),

@@ -91,7 +91,7 @@ impl Source {
 
     fn open(&self) -> Result<FlowReceiver, gst::ErrorMessage> {
         let settings = self.settings().clone();
-        let wrong = |error: String| gst::error_msg!(gst::ResourceError::Settings, ["{error}"]);
+        let wrong = |error: String| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
         let psk = settings.encryption.psk().map_err(|error| wrong(crate::settings::chain(&error)))?;
         let listen = resolve_all(&settings.listen).map_err(|error| wrong(error.to_string()))?;
         let connect = resolve_all(&settings.connect).map_err(|error| wrong(error.to_string()))?;
@@ -105,7 +105,7 @@ impl Source {
             ..ReceiverConfig::default()
         };
         FlowReceiver::open(ReceiverOptions { bond, listen, connect })
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ["{}", crate::settings::chain(&error)]))
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ("{}", crate::settings::chain(&error))))
     }
 
     /// A buffer whose time is that of its content: the receiver holds everything back by the latency budget.

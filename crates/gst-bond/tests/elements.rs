@@ -1,0 +1,267 @@
+//! The elements in running pipelines, against each other and against the flow at the far end.
+#![allow(clippy::unwrap_used)] // a test fails by panicking, in its helpers too
+
+use bond::config::ReceiverConfig;
+use gst_bond::{EVENT_MESSAGE, STATS_MESSAGE};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_base::prelude::*;
+use link_io::receiver::{FlowReceiver, ReceiverOptions};
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+const LATENCY_MS: u32 = 200;
+/// Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn init() {
+    gst::init().unwrap();
+    gst_bond::register().unwrap();
+}
+
+/// Distinguishable TS packets on one PID.
+fn packets(range: std::ops::Range<u32>) -> Vec<u8> {
+    let packet = |n: u32| {
+        let mut bytes = [0x47, 0x01, 0x00, 0x10].to_vec();
+        bytes.extend(n.to_be_bytes());
+        bytes.resize(188, n as u8);
+        bytes
+    };
+    range.flat_map(packet).collect()
+}
+
+fn receiver() -> FlowReceiver {
+    FlowReceiver::open(ReceiverOptions {
+        bond: ReceiverConfig { latency: Duration::from_millis(LATENCY_MS.into()), ..ReceiverConfig::default() },
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        connect: Vec::new(),
+    })
+    .unwrap()
+}
+
+/// What arrives until nothing more does for three times the latency budget.
+fn collect(flow: &FlowReceiver) -> Vec<u8> {
+    let mut received = Vec::new();
+    let quiet = Duration::from_millis((3 * LATENCY_MS).into());
+    while let Some(delivered) = flow.recv_timeout(quiet).unwrap() {
+        received.extend_from_slice(&delivered.bytes);
+    }
+    received
+}
+
+/// `appsrc` in front of a sink that sends to `flow`.
+fn sending(flow: &FlowReceiver) -> (gst::Pipeline, gst::Element, gst::Element) {
+    let source = gst::ElementFactory::make("appsrc").build().unwrap();
+    source.set_property("format", gst::Format::Time);
+    source.set_property("caps", gst::Caps::builder("video/mpegts").field("systemstream", true).build());
+    let sink = gst::ElementFactory::make("rsristbondsink")
+        .property("links", format!("{0};name=first,{0};name=second", flow.local_addr()))
+        .property("latency", LATENCY_MS)
+        .property("sync", false)
+        .build()
+        .unwrap();
+    let pipeline = gst::Pipeline::new();
+    pipeline.add_many([&source, &sink]).unwrap();
+    source.link(&sink).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    (pipeline, source, sink)
+}
+
+fn push(source: &gst::Element, bytes: Vec<u8>) {
+    let flow = source.emit_by_name::<gst::FlowReturn>("push-buffer", &[&gst::Buffer::from_slice(bytes)]);
+    assert_eq!(flow, gst::FlowReturn::Ok);
+}
+
+fn end(source: &gst::Element) {
+    assert_eq!(source.emit_by_name::<gst::FlowReturn>("end-of-stream", &[]), gst::FlowReturn::Ok);
+}
+
+#[track_caller]
+fn wait_for(pipeline: &gst::Pipeline, kind: gst::MessageType) -> gst::Message {
+    let wait = gst::ClockTime::from_nseconds(PATIENCE.as_nanos() as u64);
+    let message = pipeline.bus().unwrap().timed_pop_filtered(wait, &[kind, gst::MessageType::Error]);
+    let message = message.expect("a message in time");
+    if let (gst::MessageView::Error(error), true) = (message.view(), kind != gst::MessageType::Error) {
+        panic!("{} {:?}", error.error(), error.debug());
+    }
+    message
+}
+
+/// The next element message called `name`.
+#[track_caller]
+fn wait_for_element(pipeline: &gst::Pipeline, name: &str) -> gst::Structure {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        let message = wait_for(pipeline, gst::MessageType::Element);
+        if let Some(structure) = message.structure().filter(|structure| structure.name() == name) {
+            return structure.to_owned();
+        }
+    }
+    panic!("no {name} in time");
+}
+
+/// What `gst-inspect-1.0` tells users; a change here is a change of the interface.
+fn inspect(element: &str) -> String {
+    let factory = gst::ElementFactory::find(element).unwrap();
+    let made = factory.create().build().unwrap();
+    let mut text = format!("{element}: {}\n", factory.metadata("long-name").unwrap());
+    for key in ["klass", "description"] {
+        writeln!(text, "{key}: {}", factory.metadata(key).unwrap()).unwrap();
+    }
+    for template in factory.static_pad_templates() {
+        let (direction, presence) = (template.direction(), template.presence());
+        writeln!(text, "pad {} {direction:?} {presence:?}: {}", template.name_template(), template.caps()).unwrap();
+    }
+    for property in made.list_properties().iter().filter(|property| property.owner_type() == made.type_()) {
+        let flags = property.flags();
+        let access =
+            match (flags.contains(gst::glib::ParamFlags::READABLE), flags.contains(gst::glib::ParamFlags::WRITABLE)) {
+                (true, true) => "read, write",
+                (true, false) => "read",
+                _ => "write",
+            };
+        let default = property.default_value();
+        // GStreamer complains about serializing a structure that is not there.
+        let default = if default.type_().is_a(gst::glib::Type::BOXED) { None } else { default.serialize().ok() };
+        let default = default.map_or_else(|| "none".to_owned(), |text| text.to_string());
+        let live = if flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING) { ", while playing" } else { "" };
+        writeln!(text, "{} ({}; {access}{live}; {default})", property.name(), property.value_type()).unwrap();
+        writeln!(text, "    {}: {}", property.nick(), property.blurb().unwrap_or_default()).unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_interface_is_what_it_was() {
+    init();
+    insta::assert_snapshot!("rsristbondsink", inspect("rsristbondsink"));
+    insta::assert_snapshot!("rsristbondsrc", inspect("rsristbondsrc"));
+}
+
+#[test]
+fn the_end_of_the_stream_sends_the_last_short_payload() {
+    init();
+    let flow = receiver();
+    let (pipeline, source, _) = sending(&flow);
+    let bytes = packets(0..45); // six payloads of seven, and three packets
+    push(&source, bytes.clone());
+    end(&source);
+    wait_for(&pipeline, gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap(); // waits until everything is confirmed
+    assert_eq!(collect(&flow), bytes);
+}
+
+#[test]
+fn a_flush_forgets_the_payload_under_way_and_nothing_else() {
+    init();
+    let flow = receiver();
+    let (pipeline, source, sink) = sending(&flow);
+    push(&source, packets(0..10)); // a payload of seven goes out, three packets wait for more
+    let stats = || sink.property::<gst::Structure>("stats");
+    let until = Instant::now() + PATIENCE;
+    while stats().get::<u64>("packets-in").unwrap() < 1 {
+        assert!(Instant::now() < until, "{:?}", stats());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pad = source.static_pad("src").unwrap();
+    assert!(pad.push_event(gst::event::FlushStart::new()));
+    assert!(pad.push_event(gst::event::FlushStop::new(true)));
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    assert!(pad.push_event(gst::event::Segment::new(&segment)));
+    push(&source, packets(100..107));
+    end(&source);
+    wait_for(&pipeline, gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(collect(&flow), [packets(0..7), packets(100..107)].concat());
+}
+
+#[test]
+fn statistics_and_events_are_messages_and_links_change_while_playing() {
+    init();
+    let flow = receiver();
+    let (pipeline, source, sink) = sending(&flow);
+    push(&source, packets(0..70));
+    let event = wait_for_element(&pipeline, EVENT_MESSAGE);
+    assert!(event.get::<String>("text").unwrap().contains("first"), "{event:?}");
+    let names = |stats: &gst::Structure| {
+        let links = stats.get::<gst::Array>("links").unwrap();
+        let name = |link: &gst::glib::SendValue| link.get::<gst::Structure>().unwrap().get::<String>("name").unwrap();
+        links.iter().map(name).collect::<Vec<_>>()
+    };
+    let stats = wait_for_element(&pipeline, STATS_MESSAGE);
+    assert_eq!(names(&stats), ["first", "second"]);
+    assert_eq!(stats.get::<u64>("packets-in").unwrap(), 10);
+    assert_eq!(stats.get::<u64>("bytes-in").unwrap(), 70 * 188);
+
+    let third = format!("{};id=5;name=third", flow.local_addr());
+    assert!(sink.emit_by_name::<bool>("add-link", &[&third]));
+    assert!(!sink.emit_by_name::<bool>("add-link", &[&"nonsense"]));
+    assert!(sink.emit_by_name::<bool>("remove-link", &[&0_u32]));
+    assert!(!sink.emit_by_name::<bool>("remove-link", &[&77_u32]));
+    sink.set_property("latency", 400_u32);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let stats = wait_for_element(&pipeline, STATS_MESSAGE);
+        let latency = stats.get::<f64>("latency-ms").unwrap();
+        if names(&stats) == ["second", "third"] && (latency - 400.0).abs() < 0.5 {
+            break;
+        }
+        assert!(Instant::now() < until, "{stats:?}");
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(sink.property::<Option<gst::Structure>>("stats").is_none(), "no statistics of a closed flow");
+}
+
+#[test]
+fn settings_that_cannot_work_fail_the_start_and_name_themselves() {
+    init();
+    for (property, value) in [("links", "127.0.0.1:5000;colour=red"), ("psk-file", "/no/such/key")] {
+        let pipeline = gst::Pipeline::new();
+        let sink = gst::ElementFactory::make("rsristbondsink").property(property, value).build().unwrap();
+        pipeline.add(&sink).unwrap();
+        assert!(pipeline.set_state(gst::State::Playing).is_err(), "{property} {value}");
+        let message = wait_for(&pipeline, gst::MessageType::Error);
+        let gst::MessageView::Error(error) = message.view() else { unreachable!() };
+        assert!(error.error().to_string().contains(value), "{}", error.error());
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let pipeline = gst::Pipeline::new();
+    let source = gst::ElementFactory::make("rsristbondsrc").property("listen", &address).build().unwrap();
+    pipeline.add(&source).unwrap();
+    assert!(pipeline.set_state(gst::State::Playing).is_err());
+    let message = wait_for(&pipeline, gst::MessageType::Error);
+    let gst::MessageView::Error(error) = message.view() else { unreachable!() };
+    assert!(error.error().to_string().contains(&address), "{}", error.error());
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn the_source_is_live_and_its_latency_is_the_budget() {
+    init();
+    let pipeline = gst::Pipeline::new();
+    let source = gst::ElementFactory::make("rsristbondsrc")
+        .property("listen", "127.0.0.1:0")
+        .property("latency", 300_u32)
+        .build()
+        .unwrap();
+    let sink = gst::ElementFactory::make("fakesink").build().unwrap();
+    pipeline.add_many([&source, &sink]).unwrap();
+    source.link(&sink).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let pad = source.static_pad("src").unwrap();
+    let latency = || {
+        let mut query = gst::query::Latency::new();
+        assert!(pad.query(&mut query));
+        let (live, least, _) = query.result();
+        (live, least.mseconds())
+    };
+    assert_eq!(latency(), (true, 300));
+    source.set_property("latency", 700_u32);
+    wait_for(&pipeline, gst::MessageType::Latency);
+    assert_eq!(latency(), (true, 700));
+    assert!(source.downcast_ref::<gstreamer_base::BaseSrc>().unwrap().is_live());
+    assert!(source.property::<String>("local-address").starts_with("127.0.0.1:"));
+    pipeline.set_state(gst::State::Null).unwrap();
+}
