@@ -23,7 +23,8 @@ fn path(name: &str, kbps: u64, delay_ms: f64, loss: f64) -> PathConfig {
 #[test]
 fn two_links_carry_what_neither_could() {
     let paths = [path("a", 4000, 30.0, 0.0), path("b", 4000, 50.0, 0.0)];
-    let (score, simulation) = score::run(Duration::from_secs(1), &paths, &load::video(6e6, 20.0), 1);
+    let (score, simulation) =
+        score::run(Duration::from_secs(1), &paths, &load::video(6e6, 20.0), 1, score::Classes::Told);
     println!("{score:?} {:#?}", simulation.sender.snapshot(simulation.now));
     assert_eq!(score.frames_on_time_percent, 100.0);
     assert!(score.sent_per_media < 1.06, "{score:?}");

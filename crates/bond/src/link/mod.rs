@@ -34,6 +34,8 @@ const PACKET_BYTES: u64 = 1400;
 const SUSPECT_AFTER_MICROS: f64 = 150_000.0;
 /// A suspect link is down after this.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
+/// The capacity of a link that was down for longer is not remembered.
+const MEMORY: Duration = Duration::from_secs(30);
 /// A plain RIST peer answers at least every 100 ms; so much silence makes a link suspect.
 const PLAIN_SUSPECT_AFTER: Duration = Duration::from_millis(800);
 /// So much silence makes it down.
@@ -291,12 +293,18 @@ impl Link {
         match self.state {
             LinkState::Up => None,
             LinkState::Down => {
-                let half = self.capacity.estimate() / 2.0;
-                self.capacity.restart(half.clamp(CAPACITY_MIN, CAPACITY_START));
+                // After a long absence what is known of it is worth little.
+                let kept = if self.in_state(now) < MEMORY { self.capacity.estimate() } else { CAPACITY_START };
+                self.capacity.restart((kept / 2.0).max(CAPACITY_MIN));
                 self.go(now, LinkState::Up, StateReason::Answered)
             }
             _ => self.go(now, LinkState::Up, StateReason::Answered),
         }
+    }
+
+    /// How long the link has been in its state.
+    pub(crate) fn in_state(&self, now: Timestamp) -> Duration {
+        now - self.since
     }
 
     /// Notes that the system refused to send.

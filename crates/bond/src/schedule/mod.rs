@@ -22,6 +22,8 @@ pub(crate) struct Candidate {
     pub round_trip: Micros,
     /// Share of packets lost.
     pub loss: f64,
+    /// Believed capacity in bytes per second.
+    pub rate: f64,
     /// True when pacing and window let it send now.
     pub ready: bool,
 }
@@ -39,6 +41,8 @@ pub(crate) struct Ask {
     pub lost_on: u16,
     /// The latency budget.
     pub latency: Micros,
+    /// True when the expected arrival suffices, however uncertain.
+    pub gamble: bool,
 }
 
 /// What to do with a packet.
@@ -48,6 +52,8 @@ pub(crate) enum Choice {
     Send(usize),
     /// A link without room now is better: keep it.
     Wait,
+    /// No link can surely deliver it in time.
+    Doubtful,
     /// No link can deliver it in time.
     Hopeless,
 }
@@ -68,9 +74,11 @@ pub(crate) fn sure_by(candidate: &Candidate) -> Micros {
 pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
     let best_priority = candidates.iter().map(|c| c.priority).min().unwrap_or(0);
     let mut best: Option<(Micros, usize)> = None;
-    let mut reachable = false;
+    let (mut sure, mut reachable) = (candidates.is_empty(), false);
     for candidate in candidates {
+        let needed = if ask.gamble { candidate.arrival } else { sure_by(candidate) };
         reachable |= candidate.arrival <= ask.deadline;
+        sure |= needed <= ask.deadline;
         let classes_above = f64::from(candidate.priority - best_priority);
         if !candidate.ready
             || ask.avoid >> candidate.slot & 1 == 1
@@ -78,7 +86,7 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
         {
             continue;
         }
-        if sure_by(candidate) > ask.deadline {
+        if needed > ask.deadline {
             continue;
         }
         // Loss costs a second round in the mean.
@@ -92,7 +100,8 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
     }
     match best {
         Some((_, slot)) => Choice::Send(slot),
-        None if reachable || candidates.is_empty() => Choice::Wait,
+        None if sure => Choice::Wait,
+        None if reachable => Choice::Doubtful,
         None => Choice::Hopeless,
     }
 }
@@ -116,11 +125,20 @@ mod tests {
     use super::*;
 
     fn link(slot: usize, arrival_ms: f64, ready: bool) -> Candidate {
-        Candidate { slot, priority: 0, arrival: arrival_ms * 1e3, spread: 2e3, round_trip: 40e3, loss: 0.0, ready }
+        Candidate {
+            slot,
+            priority: 0,
+            arrival: arrival_ms * 1e3,
+            spread: 2e3,
+            round_trip: 40e3,
+            loss: 0.0,
+            rate: 1e6,
+            ready,
+        }
     }
 
     fn ask(deadline_ms: f64) -> Ask {
-        Ask { deadline: deadline_ms * 1e3, age: 0.0, avoid: 0, lost_on: 0, latency: 1e6 }
+        Ask { deadline: deadline_ms * 1e3, age: 0.0, avoid: 0, lost_on: 0, latency: 1e6, gamble: false }
     }
 
     #[test]
@@ -132,6 +150,7 @@ mod tests {
     #[test]
     fn a_slow_link_is_no_choice_for_an_urgent_packet() {
         assert_eq!(choose(&[link(0, 90.0, true), link(1, 20.0, false)], &ask(95.0)), Choice::Wait);
+        assert_eq!(choose(&[link(0, 90.0, true), link(1, 20.0, false)], &ask(25.0)), Choice::Doubtful);
         assert_eq!(choose(&[link(0, 90.0, true), link(1, 20.0, false)], &ask(15.0)), Choice::Hopeless);
         assert_eq!(choose(&[], &ask(15.0)), Choice::Wait);
     }

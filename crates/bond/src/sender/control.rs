@@ -16,6 +16,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const INTERVAL_ASKING: Duration = Duration::from_millis(50);
 /// Quick questions before they become rare.
 const QUICK_QUESTIONS: u32 = 40;
+/// A dead link is asked quickly for so long.
+const QUICK_TIME: Duration = Duration::from_secs(10);
 /// RTCP on a link that has not answered for long.
 const INTERVAL_DEAD: Duration = Duration::from_millis(200);
 /// Keep-alives of a client: a burst first (TR-06-2), then at this interval.
@@ -182,9 +184,9 @@ fn interval(slot: &Slot, now: Timestamp) -> Duration {
     match slot.link.state {
         LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
         LinkState::Up => INTERVAL,
-        LinkState::Down => INTERVAL_DEAD,
+        LinkState::Down if slot.link.in_state(now) > QUICK_TIME => INTERVAL_DEAD,
         LinkState::Probe if slot.control.compounds > QUICK_QUESTIONS => INTERVAL_DEAD,
-        LinkState::Probe | LinkState::Suspect => INTERVAL_ASKING,
+        LinkState::Probe | LinkState::Suspect | LinkState::Down => INTERVAL_ASKING,
     }
 }
 

@@ -26,6 +26,12 @@ pub(crate) struct Packet {
     pub bytes: Bytes,
     pub source_time: Timestamp,
     pub rtp_time: u32,
+    /// Packets of one picture (or other burst of the source) share this number.
+    pub unit: u32,
+    /// It waits behind everything else, because its unit can hardly be completed in time.
+    pub aside: bool,
+    /// It must not be given up for the sake of others.
+    pub critical: bool,
     pub standing: Standing,
     /// Copies on their way whose fate is not known.
     pub on_the_way: u8,
@@ -51,12 +57,14 @@ pub(crate) struct History {
     packets: VecDeque<Packet>,
     /// Numbers that wait for a link, most urgent first.
     pending: BTreeSet<u64>,
+    /// Numbers set aside, most urgent first.
+    aside: BTreeSet<u64>,
 }
 
 impl History {
     /// Begins with the number `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self { first, packets: VecDeque::new(), pending: BTreeSet::new() }
+        Self { first, packets: VecDeque::new(), pending: BTreeSet::new(), aside: BTreeSet::new() }
     }
 
     /// Numbers a packet and queues it; `None` when there is no room.
@@ -95,20 +103,88 @@ impl History {
         packet.repair = true;
         packet.lost_on |= lost_on;
         packet.avoid |= avoid;
-        self.pending.insert(number);
+        if packet.aside {
+            self.aside.insert(number);
+        } else {
+            self.pending.insert(number);
+        }
     }
 
     /// Takes a packet out of the queue.
     pub(crate) fn unqueue(&mut self, number: u64) {
         self.pending.remove(&number);
+        self.aside.remove(&number);
     }
 
     /// Settles a packet for good.
     pub(crate) fn settle(&mut self, number: u64, standing: Standing) {
-        self.pending.remove(&number);
+        self.unqueue(number);
         if let Some(packet) = self.get_mut(number) {
             packet.standing = standing;
         }
+    }
+
+    /// Gives up the packets after `number` of the same unit that were never sent and are not critical; returns how many.
+    pub(crate) fn drop_rest_of_unit(&mut self, number: u64) -> u64 {
+        let end = self.unit_end(number);
+        let mut dropped = 0;
+        for next in number + 1..end {
+            let Some(packet) = self.get_mut(next) else { break };
+            if packet.standing == Standing::Open && packet.transmissions == 0 && !packet.critical {
+                packet.standing = Standing::Dropped;
+                self.unqueue(next);
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    /// Puts a packet, and the rest of its unit that is not critical, behind everything else: it is sent only while links
+    /// have nothing better to do. A critical packet stays where it is; returns whether anything changed.
+    pub(crate) fn set_aside(&mut self, number: u64) -> bool {
+        if self.get(number).is_none_or(|packet| packet.critical) {
+            return false;
+        }
+        for next in number..self.unit_end(number) {
+            let Some(packet) = self.get_mut(next) else { break };
+            if !packet.critical {
+                packet.aside = true;
+                if self.pending.remove(&next) {
+                    self.aside.insert(next);
+                }
+            }
+        }
+        true
+    }
+
+    /// The most urgent of those set aside.
+    pub(crate) fn aside_first(&self) -> Option<u64> {
+        self.aside.first().copied()
+    }
+
+    /// The number after the last packet of the same unit.
+    pub(crate) fn unit_end(&self, number: u64) -> u64 {
+        let Some(unit) = self.get(number).map(|packet| packet.unit) else { return number + 1 };
+        self.first + self.packets.partition_point(|packet| packet.unit <= unit) as u64
+    }
+
+    /// Bytes from `number` to the end of its unit that were never sent.
+    pub(crate) fn rest_of_unit(&self, number: u64) -> u64 {
+        let rest = (number..self.unit_end(number)).filter_map(|next| self.get(next));
+        rest.filter(|packet| packet.transmissions == 0).map(|packet| packet.bytes.len() as u64).sum()
+    }
+
+    /// True when the packet before `number` belongs to the same unit and has been sent.
+    pub(crate) fn unit_begun(&self, number: u64) -> bool {
+        let before = number.checked_sub(1).and_then(|before| self.get(before));
+        let unit = self.get(number).map(|packet| packet.unit);
+        before.is_some_and(|before| Some(before.unit) == unit && before.transmissions > 0)
+    }
+
+    /// True when `number` is the first packet of its unit.
+    pub(crate) fn begins_unit(&self, number: u64) -> bool {
+        let unit = |number: u64| self.get(number).map(|packet| packet.unit);
+        number.checked_sub(1).and_then(unit) != unit(number)
     }
 
     /// What waits for a link, most urgent first.
@@ -127,7 +203,7 @@ impl History {
     }
 
     pub(crate) fn pending_len(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.aside.len()
     }
 
     /// Removes packets from the old end while they are settled or `expired`.
@@ -137,6 +213,7 @@ impl History {
                 break;
             }
             self.pending.remove(&self.first);
+            self.aside.remove(&self.first);
             self.packets.pop_front();
             self.first += 1;
         }
@@ -156,6 +233,9 @@ mod tests {
             bytes: Bytes::from_static(b"x"),
             source_time: Timestamp::from_millis(ms),
             rtp_time: 0,
+            unit: 0,
+            aside: false,
+            critical: false,
             standing: Standing::Open,
             on_the_way: 0,
             transmissions: 0,

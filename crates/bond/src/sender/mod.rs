@@ -143,6 +143,11 @@ const KEEP_AFTER: Duration = Duration::from_millis(500);
 /// Datagrams waiting to be polled, control traffic only: media is made when it is polled.
 const OUTPUTS_MAX: usize = 1024;
 
+/// A pause of the source longer than this begins a new unit: encoders send a picture's packets in a burst.
+const UNIT_GAP: Duration = Duration::from_millis(6);
+/// A source without pauses is cut into units of this length.
+const UNIT_MAX: Duration = Duration::from_millis(50);
+
 /// One link with its framing and its conversation.
 #[derive(Debug)]
 struct Slot {
@@ -185,6 +190,8 @@ pub struct Sender {
     next_tick: Timestamp,
     next_second: Timestamp,
     totals: Totals,
+    /// Source time of the first packet of the newest unit.
+    unit_began: Timestamp,
     dropped_told: u64,
     media_meter: Meter,
     encoder: (Bitrate, Bitrate),
@@ -219,6 +226,7 @@ impl Sender {
             next_tick: now,
             next_second: now,
             totals: Totals::default(),
+            unit_began: Timestamp::ZERO,
             dropped_told: 0,
             media_meter: Meter::default(),
             encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
@@ -321,12 +329,19 @@ impl Sender {
         }
         let bytes = payload.bytes.len() as u64;
         // Never ahead of the clock and never back: numbers are deadlines.
-        let newest = self.history.newest().map_or(Timestamp::ZERO, |packet| packet.source_time);
+        let (newest, unit) = self.history.newest().map_or((Timestamp::ZERO, 0), |p| (p.source_time, p.unit));
         let source_time = payload.source_time.min(now).max(newest);
+        let fresh = source_time - newest > UNIT_GAP || source_time - self.unit_began > UNIT_MAX;
+        if fresh {
+            self.unit_began = source_time;
+        }
         let packet = Packet {
             bytes: payload.bytes,
             source_time,
             rtp_time: self.rtp_time(source_time),
+            unit: unit.wrapping_add(u32::from(fresh)),
+            aside: false,
+            critical: payload.class.is_critical(),
             standing: Standing::Open,
             on_the_way: 0,
             transmissions: 0,

@@ -7,7 +7,7 @@ use units::Timestamp;
 
 use super::{Channel, Extension, LINKS_MAX, Profile, SETTLE, Sender, SenderOutput, Slot, Standing};
 use crate::event::Cause;
-use crate::schedule::{Ask, Candidate, Choice, choose, copies};
+use crate::schedule::{Ask, Candidate, Choice, choose, copies, sure_by};
 
 /// Queue wanted in front of a busy bottleneck, as a share of the latency, and its limits.
 const QUEUE_SHARE: f64 = 0.1;
@@ -19,8 +19,15 @@ const QUEUE_SHARE_PRESSED: f64 = 0.12;
 const QUEUE_DOUBT: f64 = 1.0;
 /// Packets looked at for one transmission, when links have room but are too slow for the most urgent.
 const LOOK_MAX: usize = 64;
-/// Headers around a payload: RTP, GRE, ports.
-const HEADER_BYTES: u64 = 28;
+/// A picture is weighed before it begins once it has waited for this share of the latency.
+const PRESSED_AGE_SHARE: f64 = 0.3;
+/// It may take so many times longer than the believed capacity of all links says. More gives up large pictures sooner, so
+/// that more small ones are complete.
+const UNIT_DOUBT: f64 = 2.0;
+/// Nothing is weighed in this time after the first answer: capacities are not known yet.
+const LEARNING: Duration = Duration::from_secs(2);
+/// Bytes of a full datagram.
+const PACKET_BYTES: u64 = 1344;
 
 /// The links at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +83,16 @@ impl Sender {
     }
 
     fn table(&self, now: Timestamp, bytes: u64) -> Table {
-        let empty =
-            Candidate { slot: 0, priority: 0, arrival: 0.0, spread: 0.0, round_trip: 0.0, loss: 0.0, ready: false };
+        let empty = Candidate {
+            slot: 0,
+            rate: 0.0,
+            priority: 0,
+            arrival: 0.0,
+            spread: 0.0,
+            round_trip: 0.0,
+            loss: 0.0,
+            ready: false,
+        };
         let mut table = Table { candidates: [empty; LINKS_MAX], count: 0, wake: Timestamp::MAX };
         let queue = self.queue_wanted(now);
         for (index, slot) in self.slots.iter().enumerate() {
@@ -97,6 +112,7 @@ impl Sender {
                 spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(bytes),
                 round_trip: link.round_trip_low(),
                 loss: link.loss(),
+                rate: link.rate(),
                 ready: room && paced,
             };
             table.count += 1;
@@ -105,50 +121,93 @@ impl Sender {
     }
 
     fn transmit_scheduled(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        let table = self.table(now, PACKET_BYTES);
+        let candidates = &table.candidates[..table.count];
+        let any_ready = candidates.iter().any(|candidate| candidate.ready);
         let mut from = 0;
-        let mut table = None;
         for _ in 0..LOOK_MAX {
             let Some(number) = self.history.pending_from(from) else { break };
             from = number + 1;
-            let Some(packet) = self.history.get(number) else { continue };
-            let bytes = packet.bytes.len() as u64 + HEADER_BYTES;
-            let table = table.get_or_insert_with(|| self.table(now, bytes));
-            let candidates = &table.candidates[..table.count];
-            let ask = Ask {
-                deadline: self.deadline(packet.source_time),
-                age: (now - packet.source_time).as_micros() as f64,
-                avoid: packet.avoid,
-                lost_on: packet.lost_on,
-                latency: self.config.latency.as_micros() as f64,
-            };
+            let Some(ask) = self.ask(now, number, false) else { continue };
             match choose(candidates, &ask) {
-                Choice::Send(index) => {
-                    if packet.repair && packet.copies == 0 {
-                        let chosen = candidates.iter().find(|candidate| candidate.slot == index);
-                        let (loss, trip) = chosen.map_or((0.0, 0.0), |c| (c.loss, c.round_trip));
-                        let wanted = copies(candidates, &ask, loss, trip);
-                        if let Some(packet) = self.history.get_mut(number) {
-                            packet.copies = wanted;
-                        }
-                    }
-                    return Ok(self.send(now, number, index));
-                }
-                Choice::Hopeless if packet.on_the_way == 0 => {
-                    self.history.settle(number, Standing::Dropped);
-                    self.totals.dropped += 1;
-                }
-                Choice::Hopeless => self.history.unqueue(number),
-                Choice::Wait if !candidates.iter().any(|candidate| candidate.ready) => break,
+                // A picture that will hardly be complete in time stands back while another can be.
+                Choice::Send(_) if self.is_too_much(number, &ask, candidates) && self.history.set_aside(number) => {}
+                Choice::Send(index) => return Ok(self.send_chosen(now, number, index, candidates, &ask)),
+                Choice::Doubtful if self.history.set_aside(number) => {}
+                Choice::Hopeless => self.give_up(number),
+                Choice::Wait | Choice::Doubtful if !any_ready => break,
                 // Too urgent for the links with room: the first that is not.
-                Choice::Wait => {
-                    let needed =
-                        candidates.iter().filter(|c| c.ready).map(crate::schedule::sure_by).fold(f64::MAX, f64::min);
-                    let source_time = needed - ask.deadline + packet.source_time.as_micros() as f64;
+                Choice::Wait | Choice::Doubtful => {
+                    let needed = candidates.iter().filter(|c| c.ready).map(sure_by).fold(f64::MAX, f64::min);
+                    let source_time = needed - self.deadline(Timestamp::ZERO);
                     from = from.max(self.history.first_since(Timestamp::from_micros(source_time.max(0.0) as u64)));
                 }
             }
         }
-        Err(table.map_or(Timestamp::MAX, |table| table.wake))
+        for _ in 0..LOOK_MAX {
+            let Some(number) = self.history.aside_first() else { break };
+            let Some(ask) = self.ask(now, number, true) else { break };
+            match choose(candidates, &ask) {
+                Choice::Send(index) => return Ok(self.send_chosen(now, number, index, candidates, &ask)),
+                Choice::Hopeless => self.give_up(number),
+                Choice::Wait | Choice::Doubtful => break,
+            }
+        }
+        Err(table.wake)
+    }
+
+    fn ask(&self, now: Timestamp, number: u64, gamble: bool) -> Option<Ask> {
+        let packet = self.history.get(number)?;
+        Some(Ask {
+            deadline: self.deadline(packet.source_time),
+            age: (now - packet.source_time).as_micros() as f64,
+            avoid: packet.avoid,
+            lost_on: packet.lost_on,
+            latency: self.config.latency.as_micros() as f64,
+            gamble: gamble || packet.critical || self.history.unit_begun(number),
+        })
+    }
+
+    /// True when a picture that has not begun can not be completed in time, while others wait.
+    fn is_too_much(&self, number: u64, ask: &Ask, candidates: &[Candidate]) -> bool {
+        let learning = self.answered_at.is_none_or(|at| self.now - at < LEARNING);
+        if learning || ask.age < PRESSED_AGE_SHARE * ask.latency || !self.history.begins_unit(number) {
+            return false;
+        }
+        let rate: f64 = candidates.iter().map(|candidate| candidate.rate).sum();
+        let earliest = candidates.iter().map(|c| c.arrival + c.spread).fold(f64::MAX, f64::min);
+        let rest = self.history.rest_of_unit(number) as f64;
+        earliest + UNIT_DOUBT * rest * 1e6 / rate.max(1.0) > ask.deadline
+    }
+
+    /// No link can deliver it in time; what hangs on a link may still arrive.
+    fn give_up(&mut self, number: u64) {
+        if self.history.get(number).is_some_and(|packet| packet.on_the_way == 0) {
+            self.history.settle(number, Standing::Dropped);
+            // What is left of a picture with a hole is worth less than the next one.
+            self.totals.dropped += 1 + self.history.drop_rest_of_unit(number);
+        } else {
+            self.history.unqueue(number);
+        }
+    }
+
+    fn send_chosen(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        index: usize,
+        candidates: &[Candidate],
+        ask: &Ask,
+    ) -> SenderOutput {
+        if let Some(packet) = self.history.get_mut(number)
+            && packet.repair
+            && packet.copies == 0
+        {
+            let chosen = candidates.iter().find(|candidate| candidate.slot == index);
+            let (loss, trip) = chosen.map_or((0.0, 0.0), |c| (c.loss, c.round_trip));
+            packet.copies = copies(candidates, ask, loss, trip);
+        }
+        self.send(now, number, index)
     }
 
     /// Plain RIST: fixed shares, everything at once, repairs over the link with the shortest round trip.

@@ -25,8 +25,21 @@ pub struct Score {
     pub sent_per_media: f64,
 }
 
+/// Whether the sender is told which packets are key pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Classes {
+    Told,
+    Unknown,
+}
+
 /// Runs `items` and judges those after the warm-up.
-pub fn run(latency: Duration, paths: &[PathConfig], items: &[Item], seed: u64) -> (Score, Simulation) {
+pub fn run(
+    latency: Duration,
+    paths: &[PathConfig],
+    items: &[Item],
+    seed: u64,
+    classes: Classes,
+) -> (Score, Simulation) {
     let sender = SenderConfig { latency, ..Default::default() };
     let receiver = ReceiverConfig { latency, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, paths, seed);
@@ -36,7 +49,7 @@ pub fn run(latency: Duration, paths: &[PathConfig], items: &[Item], seed: u64) -
         if simulation.up_bytes > 0 && before.1 == 0 && item.at >= Timestamp::ZERO + WARM_UP {
             before = (item.number, simulation.up_bytes);
         }
-        let class = if item.key { PacketClass::Idr } else { PacketClass::Video };
+        let class = if item.key && classes == Classes::Told { PacketClass::Idr } else { PacketClass::Video };
         simulation.push(load::payload(item.number), class);
     }
     let end = items.last().map_or(Timestamp::ZERO, |item| item.at);
