@@ -118,6 +118,8 @@ struct Agent {
     session: SessionHandle,
     port: mpsc::Sender<PortCommand>,
     view: watch::Sender<View>,
+    /// Sent when the view shows what was asked: the browser reads it at once.
+    reply: Option<(web::Reply, Result<(), String>)>,
     news_sender: mpsc::Sender<News>,
     news: mpsc::Receiver<News>,
 }
@@ -163,6 +165,7 @@ impl Agent {
         let (view, _) = watch::channel(core.view(clock.now()));
         let board = board.to_owned();
         let claim = ClaimView::None;
+        let reply = None;
         let agent = Self {
             core,
             clock,
@@ -178,6 +181,7 @@ impl Agent {
             view,
             news_sender,
             news,
+            reply,
         };
         let parts = Parts { agent, port_events, page_requests: mpsc::channel(CHANNEL_MAX) };
         Ok((parts, relay_events, session_task))
@@ -192,6 +196,9 @@ impl Agent {
         view.device = self.device.as_ref().map(ToString::to_string);
         view.claim = self.claim.clone();
         self.view.send_replace(view);
+        if let Some((reply, outcome)) = self.reply.take() {
+            let _ = reply.send(outcome); // the browser may be gone
+        }
         tokio::task::yield_now().await;
     }
 
@@ -256,7 +263,7 @@ impl Agent {
                 (Ok(()), reply)
             }
         };
-        let _ = reply.send(outcome.map_err(|refusal| refusal.to_string())); // the browser may be gone
+        self.reply = Some((reply, outcome.map_err(|refusal| refusal.to_string())));
     }
 
     fn claim_once(&mut self, link: ClaimLink) {

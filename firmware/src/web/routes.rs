@@ -15,7 +15,6 @@ use futures_util::Stream;
 use protocol::command::SettingsChange;
 use protocol::stream::EncodingSpec;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -45,13 +44,15 @@ pub(super) fn router(state: PageState, guard: Guard) -> Router {
         .route("/stop", post(stop))
         .route("/settings", post(settings))
         .route("/claim", post(claim))
+        .route("/favicon.ico", get(|| async { StatusCode::NO_CONTENT }))
         .route("/page.css", get(|| async { asset("text/css; charset=utf-8", STYLE) }))
         .route("/page.js", get(|| async { asset("text/javascript; charset=utf-8", SCRIPT) }))
         .layer(RequestBodyLimitLayer::new(FORM_BYTES_MAX))
         .layer(middleware::from_fn_with_state(guard, guard::check))
         .layer(fixed(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        // Not "no-referrer": with it browsers send `Origin: null` with the page's own forms.
+        .layer(fixed(header::REFERRER_POLICY, "same-origin"))
         .layer(fixed(header::CACHE_CONTROL, "no-store"))
         .with_state(state)
 }
@@ -74,27 +75,23 @@ async fn state_json(State(state): State<PageState>) -> Json<View> {
 
 /// The sections that changed, as a JSON object of their HTML.
 async fn events(State(state): State<PageState>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let PageState { mut view, mut shutdown, .. } = state;
-    view.mark_changed();
-    let stream = futures_util::stream::unfold(
-        (view, shutdown.clone(), Sections::default()),
-        move |(mut view, mut end, last)| async move {
+    let PageState { mut view, shutdown, .. } = state;
+    view.mark_changed(); // the first event brings everything
+    let stream =
+        futures_util::stream::unfold((view, shutdown, Sections::default()), |(mut view, mut end, last)| async move {
             loop {
                 tokio::select! {
-                    changed = view.changed() => if changed.is_err() { return None },
+                    changed = view.changed() => changed.ok()?,
                     () = end.wait() => return None,
                 }
                 let now = Sections::new(&view.borrow_and_update().clone());
-                let changed: BTreeMap<&str, &str> = now.changed_since(&last);
-                if !changed.is_empty() {
-                    let text = serde_json::to_string(&changed).unwrap_or_default();
+                let changed = serde_json::to_string(&now.changed_since(&last)).unwrap_or_default();
+                if now != last {
                     tokio::time::sleep(EVENT_PAUSE).await;
-                    return Some((Ok(Event::default().data(text)), (view, end, now)));
+                    return Some((Ok(Event::default().data(changed)), (view, end, now)));
                 }
             }
-        },
-    );
-    let _ = &mut shutdown;
+        });
     Sse::new(stream).keep_alive(KeepAlive::default())
 }
 

@@ -92,7 +92,7 @@ impl StatusTemplate {
     fn new(view: &View) -> Self {
         let banner = Banner::of(view);
         let outputs = match &view.on_air {
-            Some(word) => word.outputs.iter().map(output_row).collect(),
+            Some(word) => word.outputs.iter().map(|output| output_row(output, word.fresh)).collect(),
             None => Vec::new(),
         };
         let mut lines = banner.lines;
@@ -103,7 +103,7 @@ impl StatusTemplate {
     }
 }
 
-fn output_row(output: &protocol::state::OutputStatus) -> OutputRow {
+fn output_row(output: &protocol::state::OutputStatus, fresh: bool) -> OutputRow {
     let (tone, state) = match &output.state {
         OutputState::Waiting => ("idle", "waiting for media".to_owned()),
         OutputState::Connecting => ("warn", "connecting".to_owned()),
@@ -111,6 +111,9 @@ fn output_row(output: &protocol::state::OutputStatus) -> OutputRow {
         OutputState::Retrying { reason, .. } => ("warn", format!("trying again: {reason}")),
         OutputState::Failed { reason } => ("bad", format!("failed: {reason}")),
     };
+    if !fresh {
+        return OutputRow { name: output.name.clone(), tone: "unknown", state: format!("last word: {state}") };
+    }
     OutputRow { name: output.name.clone(), tone, state }
 }
 
@@ -399,3 +402,7 @@ fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "sections_tests.rs"]
+mod tests;
