@@ -37,6 +37,12 @@ pub enum StorageError {
         /// Why.
         source: io::Error,
     },
+    /// Another agent uses the directory.
+    #[error("another agent uses the data directory {}; end it, or choose another data_dir", path.display())]
+    ConfigInUse {
+        /// Which.
+        path: PathBuf,
+    },
     /// The path of the data directory leaves no room for a socket's name.
     #[error("data_dir is too long: {} has more than {SOCKET_PATH_BYTES_MAX} bytes; choose a shorter one", path.display())]
     ConfigPathTooLong {
@@ -48,6 +54,12 @@ pub enum StorageError {
 /// Paths below the configured data directory.
 #[derive(Debug, Clone)]
 pub struct DataDir(PathBuf);
+
+/// Holds the data directory for one agent; the kernel lets go when the process ends, however it ends.
+#[derive(Debug)]
+pub struct DataDirLock {
+    _file: nix::fcntl::Flock<File>,
+}
 
 impl DataDir {
     /// Makes the directories that are missing, mode 0700.
@@ -68,6 +80,19 @@ impl DataDir {
             return Err(StorageError::ConfigPathTooLong { path: longest });
         }
         Ok(this)
+    }
+
+    /// Takes the directory for this process.
+    ///
+    /// # Errors
+    /// [`StorageError::ConfigInUse`] while another agent has it.
+    pub fn lock(&self) -> Result<DataDirLock, StorageError> {
+        let path = self.0.join("lock");
+        let fail = |source| StorageError::StorageWrite { path: path.clone(), source };
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(fail)?;
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+            .map(|file| DataDirLock { _file: file })
+            .map_err(|_| StorageError::ConfigInUse { path: self.0.clone() })
     }
 
     /// Key, certificate and what names the relay.
@@ -184,6 +209,16 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(matches!(read_file(&path, 2), Err(StorageError::StorageRead { .. })));
         assert_eq!(read_file(&folder.path().join("absent"), 2).unwrap(), None);
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_and_a_later_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::create(folder.path()).unwrap();
+        let lock = data.lock().unwrap();
+        assert!(matches!(data.lock(), Err(StorageError::ConfigInUse { .. })));
+        drop(lock);
+        data.lock().unwrap();
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Clock {
 /// The agent cannot begin: data directory, key, database or the page's address are unusable.
 pub async fn run(config: Config, claim_file: Option<PathBuf>, mut shutdown: Shutdown) -> anyhow::Result<()> {
     let data = DataDir::create(&config.data_dir)?;
+    let _lock = data.lock()?; // before the database, which must not be set aside while another agent uses it
     let key = Arc::new(DeviceKey::load_or_create(&data.identity())?);
     let db = open_database(&data.queue()).context("cannot open the queue's database")?;
     let queue = OfflineQueue::open(&db)?;
@@ -118,10 +119,10 @@ struct Agent {
     session: SessionHandle,
     port: mpsc::Sender<PortCommand>,
     view: watch::Sender<View>,
-    /// Sent when the view shows what was asked: the browser reads it at once.
-    reply: Option<(web::Reply, Result<(), String>)>,
     news_sender: mpsc::Sender<News>,
     news: mpsc::Receiver<News>,
+    /// Sent when the view shows what was asked: the browser reads it at once.
+    reply: Option<(web::Reply, Result<(), String>)>,
 }
 
 struct Parts {

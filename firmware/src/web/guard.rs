@@ -1,15 +1,15 @@
-//! A guard against foreign web sites: a page elsewhere must not press buttons here, nor read this page under a name of its
+//! A guard against foreign web sites and foreign networks: a page elsewhere must not press buttons here, nor read this page under a name of its
 //! own (DNS rebinding).
 //!
 //! Opened by address, as `localhost` or under a configured name: served; under another name: refused with 421. A request
 //! that changes something must come from this page, judged by `Origin` and `Sec-Fetch-Site`, which browsers always send
 //! with it and no web page can forge; scripts send neither.
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The names under which the page may be opened.
@@ -62,8 +62,26 @@ fn name_of(host: &str) -> &str {
     host.split(':').next().unwrap_or_default()
 }
 
+/// Whether an address is of a network that only neighbours share: this machine, private, link-local. The page has no
+/// log-in and listens on all interfaces by default, so the internet behind an uplink must not reach it.
+fn is_neighbour(peer: IpAddr) -> bool {
+    match peer.to_canonical() {
+        IpAddr::V4(peer) => peer.is_loopback() || peer.is_private() || peer.is_link_local(),
+        IpAddr::V6(peer) => peer == Ipv6Addr::LOCALHOST || peer.is_unicast_link_local() || peer.is_unique_local(),
+    }
+}
+
 /// The middleware.
-pub(crate) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub(crate) async fn check(
+    State(guard): State<Guard>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !is_neighbour(peer.ip()) {
+        tracing::warn!(%peer, "request from outside refused");
+        return (StatusCode::FORBIDDEN, "this page is for the device's own network").into_response();
+    }
     match guard.judge(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
@@ -87,6 +105,18 @@ mod tests {
         }
         for host in ["evil.example:8081", "strata.local.evil.example", "", "127.0.0.1.evil.example"] {
             assert_eq!(judge(&Method::GET, &[("host", host)]), Some(421), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_internet_is_no_neighbour() {
+        for peer in
+            ["127.0.0.1", "192.168.4.20", "10.1.2.3", "169.254.7.7", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.1"]
+        {
+            assert!(is_neighbour(peer.parse().unwrap()), "{peer}");
+        }
+        for peer in ["198.51.100.7", "100.64.1.1", "2001:db8::1", "::ffff:198.51.100.7", "0.0.0.0"] {
+            assert!(!is_neighbour(peer.parse().unwrap()), "{peer}");
         }
     }
 

@@ -91,6 +91,7 @@ pub async fn serve(
     let state = PageState { view, requests, shutdown: shutdown.clone() };
     let router = routes::router(state, guard::Guard::new(&config.host_names));
     let mut shutdown = shutdown;
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.wait().await });
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.wait().await });
     Ok(Page { address, task: tokio::spawn(async move { server.await }) })
 }
