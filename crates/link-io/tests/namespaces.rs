@@ -12,7 +12,9 @@ use support::tool::find;
 
 const SEND: &str = env!("CARGO_BIN_EXE_bond-send");
 const RECEIVE: &str = env!("CARGO_BIN_EXE_bond-receive");
-const LINKS: usize = 3;
+const LINKS: usize = 4;
+/// The link that is bound to its address instead of its interface.
+const BOUND: usize = 3;
 const PORT: u16 = 5000;
 /// 2.6 Mbit/s of media, less than any two links carry.
 const INTERVAL: Duration = Duration::from_millis(4);
@@ -131,7 +133,8 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
     let (s, r) = (network.sending.clone(), network.receiving.clone());
     let receive = format!("--listen 0.0.0.0:{PORT} --latency {LATENCY_MS} --output -");
     let receiver = PipedReceiver::start(&find("ip"), &Network::in_namespace(&r, RECEIVE, &receive));
-    let links: Vec<String> = (0..LINKS).map(|i| format!("10.77.{i}.200:{PORT};dev=tx{i};name=veth-{i}")).collect();
+    let place = |i| if i == BOUND { format!("bind=10.77.{i}.1") } else { format!("dev=tx{i}") };
+    let links: Vec<String> = (0..LINKS).map(|i| format!("10.77.{i}.200:{PORT};{};name=veth-{i}", place(i))).collect();
     let send = format!("--input - --latency {LATENCY_MS} --stats json --links {}", links.join(","));
     let sender = PipedSender::start(&find("ip"), &Network::in_namespace(&s, SEND, &send));
     let mut stream = Stream { sender, next: 0 };
@@ -157,6 +160,14 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
     must("ip", &format!("-n {s} addr del 10.77.2.1/24 dev tx2"));
     stream.send(250);
     stream.send_until(2, true);
+
+    // The address a link is bound to goes away and comes back.
+    let before = reopened(&stream.sender);
+    must("ip", &format!("-n {s} addr del 10.77.{BOUND}.1/24 dev tx{BOUND}"));
+    stream.send_until(BOUND, false);
+    must("ip", &format!("-n {s} addr add 10.77.{BOUND}.1/24 dev tx{BOUND}"));
+    stream.send_until(BOUND, true);
+    assert!(reopened(&stream.sender) > before, "the socket of the lost address was opened again");
 
     let last = stream.next - 1;
     assert_eq!(stream.sender.finish(), Some(0));

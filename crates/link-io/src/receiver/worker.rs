@@ -66,7 +66,6 @@ impl Worker {
             self.publish();
             self.sleep(&mut watched, &mut ready);
         }
-        self.parts.published.deliveries.close();
     }
 
     /// Gives the machine one input and carries out what it asks for.
@@ -187,5 +186,12 @@ impl Worker {
         let output = self.parts.output.as_ref().map(UdpOutput::port).filter(|port| port.waiting() > 0);
         let output = output.map(|port| Watched::new(port, true));
         self.parts.sleeper.sleep(&self.parts.signal.waker, sockets.chain(output), timeout, has_work, ready);
+    }
+}
+
+impl Drop for Worker {
+    /// However the thread ends, nobody goes on waiting for it.
+    fn drop(&mut self) {
+        self.parts.published.deliveries.close();
     }
 }

@@ -103,7 +103,6 @@ impl Worker {
             self.publish();
             self.sleep(&mut watched, &mut ready);
         }
-        self.parts.payloads.close();
         self.snapshot_at = Timestamp::ZERO;
         self.publish();
     }
@@ -323,6 +322,13 @@ impl Worker {
         let links = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
         let input = self.parts.input.as_ref().map(|input| Watched::new(input.port(), false));
         self.parts.sleeper.sleep(&self.parts.signal.waker, links.chain(input), timeout, has_work, ready);
+    }
+}
+
+impl Drop for Worker {
+    /// However the thread ends, nobody goes on filling its queue.
+    fn drop(&mut self) {
+        self.parts.payloads.close();
     }
 }
 
