@@ -49,11 +49,11 @@ impl UdpInput {
     }
 
     /// Hands on what has arrived, with the moment it arrived: one payload a datagram, but one too long for a packet is
-    /// split between TS packets.
+    /// split between TS packets. Tells whether there may be more than a turn takes.
     ///
     /// # Errors
     /// What the kernel says about the socket.
-    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Timestamp, Bytes)) -> io::Result<()> {
+    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Timestamp, Bytes)) -> io::Result<Received> {
         for _ in 0..RECEIVE_CALLS_MAX {
             let received = self.port.receive(&mut self.slots)?;
             let (now, wall) = (clock.now(), SystemTime::now());
@@ -63,10 +63,10 @@ impl UdpInput {
                 arrival.datagram.chunks(size).for_each(|payload| each(at, Bytes::copy_from_slice(payload)));
             }
             if received == Received::All {
-                break;
+                return Ok(Received::All);
             }
         }
-        Ok(())
+        Ok(Received::MaybeMore)
     }
 
     pub(crate) fn port(&self) -> &UdpPort {

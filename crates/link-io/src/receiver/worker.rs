@@ -7,7 +7,7 @@ use crate::flow_thread::Signal;
 use crate::media::UdpOutput;
 use crate::queue::{Queue, lock};
 use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
-use crate::waker::{Ready, Rhythm, Sleeper, Watched};
+use crate::waker::{Backlog, Ready, Rhythm, Sleeper, Watched};
 use bond::Channel;
 use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use std::sync::Arc;
@@ -38,6 +38,7 @@ pub(crate) struct Worker {
     /// Indexed by the machine's `local`.
     sockets: Vec<ReceiverSocket>,
     slots: ReceiveSlots,
+    backlog: Backlog,
     /// When the machine wants its `Timeout`.
     timeout_at: Timestamp,
     snapshot_at: Timestamp,
@@ -46,7 +47,14 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(parts: Parts, sockets: Vec<ReceiverSocket>) -> Self {
         let now = parts.clock.now();
-        let mut worker = Self { parts, sockets, slots: ReceiveSlots::new(), timeout_at: now, snapshot_at: now };
+        let mut worker = Self {
+            parts,
+            sockets,
+            slots: ReceiveSlots::new(),
+            backlog: Backlog::None,
+            timeout_at: now,
+            snapshot_at: now,
+        };
         for local in 0..worker.sockets.len() {
             worker.call(now, local);
         }
@@ -115,6 +123,7 @@ impl Worker {
     }
 
     fn take_arrivals(&mut self, watched: &[(usize, Channel)], ready: &[Ready]) {
+        self.backlog = Backlog::None;
         for (&(local, channel), ready) in watched.iter().zip(ready) {
             if ready.read {
                 self.receive(local, channel);
@@ -124,6 +133,7 @@ impl Worker {
 
     fn receive(&mut self, local: usize, channel: Channel) {
         let mut slots = std::mem::take(&mut self.slots);
+        let mut backlog = Backlog::Left;
         for _ in 0..RECEIVE_CALLS_MAX {
             let now = self.parts.clock.now();
             let wall = SystemTime::now();
@@ -136,9 +146,11 @@ impl Worker {
                 self.tell(at, input);
             }
             if received == Received::All {
+                backlog = self.backlog;
                 break;
             }
         }
+        self.backlog = backlog;
         self.slots = slots;
     }
 
@@ -185,7 +197,14 @@ impl Worker {
         let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
         let output = self.parts.output.as_ref().map(UdpOutput::port).filter(|port| port.waiting() > 0);
         let output = output.map(|port| Watched::new(port, true));
-        self.parts.sleeper.sleep(&self.parts.signal.waker, sockets.chain(output), timeout, has_work, ready);
+        self.parts.sleeper.sleep(
+            &self.parts.signal.waker,
+            sockets.chain(output),
+            self.backlog,
+            timeout,
+            has_work,
+            ready,
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use crate::flow_thread::Signal;
 use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
 use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
-use crate::waker::{Ready, Rhythm, Sleeper, Watched};
+use crate::waker::{Backlog, Ready, Rhythm, Sleeper, Watched};
 use bond::config::{LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
 use bond::{Channel, PacketClass, Payload};
@@ -50,6 +50,7 @@ pub(crate) struct Worker {
     links: Vec<Link>,
     source_clock: SourceClock,
     slots: ReceiveSlots,
+    backlog: Backlog,
     /// When the machine wants its `Timeout`.
     timeout_at: Timestamp,
     snapshot_at: Timestamp,
@@ -71,6 +72,7 @@ impl Worker {
             links: Vec::with_capacity(links.len()),
             source_clock: SourceClock::default(),
             slots: ReceiveSlots::new(),
+            backlog: Backlog::None,
             timeout_at: now,
             snapshot_at: now,
             advice_at: now,
@@ -186,6 +188,7 @@ impl Worker {
     }
 
     fn take_arrivals(&mut self, watched: &[(LinkId, Channel)], ready: &[Ready]) {
+        self.backlog = Backlog::None;
         for (&(id, channel), ready) in watched.iter().zip(ready) {
             // Links may have been removed or replaced by a command since the sleep.
             let Some(index) = self.links.iter().position(|link| link.id() == id).filter(|_| ready.read) else {
@@ -198,6 +201,7 @@ impl Worker {
     fn receive(&mut self, index: usize, channel: Channel) {
         let id = self.links[index].id();
         let mut slots = std::mem::take(&mut self.slots);
+        let mut backlog = Backlog::Left;
         for _ in 0..RECEIVE_CALLS_MAX {
             let now = self.parts.clock.now();
             let wall = SystemTime::now();
@@ -209,14 +213,14 @@ impl Worker {
                 }
             }
             match received {
-                Ok(Received::MaybeMore) => {}
-                Ok(Received::All) => break,
-                Err(kind) => {
-                    self.tell(now, SenderInput::LinkError { link: id, kind });
-                    break;
-                }
+                Ok(Received::MaybeMore) => continue,
+                Ok(Received::All) => {}
+                Err(kind) => self.tell(now, SenderInput::LinkError { link: id, kind }),
             }
+            backlog = self.backlog;
+            break;
         }
+        self.backlog = backlog;
         self.slots = slots;
     }
 
@@ -240,8 +244,10 @@ impl Worker {
             let payload = Payload { bytes, source_time, class: PacketClass::Video };
             self.tell(clock.now(), SenderInput::Payload(payload));
         });
-        if let Err(error) = taken {
-            tracing::warn!(error = %error, "the media input failed; it is read again");
+        match taken {
+            Ok(Received::All) => {}
+            Ok(Received::MaybeMore) => self.backlog = Backlog::Left,
+            Err(error) => tracing::warn!(error = %error, "the media input failed; it is read again"),
         }
         self.parts.input = Some(input);
     }
@@ -321,7 +327,7 @@ impl Worker {
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
         let links = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
         let input = self.parts.input.as_ref().map(|input| Watched::new(input.port(), false));
-        self.parts.sleeper.sleep(&self.parts.signal.waker, links.chain(input), timeout, has_work, ready);
+        self.parts.sleeper.sleep(&self.parts.signal.waker, links.chain(input), self.backlog, timeout, has_work, ready);
     }
 }
 
