@@ -315,7 +315,7 @@ async fn the_page_shows_the_device_and_is_closed_to_foreign_sites() {
     state(&mut session, |_| true).await;
     let (status, body) = device.get("/").await;
     assert_eq!(status, 200);
-    assert!(body.contains("GO LIVE") && body.contains("Modem 1 (Northcell)") && !body.contains("CLAIM"), "{body}");
+    assert!(body.contains("GO LIVE") && body.contains("Modem 1 (Northcell)") && !body.contains(">CLAIM<"), "{body}");
     let (_, body) = device.get("/api/v1/state").await;
     let view: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((view["device"].as_str(), view["relay"]["state"].as_str()), (Some("van-7"), Some("connected")));

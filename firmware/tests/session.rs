@@ -162,6 +162,15 @@ async fn a_refusal_is_named_and_tried_again_later() {
 }
 
 #[tokio::test]
+async fn a_relay_that_closes_at_log_in_may_have_revoked_the_device() {
+    let relay = Relay::new().await;
+    let mut device = device(&relay).await;
+    drop(relay.connection().await);
+    let RelayEvent::Disconnected { reason } = device.event().await else { panic!() };
+    assert!(reason.contains("at log-in") && reason.contains("claim"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_relay_of_another_authority_is_never_spoken_to() {
     let relay = Relay::new().await;
     let mut device = device(&relay).await;

@@ -67,6 +67,9 @@ enum SessionError {
     PeerRefused,
     #[error("the connection to the relay ended")]
     PeerClosed,
+    /// A relay closes so on a device that it does not know any more.
+    #[error("the relay closed the connection at log-in; if this device was revoked there, claim it again")]
+    PeerClosedAtLogIn,
     #[error("the relay did not answer the log-in within {} seconds", ANSWER_TIME_MAX.as_secs())]
     PeerTimeout,
     #[error("the relay refuses the device's subscriptions; update the older side")]
@@ -317,14 +320,18 @@ impl Connection {
         &mut self,
         packets: &mut mpsc::Receiver<Result<Event, ConnectionError>>,
     ) -> Result<(), SessionError> {
-        tokio::time::timeout(ANSWER_TIME_MAX, self.log_in_untimed(packets))
-            .await
-            .map_err(|_| SessionError::PeerTimeout)?
+        let mut welcomed = false;
+        let outcome = tokio::time::timeout(ANSWER_TIME_MAX, self.log_in_untimed(packets, &mut welcomed)).await;
+        match outcome.map_err(|_| SessionError::PeerTimeout)? {
+            Err(SessionError::PeerClosed) if !welcomed => Err(SessionError::PeerClosedAtLogIn),
+            outcome => outcome,
+        }
     }
 
     async fn log_in_untimed(
         &mut self,
         packets: &mut mpsc::Receiver<Result<Event, ConnectionError>>,
+        welcomed: &mut bool,
     ) -> Result<(), SessionError> {
         let filters = [(Leaf::Command, QoS::AtLeastOnce), (Leaf::Notice, QoS::AtMostOnce)];
         let mut unanswered = filters.len();
@@ -333,6 +340,7 @@ impl Connection {
                 packets.recv().await.ok_or(SessionError::PeerClosed)?.map_err(|error| refused_or_closed(&error))?;
             match event {
                 Event::Incoming(Packet::ConnAck(_)) => {
+                    *welcomed = true;
                     for (leaf, qos) in filters {
                         self.client.try_subscribe(self.topic(leaf), qos)?;
                     }
