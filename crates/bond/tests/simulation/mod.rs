@@ -93,6 +93,13 @@ impl Simulation {
         self.drain_sender();
     }
 
+    /// Changes the latency at both ends.
+    pub fn set_latency(&mut self, latency: std::time::Duration) {
+        self.input(SenderInput::SetLatency(latency));
+        self.receiver.handle_input(self.clock.local(self.now), ReceiverInput::SetLatency(latency));
+        self.drain_receiver();
+    }
+
     pub fn push(&mut self, bytes: Bytes, class: PacketClass) {
         let payload = Payload { bytes, source_time: self.now, class };
         self.input(SenderInput::Payload(payload));
