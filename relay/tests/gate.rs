@@ -83,6 +83,28 @@ async fn a_device_speaks_on_its_own_branch_and_is_seen() {
     let device = operator.get(&format!("/api/v1/devices/{}", van.id())).await.json();
     assert_eq!(device["name"], "Northern van");
 
+    // A device that comes with the factory's name is told the one it was claimed under, and shown under that meanwhile.
+    let factory = DeviceState::State {
+        agent_version: "1".to_owned(),
+        board: "test".to_owned(),
+        settings: Settings::default(),
+        streaming: StreamingState::Idle,
+        inputs: Vec::new(),
+        uplinks: Vec::new(),
+    };
+    let payload = Envelope::new(Uuid::now_v7(), 0, factory).emit();
+    wire.send(&publish(&van.topic("up/state"), QoS::AtLeastOnce, payload)).await;
+    let told = loop {
+        match wire.next().await {
+            Some(Packet::Publish(order)) => break Envelope::<Command>::parse(&order.payload).unwrap(),
+            Some(_) => {}
+            None => panic!("closed"),
+        }
+    };
+    assert!(matches!(told.body, Command::ApplySettings { settings, .. } if settings.name.as_deref() == Some("Van 7")));
+    let device = operator.get(&format!("/api/v1/devices/{}", van.id())).await.json();
+    assert_eq!(device["name"], "Van 7");
+
     // A connection that drops without a goodbye takes the device offline.
     drop(wire);
     shown_online(&relay, &van, false).await;

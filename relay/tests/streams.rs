@@ -128,7 +128,7 @@ impl Device {
         let state = DeviceState::State {
             agent_version: "1".to_owned(),
             board: "test".to_owned(),
-            settings: Settings::default(),
+            settings: Settings { name: "Van".to_owned(), ..Settings::default() },
             streaming,
             inputs: Vec::new(),
             uplinks: Vec::new(),

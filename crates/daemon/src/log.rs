@@ -5,11 +5,12 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging to standard error, at `info` unless the environment variable `STRATA_LOG` holds a filter
 /// (`debug`, `relay=debug,info`). Plain text on a terminal, JSON lines with `STRATA_LOG_FORMAT=json`.
 ///
-/// The embedded broker's library never logs below `warn`: it prints whole packets there, and commands carry keys.
+/// The embedded broker's library never logs: it prints whole packets, and commands carry keys; what matters of it is
+/// logged by its user.
 ///
 /// Calling it twice keeps the first.
 pub fn init() {
-    let quiet = "rumqttd=warn".parse().expect("a target and a level are a directive");
+    let quiet = "rumqttd=off".parse().expect("a target and a level are a directive");
     let filter = EnvFilter::try_from_env("STRATA_LOG").unwrap_or_else(|_| EnvFilter::new("info")).add_directive(quiet);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = std::env::var("STRATA_LOG_FORMAT").is_ok_and(|format| format == "json");

@@ -284,7 +284,8 @@ fn chosen_input(device: &DeviceSnapshot) -> Option<String> {
     let (DeviceState::State { settings, inputs, .. }, _) = device.report.as_ref()?;
     let input = match &settings.input {
         Some(id) => inputs.iter().find(|input| input.id == *id)?,
-        None => inputs.first()?,
+        // The device takes the first with a picture.
+        None => inputs.iter().find(|it| matches!(it.signal, Signal::Present { .. })).or(inputs.first())?,
     };
     Some(match &input.signal {
         Signal::Present { mode: Some(mode) } => format!("{}, {mode}", input.name),

@@ -10,10 +10,10 @@ use crate::broker::{Broker, Up};
 use crate::clock::unix_ms;
 use crate::store::{Batch, DeviceRecord, ReportRecord, Store, StoreError, TimelineEvent};
 use commands::{Ledger, Pending};
-use protocol::command::{Command, CommandReport, Notice, Outcome};
+use protocol::command::{Command, CommandReport, Notice, Outcome, SettingsChange};
 use protocol::envelope::{Body, Envelope};
 use protocol::limits::TEXT_CHARS_MAX;
-use protocol::state::{DeviceEvent, DeviceState, Presence};
+use protocol::state::{DeviceEvent, DeviceState, Presence, Settings};
 use protocol::telemetry::{StreamTelemetry, Telemetry};
 use protocol::topic::{Leaf, Topic};
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +28,8 @@ use uuid::Uuid;
 pub const REMARKS_MAX: usize = 20;
 /// A reported state is written to the store at most this often; it is the device's to repeat, not ours to guarantee.
 const REPORT_STORE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the order is good that tells a new device its name, milliseconds.
+const NAME_VALID_MS: u32 = 15_000;
 /// Pause between looks at deadlines.
 const TICK: Duration = Duration::from_millis(250);
 /// Events that wait for the sessions; then the fleet waits, and the broker holds devices back.
@@ -82,6 +84,8 @@ struct Device {
     ledger: Ledger,
     remarks: VecDeque<TimelineEvent>,
     malformed: u64,
+    /// Whether it was told the name it was claimed under.
+    name_told: bool,
 }
 
 impl Device {
@@ -101,8 +105,21 @@ impl Device {
             ledger: Ledger::default(),
             remarks: VecDeque::new(),
             malformed: 0,
+            name_told: false,
         }
     }
+
+    /// The name in force: the device's own, unless that is still the one all devices come with.
+    fn name(&self) -> String {
+        match &self.report {
+            Some((DeviceState::State { settings, .. }, _)) if !is_factory_name(&settings.name) => settings.name.clone(),
+            _ => self.record.name.clone(),
+        }
+    }
+}
+
+fn is_factory_name(name: &str) -> bool {
+    name.is_empty() || name == Settings::default().name
 }
 
 /// One device, as of now.
@@ -345,10 +362,22 @@ impl Fleet {
     }
 
     fn reported(&self, device: &DeviceId, state: DeviceState) -> Vec<FleetEvent> {
+        let DeviceState::State { settings, .. } = &state;
+        let mut claimed_name = None;
         if let Some(entry) = self.devices().get_mut(device) {
+            if is_factory_name(&settings.name) && !entry.name_told {
+                entry.name_told = true;
+                claimed_name = Some(entry.record.name.clone());
+            }
             entry.report = Some((state.clone(), Instant::now()));
             entry.report_from_store = false;
             entry.report_dirty = true;
+        }
+        if let Some(name) = claimed_name {
+            // The crew should read on its own page what the operator called it.
+            let settings = SettingsChange { name: Some(name), ..SettingsChange::default() };
+            let command = Command::ApplySettings { valid_for_ms: NAME_VALID_MS, settings };
+            self.command(Uuid::now_v7(), device, command, "the relay");
         }
         vec![FleetEvent::Reported { device: device.clone(), state: Box::new(state) }]
     }
@@ -433,10 +462,9 @@ impl Fleet {
 
 fn snapshot(device: &Device, now: Instant) -> DeviceSnapshot {
     let age = |at: Instant| now.saturating_duration_since(at);
-    let own_name = device.report.as_ref().map(|(DeviceState::State { settings, .. }, _)| settings.name.clone());
     DeviceSnapshot {
         record: device.record.clone(),
-        name: own_name.filter(|name| !name.is_empty()).unwrap_or_else(|| device.record.name.clone()),
+        name: device.name(),
         online_for: device.online_since.map(age),
         peer: device.peer,
         last_heard_ms: device.last_heard_ms,
