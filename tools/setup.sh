@@ -6,10 +6,10 @@ set -eu
 
 packages='pkg-config libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-    gstreamer1.0-plugins-ugly gstreamer1.0-libav ffmpeg'
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-x gstreamer1.0-alsa fonts-dejavu-core ffmpeg'
 case "${1:-}" in
 build) ;;
-test) packages="$packages rist-tools chromium iproute2 fonts-dejavu-core" ;;
+test) packages="$packages rist-tools chromium iproute2" ;;
 *) echo "usage: $0 build|test" >&2; exit 2 ;;
 esac
 

@@ -1,6 +1,6 @@
 //! The process: what it answers, what it survives, how it ends.
 
-use crate::rig::{Relay, Streamer, link, start, test_source};
+use crate::rig::{LATENCY_MS, Relay, Streamer, link, start, test_source};
 use protocol::worker::streamer::{FromStreamer, Source, StreamerState, ToStreamer};
 use units::{Bitrate, LinkId};
 
@@ -30,7 +30,10 @@ fn it_says_hello_opens_runs_reports_and_stops() {
     agent.wait_for("Opening", |message| (*message == FromStreamer::State(StreamerState::Opening)).then_some(()));
     assert_eq!(agent.wait_running(), "x264enc");
     let first = agent.wait_for("Stats", |message| stats(message).filter(|stats| stats.packets_in > 0));
-    assert_eq!((first.stream.as_str(), first.encoder.as_str(), first.latency_ms), ("test-stream", "x264enc", 300));
+    assert_eq!(
+        (first.stream.as_str(), first.encoder.as_str(), first.latency_ms),
+        ("test-stream", "x264enc", LATENCY_MS)
+    );
     assert_eq!(first.links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["Modem 0", "Modem 1"]);
     assert!(first.age_ms < 3000, "{first:?}");
     let second = agent.wait_for("Stats", stats);

@@ -78,9 +78,16 @@ fn a_file_without_sound_is_sent_with_silence() {
 }
 
 #[test]
-fn the_test_pattern_moves_and_has_a_tone() {
+fn the_test_pattern_moves_and_has_a_clock_and_a_tone() {
     let relay = Relay::listen();
-    let media = send(start(test_source(), relay.address), relay, 4);
+    let mut streamer = Streamer::spawn();
+    let mut agent = streamer.connect();
+    agent.send(&ToStreamer::Start(Box::new(start(test_source(), relay.address))));
+    agent.wait_running();
+    std::thread::sleep(Duration::from_secs(4));
+    let media = finish(&mut streamer, &mut agent, relay);
+    assert!(!streamer.log().contains("has no clock"), "the Pango plugin is installed by `make test`");
+    assert!(!media.frozen);
     assert_eq!((media.video_codec.as_str(), media.width, media.height), ("h264", 320, 180));
     assert_even_timestamps(&media);
     assert!(media.decoded_frames > 75, "{} pictures of 4 s", media.decoded_frames);

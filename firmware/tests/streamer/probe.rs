@@ -23,6 +23,8 @@ pub struct Media {
     pub complaints: String,
     /// Pictures that were decoded.
     pub decoded_frames: usize,
+    /// Pictures stood still for half a second or longer.
+    pub frozen: bool,
     /// Loudness of the sound, in dB; minus infinity for silence.
     pub audio_rms_db: f64,
 }
@@ -58,6 +60,7 @@ impl Media {
         let decoded = ffmpeg(&["-v", "warning", "-i", path, "-f", "null", "-"]);
         let frames =
             ffprobe(&["-select_streams", "v:0", "-count_frames", "-show_entries", "stream=nb_read_frames", path]);
+        let freeze = ffmpeg(&["-i", path, "-an", "-vf", "freezedetect=n=0.0001:d=0.5", "-f", "null", "-"]);
         let loudness = ffmpeg(&["-i", path, "-vn", "-af", "astats=measure_perchannel=none", "-f", "null", "-"]);
         Self {
             video_codec: video_codec.to_owned(),
@@ -68,6 +71,7 @@ impl Media {
             audio: packets("a:0", path),
             complaints: String::from_utf8_lossy(&decoded.stderr).into_owned(),
             decoded_frames: frames.trim_end_matches(',').parse().unwrap(),
+            frozen: String::from_utf8_lossy(&freeze.stderr).contains("freeze_start"),
             audio_rms_db: rms(&String::from_utf8_lossy(&loudness.stderr)),
         }
     }

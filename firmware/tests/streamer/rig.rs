@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use units::{Bitrate, LinkId};
 
 const KEY: &str = "the key of this test";
-pub const LATENCY_MS: u32 = 300;
+pub const LATENCY_MS: u32 = 1000;
+/// After the last packet: several latency budgets.
+const QUIET: Duration = Duration::from_millis(2500);
 /// Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -47,10 +49,16 @@ impl Relay {
         let (received, end) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (sink, stop) = (Arc::clone(&received), Arc::clone(&end));
         let thread = std::thread::spawn(move || {
+            let mut quiet_since = Instant::now();
             loop {
                 match flow.recv_timeout(Duration::from_millis(100)).unwrap() {
-                    Some(delivered) => sink.lock().unwrap().extend_from_slice(&delivered.bytes),
-                    None if stop.load(Ordering::Acquire) => return flow.snapshot().lost_packets,
+                    Some(delivered) => {
+                        sink.lock().unwrap().extend_from_slice(&delivered.bytes);
+                        quiet_since = Instant::now();
+                    }
+                    None if stop.load(Ordering::Acquire) && quiet_since.elapsed() > QUIET => {
+                        return flow.snapshot().lost_packets;
+                    }
                     None => {}
                 }
             }
