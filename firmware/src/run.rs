@@ -33,6 +33,8 @@ const CLAIM_PAUSE: Duration = Duration::from_secs(2);
 const CLAIM_TRIES_MAX: u32 = 150;
 /// Items waiting in the channels to the agent's loop.
 const CHANNEL_MAX: usize = 16;
+/// A defect: the process ends, the service manager starts it anew, and the stream goes on meanwhile.
+const TASK_DIED: &str = "a part of the agent died";
 /// Longest time given to the session to say offline.
 const SESSION_END_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -81,9 +83,14 @@ pub async fn run(config: Config, claim_file: Option<PathBuf>, mut shutdown: Shut
         agent.carry_out_all().await;
         let due = agent.clock.instant(agent.core.poll_timeout());
         tokio::select! {
-            Some(event) = relay_events.recv() => agent.core.handle_relay(agent.clock.now(), event),
-            Some(event) = port_events.recv() => agent.core.handle_port(agent.clock.now(), event),
-            Some(snapshot) = hardware.recv() => agent.core.handle_hardware(agent.clock.now(), snapshot),
+            event = relay_events.recv(), if !shutdown.is_fired() => {
+                let event = event.context(TASK_DIED)?;
+                agent.core.handle_relay(agent.clock.now(), event);
+            }
+            event = port_events.recv() => agent.core.handle_port(agent.clock.now(), event.context(TASK_DIED)?),
+            snapshot = hardware.recv() => {
+                agent.core.handle_hardware(agent.clock.now(), snapshot.context(TASK_DIED)?);
+            }
             Some(request) = pages.recv() => agent.page_request(request),
             Some(news) = agent.news.recv() => agent.take_news(news),
             () = tokio::time::sleep_until(due) => {

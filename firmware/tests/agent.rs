@@ -9,6 +9,7 @@ mod support;
 use protocol::command::{Command, CommandReport, Outcome, Rejection};
 use protocol::state::{DeviceEvent, DeviceState, Presence, StreamingState};
 use protocol::stream::{EncodingSpec, ReceiverAddress, StreamSpec};
+use protocol::telemetry::Telemetry;
 use protocol::topic::Leaf;
 use protocol::{Envelope, Secret};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,8 @@ fn kill(pid: u32) {
 }
 
 impl Device {
-    fn new() -> Self {
+    /// `outages` is the script of the second uplink's absence.
+    fn new(outages: &str) -> Self {
         let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
@@ -76,6 +78,7 @@ impl Device {
             kind = "modem"
             interface = "fake1"
             bind = "127.0.0.1"
+            outages = [{outages}]
             [[fake.inputs]]
             id = "test"
             kind = "test"
@@ -122,7 +125,11 @@ impl Device {
     }
 
     async fn enrolled(relay: &Relay) -> (Self, DeviceSession) {
-        let mut device = Self::new();
+        Self::enrolled_with(relay, "").await
+    }
+
+    async fn enrolled_with(relay: &Relay, outages: &str) -> (Self, DeviceSession) {
+        let mut device = Self::new(outages);
         let claim = device.path("claim.txt");
         std::fs::write(&claim, relay.claim_link().reveal()).unwrap();
         device.start_agent(&["--claim-file", claim.to_str().unwrap()]);
@@ -141,6 +148,26 @@ impl Device {
         timeout(SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Opens `/events` and gives the connection with what came first: the refusal, or the first event.
+    async fn watch(&self) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.page)).await.unwrap();
+        let request = format!("GET /events HTTP/1.1\r\nhost: 127.0.0.1:{}\r\n\r\n", self.page);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = Vec::new();
+        let first = async {
+            loop {
+                let got = stream.read_buf(&mut text).await.unwrap();
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let whole = text.split_once("data:").is_some_and(|(_, event)| event.contains("\n\n"));
+                if got == 0 || whole || text.contains("too many") {
+                    return text;
+                }
+            }
+        };
+        let text = timeout(SOON, first).await.unwrap();
+        (stream, text)
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -294,6 +321,28 @@ async fn a_stream_outlives_its_agent_and_its_streamer() {
     assert_eq!(files_with(device.folder.path(), KEY), Vec::<PathBuf>::new());
 }
 
+/// Goal: an uplink that goes leaves the running bond, and joins it again when it is back.
+#[tokio::test]
+async fn a_running_bond_follows_the_uplinks() {
+    let relay = Relay::new().await;
+    let receiver = receiver().await;
+    let (_device, mut session) = Device::enrolled_with(&relay, "{ from_s = 8.0, to_s = 11.0 }").await;
+    let command = session.send(Leaf::Command, start(&receiver)).await;
+    assert_eq!(final_result(&mut session, command).await, Outcome::Done);
+    for expected in [vec![0, 1], vec![0], vec![0, 1]] {
+        let has = |published: &Published| {
+            let Telemetry::Telemetry { stream, .. } = published.read();
+            let links = stream.map(|stream| stream.links.iter().map(|link| link.link.0).collect::<Vec<_>>());
+            links.is_some_and(|mut links| {
+                links.sort_unstable();
+                links == expected
+            })
+        };
+        session.next_where(Leaf::Telemetry, has).await;
+        assert_media(&receiver).await;
+    }
+}
+
 #[tokio::test]
 async fn nonsense_on_the_command_topic_is_answered_and_survived() {
     let relay = Relay::new().await;
@@ -326,6 +375,17 @@ async fn the_page_shows_the_device_and_is_closed_to_foreign_sites() {
     assert_eq!(device.http("POST", "/stop", &own).await.0, 409, "nothing runs");
     assert_eq!(device.http("POST", "/go-live", &own).await.0, 200);
     assert_eq!(session.next(Leaf::Event).await.read::<DeviceEvent>(), DeviceEvent::GoLiveRequested);
+
+    // A watching browser is told what changed, and no more than a bounded number watch.
+    let mut watchers = Vec::new();
+    for _ in 0..16 {
+        let (stream, first) = device.watch().await;
+        assert!(first.contains("200 OK") && first.contains("OFF AIR"), "{first}");
+        watchers.push(stream);
+    }
+    let (_, refusal) = device.watch().await;
+    assert!(refusal.contains("503") && refusal.contains("too many browsers"), "{refusal}");
+    drop(watchers);
 
     // Without the relay the page goes on and says why going live is not possible.
     drop(session);

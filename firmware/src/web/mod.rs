@@ -14,12 +14,16 @@ use daemon::shutdown::Shutdown;
 use protocol::command::SettingsChange;
 use protocol::enrolment::ClaimLink;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Longest time given to requests in progress at the end.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Most browsers kept up to date at once; one more sees the page and must load it anew by hand.
+const WATCHERS_MAX: usize = 16;
 
 /// The answer to a request of the crew: why it is refused, in words.
 pub type Reply = oneshot::Sender<Result<(), String>>;
@@ -59,6 +63,8 @@ pub(crate) struct PageState {
     pub(crate) view: watch::Receiver<View>,
     pub(crate) requests: mpsc::Sender<PageRequest>,
     pub(crate) shutdown: Shutdown,
+    /// Places for browsers that are kept up to date.
+    pub(crate) watchers: Arc<Semaphore>,
 }
 
 /// The page being served.
@@ -88,7 +94,8 @@ pub async fn serve(
 ) -> std::io::Result<Page> {
     let listener = TcpListener::bind(config.listen).await?;
     let address = listener.local_addr()?;
-    let state = PageState { view, requests, shutdown: shutdown.clone() };
+    let watchers = Arc::new(Semaphore::new(WATCHERS_MAX));
+    let state = PageState { view, requests, shutdown: shutdown.clone(), watchers };
     let router = routes::router(state, guard::Guard::new(&config.host_names));
     let mut shutdown = shutdown;
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

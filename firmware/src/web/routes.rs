@@ -11,7 +11,6 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use futures_util::Stream;
 use protocol::command::SettingsChange;
 use protocol::stream::EncodingSpec;
 use serde::Deserialize;
@@ -74,25 +73,29 @@ async fn state_json(State(state): State<PageState>) -> Json<View> {
 }
 
 /// The sections that changed, as a JSON object of their HTML.
-async fn events(State(state): State<PageState>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let PageState { mut view, shutdown, .. } = state;
+async fn events(State(state): State<PageState>) -> Response {
+    let PageState { mut view, shutdown, watchers, .. } = state;
+    let Ok(place) = watchers.try_acquire_owned() else {
+        return failure(StatusCode::SERVICE_UNAVAILABLE, "too many browsers watch this page; close some");
+    };
     view.mark_changed(); // the first event brings everything
-    let stream =
-        futures_util::stream::unfold((view, shutdown, Sections::default()), |(mut view, mut end, last)| async move {
-            loop {
-                tokio::select! {
-                    changed = view.changed() => changed.ok()?,
-                    () = end.wait() => return None,
-                }
-                let now = Sections::new(&view.borrow_and_update().clone());
-                let changed = serde_json::to_string(&now.changed_since(&last)).unwrap_or_default();
-                if now != last {
-                    tokio::time::sleep(EVENT_PAUSE).await;
-                    return Some((Ok(Event::default().data(changed)), (view, end, now)));
-                }
+    let begin = (view, shutdown, Sections::default(), place);
+    let stream = futures_util::stream::unfold(begin, |(mut view, mut end, last, place)| async move {
+        loop {
+            tokio::select! {
+                changed = view.changed() => changed.ok()?,
+                () = end.wait() => return None,
             }
-        });
-    Sse::new(stream).keep_alive(KeepAlive::default())
+            let now = Sections::new(&view.borrow_and_update().clone());
+            if now != last {
+                let changed = serde_json::to_string(&now.changed_since(&last)).unwrap_or_default();
+                tokio::time::sleep(EVENT_PAUSE).await;
+                let event: Result<Event, Infallible> = Ok(Event::default().data(changed));
+                return Some((event, (view, end, now, place)));
+            }
+        }
+    });
+    Sse::new(stream).keep_alive(KeepAlive::default()).into_response()
 }
 
 async fn go_live(State(state): State<PageState>, headers: HeaderMap) -> Response {
