@@ -205,7 +205,8 @@ fn check(items: &[load::Item], simulation: &Simulation) {
         items.iter().filter(|i| i.at >= healed && !arrived[i.number as usize]).map(|i| i.number).collect();
     let sent = items.iter().filter(|i| i.at >= healed).count();
     assert!(
-        late.len() * 500 <= sent,
+        // Recordings go on stalling and loss goes on: a single link may then lose a packet for good.
+        late.len() <= 1 + sent / 500,
         "{} of {sent} packets are missing after healing, first {:?}",
         late.len(),
         late.first()

@@ -122,3 +122,29 @@ fn a_login_opens_the_flow() {
     assert!(snapshot.links.iter().all(|link| link.packets_sent > 500), "{snapshot:?}");
     assert_eq!(run("wrong").0, 0);
 }
+
+/// Goal: null packets do not travel, and come out again where they were.
+#[test]
+fn null_packets_are_restored() {
+    let sender = SenderConfig { null_deletion: true, ..Default::default() };
+    let mut simulation = Simulation::new(sender, ReceiverConfig::default(), &[path("a", 8000, 20.0, 0.02)], 13);
+    let mut sent = Vec::new();
+    for i in 0..1000u32 {
+        simulation.run_until(units::Timestamp::from_millis(u64::from(i) * 5));
+        let mut payload = Vec::new();
+        for slot in 0..7 {
+            let mut packet = vec![0xff; 188];
+            let null = (i + slot) % 3 != 0;
+            packet[..4].copy_from_slice(&if null { [0x47, 0x1f, 0xff, 0x10] } else { [0x47, 1, 0, 0x10] });
+            packet[4..8].copy_from_slice(&if null { [0xff; 4] } else { i.to_be_bytes() });
+            payload.extend(packet);
+        }
+        let payload = bytes::Bytes::from(payload);
+        sent.push(payload.clone());
+        simulation.push(payload, PacketClass::Video);
+    }
+    simulation.run_until(simulation.now + Duration::from_secs(3));
+    let delivered: Vec<_> = simulation.delivered.iter().map(|(_, d)| d.bytes.clone()).collect();
+    assert!(delivered == sent, "{} of {}", delivered.len(), sent.len());
+    assert!(simulation.up_bytes < 1000 * 800, "{} bytes sent", simulation.up_bytes);
+}

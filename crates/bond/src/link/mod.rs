@@ -34,8 +34,9 @@ const PACKET_BYTES: u64 = 1400;
 const SUSPECT_AFTER_MICROS: f64 = 150_000.0;
 /// A suspect link is down after this.
 const DOWN_AFTER: Duration = Duration::from_secs(1);
-/// The capacity of a link that was down for longer is not remembered.
-const MEMORY: Duration = Duration::from_secs(30);
+/// The capacity of a link that was down for so long is trusted again, or by half.
+const MEMORY_WHOLE: Duration = Duration::from_secs(5);
+const MEMORY_HALF: Duration = Duration::from_secs(30);
 /// A plain RIST peer answers at least every 100 ms; so much silence makes a link suspect.
 const PLAIN_SUSPECT_AFTER: Duration = Duration::from_millis(800);
 /// So much silence makes it down.
@@ -293,9 +294,13 @@ impl Link {
         match self.state {
             LinkState::Up => None,
             LinkState::Down => {
-                // After a long absence what is known of it is worth little.
-                let kept = if self.in_state(now) < MEMORY { self.capacity.estimate() } else { CAPACITY_START };
-                self.capacity.restart((kept / 2.0).max(CAPACITY_MIN));
+                // The longer it was away, the less what is known of it is worth.
+                let kept = match self.in_state(now) {
+                    away if away < MEMORY_WHOLE => self.capacity.estimate(),
+                    away if away < MEMORY_HALF => self.capacity.estimate() / 2.0,
+                    _ => CAPACITY_START / 2.0,
+                };
+                self.capacity.restart(kept.max(CAPACITY_MIN));
                 self.go(now, LinkState::Up, StateReason::Answered)
             }
             _ => self.go(now, LinkState::Up, StateReason::Answered),

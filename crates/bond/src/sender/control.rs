@@ -14,6 +14,8 @@ use crate::extension::{ANNOUNCE, Announce, NAME, REPORT, Report};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// RTCP while an answer is wanted: a new, doubted or dead link.
 const INTERVAL_ASKING: Duration = Duration::from_millis(50);
+/// The same while no link is up at all.
+const INTERVAL_DESPERATE: Duration = Duration::from_millis(20);
 /// Quick questions before they become rare.
 const QUICK_QUESTIONS: u32 = 40;
 /// A dead link is asked quickly for so long.
@@ -54,6 +56,7 @@ impl Sender {
     /// Sends what is due on every link; returns when the next is.
     pub(super) fn run_control(&mut self, now: Timestamp) -> Timestamp {
         let mut next = Timestamp::MAX;
+        let any_up = self.slots.iter().flatten().any(|slot| slot.link.state == LinkState::Up);
         for index in 0..self.slots.len() {
             let Some(slot) = &mut self.slots[index] else { continue };
             let id = slot.link.id;
@@ -82,7 +85,7 @@ impl Sender {
                     made.push((channel, datagram));
                 }
                 slot.control.compounds += 1;
-                slot.control.next_rtcp = now + interval(slot, now);
+                slot.control.next_rtcp = now + interval(slot, now, any_up);
             }
             next = next.min(slot.control.next_rtcp).min(slot.control.next_keep_alive);
             for (channel, datagram) in made {
@@ -180,11 +183,12 @@ impl Sender {
     }
 }
 
-fn interval(slot: &Slot, now: Timestamp) -> Duration {
+fn interval(slot: &Slot, now: Timestamp, any_up: bool) -> Duration {
     match slot.link.state {
         LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
         LinkState::Up => INTERVAL,
         LinkState::Down if slot.link.in_state(now) > QUICK_TIME => INTERVAL_DEAD,
+        LinkState::Suspect | LinkState::Down if !any_up => INTERVAL_DESPERATE,
         LinkState::Probe if slot.control.compounds > QUICK_QUESTIONS => INTERVAL_DEAD,
         LinkState::Probe | LinkState::Suspect | LinkState::Down => INTERVAL_ASKING,
     }

@@ -197,6 +197,8 @@ pub struct Sender {
     encoder: (Bitrate, Bitrate),
     outcomes: Vec<Outcome>,
     scratch: Vec<u8>,
+    /// A payload without its null packets.
+    shortened: Vec<u8>,
 }
 
 impl Sender {
@@ -232,6 +234,7 @@ impl Sender {
             encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
             outcomes: Vec::new(),
             scratch: Vec::new(),
+            shortened: Vec::new(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! Pulling packets from the queue onto links that have room.
 
 use bytes::Bytes;
+use rist::null_deletion::delete;
 use rist::wire::rtp::{PAYLOAD_TYPE_MPEG_TS, RtpHeader, SSRC_RETRANSMIT};
 use std::time::Duration;
 use units::Timestamp;
@@ -270,7 +271,12 @@ impl Sender {
             extension: None,
         };
         self.scratch.clear();
-        header.emit(&packet.bytes, &mut self.scratch);
+        self.shortened.clear();
+        let deleted = if self.config.null_deletion { delete(&packet.bytes, &mut self.shortened) } else { None };
+        match deleted {
+            Some(_) => RtpHeader { extension: deleted, ..header }.emit(&self.shortened, &mut self.scratch),
+            None => header.emit(&packet.bytes, &mut self.scratch),
+        }
         let (datagram, sequence) = slot.framing.media(now, &self.scratch);
         slot.link.on_sent(now, sequence, datagram.len(), Some(number));
         slot.link.add_share(datagram.len());
