@@ -3,7 +3,8 @@
 //! * Control plane, one process (`strata-relay`): [`broker`] (MQTT for devices), [`enrolment`] (their identity), [`fleet`]
 //!   (what they say of themselves), [`sessions`] (streams from start to stop), [`accounts`], [`dashboard`] and [`api`] (HTTP),
 //!   [`store`] (records).
-//! * Data plane, one process a stream (`strata-receiver`), driven over a local socket by [`sessions`].
+//! * Data plane, one process a stream (`strata-receiver`), driven over a local socket by [`sessions`]: [`receiver`] takes
+//!   the stream from the bond, [`media`] makes access units of it, [`outputs`] deliver them.
 //!
 //! The control plane never touches media, and may be restarted while streams run.
 
@@ -17,8 +18,11 @@ pub mod dashboard;
 pub mod destinations;
 pub mod enrolment;
 pub mod fleet;
+pub mod media;
 pub mod orders;
+pub mod outputs;
 pub mod problem;
+pub mod receiver;
 pub mod run;
 pub mod secrets;
 pub mod sessions;

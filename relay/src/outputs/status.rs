@@ -1,0 +1,162 @@
+//! How an output stands, written by the output and read by the receiver once a second.
+
+use protocol::limits::TEXT_CHARS_MAX;
+use protocol::state::{OutputState, OutputStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use units::{Bitrate, ByteCount};
+
+/// A state that changes less than every second keeps its change as an event; see [`StatusCell::take_changes`].
+const CHANGES_MAX: usize = 32;
+
+/// Shared between an output and the receiver.
+#[derive(Debug, Clone)]
+pub struct StatusCell(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    id: String,
+    name: String,
+    state: State,
+    bytes: u64,
+    rated: Option<(Instant, u64)>,
+    changes: Vec<String>,
+}
+
+/// The same as [`OutputState`], with the time of the next attempt as a point in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Connecting,
+    Active,
+    Retrying { reason: String, at: Instant },
+    Failed { reason: String },
+}
+
+impl StatusCell {
+    /// Nothing to send yet.
+    pub fn new(id: &str, name: &str) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            state: State::Waiting,
+            bytes: 0,
+            rated: None,
+            changes: Vec::new(),
+        })))
+    }
+
+    /// Nothing to send.
+    pub fn waiting(&self) {
+        self.change(State::Waiting, |_| None);
+    }
+
+    /// An attempt begins.
+    pub fn connecting(&self) {
+        self.change(State::Connecting, |_| None);
+    }
+
+    /// It delivers.
+    pub fn active(&self) {
+        self.change(State::Active, |name| Some(format!("output {name}: delivering")));
+    }
+
+    /// It broke; the next attempt is after `pause`.
+    pub fn retrying(&self, reason: &str, pause: Duration) {
+        let reason = cut(reason);
+        let text = format!("{reason}; trying again in {:.0} s", pause.as_secs_f64().max(1.0));
+        self.change(State::Retrying { reason, at: Instant::now() + pause }, |name| {
+            Some(format!("output {name}: {text}"))
+        });
+    }
+
+    /// A person must act.
+    pub fn failed(&self, reason: &str) {
+        let reason = cut(reason);
+        let text = reason.clone();
+        self.change(State::Failed { reason }, |name| Some(format!("output {name}: {text}")));
+    }
+
+    /// Bytes were delivered.
+    pub fn add_bytes(&self, bytes: usize) {
+        self.lock().bytes += bytes as u64;
+    }
+
+    fn change(&self, state: State, event: impl FnOnce(&str) -> Option<String>) {
+        let mut inner = self.lock();
+        let same = match (&inner.state, &state) {
+            // A repeated failure for the same reason is no news.
+            (State::Retrying { reason: old, .. }, State::Retrying { reason: new, .. }) => old == new,
+            (old, new) => old == new,
+        };
+        if !same {
+            tracing::info!(output = %inner.id, old = ?inner.state, new = ?state, "output changed");
+            let event = event(&inner.name);
+            if inner.changes.len() < CHANGES_MAX {
+                inner.changes.extend(event);
+            }
+        }
+        inner.state = state;
+    }
+
+    /// The status now; call it about once a second: the rate is over the time since the last call.
+    pub fn report(&self, now: Instant) -> OutputStatus {
+        let mut inner = self.lock();
+        let rate = inner.rated.map_or(Bitrate::ZERO, |(at, bytes)| {
+            Bitrate::of(ByteCount::new(inner.bytes - bytes), now.saturating_duration_since(at))
+        });
+        inner.rated = Some((now, inner.bytes));
+        OutputStatus {
+            id: inner.id.clone(),
+            name: inner.name.clone(),
+            state: match &inner.state {
+                State::Waiting => OutputState::Waiting,
+                State::Connecting => OutputState::Connecting,
+                State::Active => OutputState::Active,
+                State::Retrying { reason, at } => OutputState::Retrying {
+                    reason: reason.clone(),
+                    next_try_ms: at.saturating_duration_since(now).as_millis() as u64,
+                },
+                State::Failed { reason } => OutputState::Failed { reason: reason.clone() },
+            },
+            bytes: inner.bytes,
+            rate,
+        }
+    }
+
+    /// Sentences about changes since the last call, for the timeline of causes.
+    pub fn take_changes(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().changes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Plain values: usable whatever happened to another holder.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_state_rate_and_each_change_once() {
+        let cell = StatusCell::new("d1", "Main");
+        let start = Instant::now();
+        assert_eq!(cell.report(start).state, OutputState::Waiting);
+        cell.active();
+        cell.add_bytes(125_000);
+        let report = cell.report(start + Duration::from_secs(1));
+        assert_eq!((report.bytes, report.rate), (125_000, Bitrate::from_kbps(1000)));
+        cell.retrying("refused", Duration::from_secs(2));
+        cell.retrying("refused", Duration::from_secs(4));
+        let OutputState::Retrying { reason, next_try_ms } = cell.report(start).state else { panic!("state") };
+        assert!(reason == "refused" && (3000..=10_000).contains(&next_try_ms));
+        assert_eq!(cell.take_changes(), ["output Main: delivering", "output Main: refused; trying again in 2 s"]);
+        assert_eq!(cell.take_changes(), Vec::<String>::new());
+    }
+}
