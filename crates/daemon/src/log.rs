@@ -10,8 +10,13 @@ use tracing_subscriber::EnvFilter;
 ///
 /// Calling it twice keeps the first.
 pub fn init() {
+    init_at("info");
+}
+
+/// Like [`init`], with another filter while `STRATA_LOG` holds none.
+pub fn init_at(filter: &str) {
     let quiet = "rumqttd=off".parse().expect("a target and a level are a directive");
-    let filter = EnvFilter::try_from_env("STRATA_LOG").unwrap_or_else(|_| EnvFilter::new("info")).add_directive(quiet);
+    let filter = EnvFilter::try_from_env("STRATA_LOG").unwrap_or_else(|_| EnvFilter::new(filter)).add_directive(quiet);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = std::env::var("STRATA_LOG_FORMAT").is_ok_and(|format| format == "json");
     let outcome = if json {

@@ -30,7 +30,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Arguments { data, media, seconds, bitrate, latency } = Arguments::parse();
-    daemon::log::init();
+    daemon::log::init_at("warn");
     let options = DemoOptions { directory: data, media, seconds, bitrate_max_kbps: bitrate, latency_ms: latency };
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -62,7 +62,7 @@ fn parse_modem(text: &str) -> Result<Modem> {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    daemon::log::init();
+    daemon::log::init_at("warn");
     let mut shutdown = Shutdown::on_signals().context("cannot listen for signals")?;
     let links = links(&arguments)?;
     for link in &links {
