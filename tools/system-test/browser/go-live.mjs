@@ -49,8 +49,8 @@ async function run() {
   await page.waitForURL('**/login*');
   await page.fill('input[name=name]', task.user);
   await page.fill('input[name=password]', task.password);
-  await Promise.all([page.waitForURL((url) => !url.pathname.startsWith('/login')), page.click('form button[type=submit]')]);
-  seen.devicesListed = await page.locator(`a[href$="/devices/${task.device}"]`).first().isVisible();
+  await Promise.all([page.waitForURL((url) => !url.pathname.startsWith('/login')), page.click('form[action="/login"] button')]);
+  seen.devicesListed = await page.locator(`a[href="/devices/${task.device}"]`).first().isVisible();
   await shoot(page, 'dashboard-devices');
 
   step = 'starting the stream';
@@ -59,13 +59,13 @@ async function run() {
   for (const box of await start.locator('input[type=checkbox]').all()) {
     await box.check();
   }
-  await start.locator('button[type=submit]').click();
+  await start.locator('button').click();
   step = 'waiting for the stream page';
   await page.waitForURL(/\/streams\/[^/]+$/);
   seen.stream = new URL(page.url()).pathname.split('/').pop();
 
   step = 'waiting for ON AIR';
-  await page.getByText('ON AIR', { exact: true }).first().waitFor();
+  await page.locator('#badge', { hasText: /^ON AIR$/ }).waitFor();
 
   step = 'waiting for a playing picture';
   const before = await position(page, 0);
@@ -84,9 +84,10 @@ async function run() {
   await device.close();
 
   step = 'stopping the stream';
-  await page.locator('form[action$="/stop"] button[type=submit]').first().click();
+  page.once('dialog', (dialog) => dialog.accept()); // "Take it off air?"
+  await page.locator('form[action$="/stop"] button').first().click();
   step = 'waiting for the end';
-  await page.getByText(/\bended\b/i).first().waitFor();
+  await page.locator('#badge', { hasText: /^ENDED$/ }).waitFor();
   seen.stopped = true;
 }
 
