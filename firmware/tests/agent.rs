@@ -326,7 +326,7 @@ async fn a_stream_outlives_its_agent_and_its_streamer() {
 async fn a_running_bond_follows_the_uplinks() {
     let relay = Relay::new().await;
     let receiver = receiver().await;
-    let (_device, mut session) = Device::enrolled_with(&relay, "{ from_s = 8.0, to_s = 11.0 }").await;
+    let (_device, mut session) = Device::enrolled_with(&relay, "{ from_s = 15.0, to_s = 18.0 }").await;
     let command = session.send(Leaf::Command, start(&receiver)).await;
     assert_eq!(final_result(&mut session, command).await, Outcome::Done);
     for expected in [vec![0, 1], vec![0], vec![0, 1]] {
