@@ -10,8 +10,9 @@
 //! gst-launch-1.0 rsristbondsrc listen=0.0.0.0:5000 psk-file=key ! filesink location=b.ts
 //! ```
 //!
-//! As a plugin (the `cdylib`, found by `GST_PLUGIN_PATH`) both are there at once; a program that links this crate calls
-//! [`register`].
+//! As a plugin both are there at once: `cargo build -p gst-bond`, then put `target/debug/libgst_bond.so` alone into a
+//! directory (GStreamer searches what it is given to the bottom) and name it in `GST_PLUGIN_PATH`. A program that links this
+//! crate calls [`register`] instead.
 //!
 //! # Messages
 //! Once a second an element message [`STATS_MESSAGE`] with the structure of the property `stats`; for each event of the

@@ -1,9 +1,9 @@
 //! Each kind of source, judged by what comes out of the bond.
 
 use crate::probe::{Media, ffmpeg, make_clip};
-use crate::rig::{Agent, Relay, Streamer, start, test_source};
+use crate::rig::{Agent, PATIENCE, Relay, Streamer, start, test_source};
 use protocol::stream::VideoCodec;
-use protocol::worker::streamer::{FromStreamer, Source, StartStreamer, ToStreamer};
+use protocol::worker::streamer::{FromStreamer, Source, StartStreamer, StreamerState, ToStreamer};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -171,12 +171,45 @@ fn a_network_source_that_comes_back_is_taken_up_again() {
     assert!(media.audio_steps().iter().all(|&step| (step - AAC_FRAME).abs() <= 90), "{:?}", media.audio_steps());
 }
 
+/// A drone or phone that calls the device by SRT.
+#[test]
+fn an_srt_caller_is_a_source() {
+    let port = free_udp_port();
+    let relay = Relay::listen();
+    let mut order = start(test_source(), relay.address);
+    order.source = Source::Lan { uri: format!("srt://127.0.0.1:{port}?mode=listener") };
+    let mut streamer = Streamer::spawn();
+    let mut agent = streamer.connect();
+    agent.send(&ToStreamer::Start(Box::new(order)));
+    agent.wait_for("Opening", |message| (*message == FromStreamer::State(StreamerState::Opening)).then_some(()));
+    // A caller gives up when nobody listens yet: it calls again, as such devices do.
+    let until = Instant::now() + PATIENCE;
+    let mut caller = camera_to(&format!("srt://127.0.0.1:{port}?mode=caller"));
+    while agent.poll_running().is_none() {
+        assert!(Instant::now() < until, "{}", streamer.log());
+        if caller.try_wait().unwrap().is_some() {
+            caller = camera_to(&format!("srt://127.0.0.1:{port}?mode=caller"));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let media = finish(&mut streamer, &mut agent, relay);
+    drop(caller.kill());
+    caller.wait().unwrap();
+    assert!(media.decoded_frames > 50, "{} pictures of 3 s", media.decoded_frames);
+    assert_eq!(media.video_steps(), [FRAME]);
+    assert!(media.audio_rms_db > -40.0, "the tone is there: {} dB", media.audio_rms_db);
+}
+
 fn camera(port: u16) -> Child {
-    let target = format!("udp://127.0.0.1:{port}?pkt_size=1316");
+    camera_to(&format!("udp://127.0.0.1:{port}?pkt_size=1316"))
+}
+
+fn camera_to(target: &str) -> Child {
     Command::new("ffmpeg")
         .args(["-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"])
         .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-c:v", "libx264", "-preset", "ultrafast"])
-        .args(["-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts", &target])
+        .args(["-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts", target])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -137,6 +137,16 @@ impl Agent {
         }
     }
 
+    /// The encoder in use if Running was told by now.
+    pub fn poll_running(&mut self) -> Option<String> {
+        self.seen.extend(self.messages.try_iter());
+        self.seen.iter().find_map(|message| match message {
+            FromStreamer::State(StreamerState::Running { encoder, .. }) => Some(encoder.clone()),
+            FromStreamer::State(StreamerState::Failed { reason, .. }) => panic!("failed: {reason}"),
+            _ => None,
+        })
+    }
+
     #[track_caller]
     pub fn wait_running(&mut self) -> String {
         self.wait_for("Running", |message| match message {
