@@ -1,19 +1,21 @@
 //! TLS 1.3 listeners that one slow or idle peer cannot hold up.
 //!
 //! TCP accept never waits for a handshake: each runs in a task of its own with a time limit, and the finished streams
-//! come out of a bounded queue. What is refused: more than [`HANDSHAKES_MAX`] handshakes at once (the newcomer is
-//! closed), and handshakes longer than [`HANDSHAKE_TIMEOUT`].
+//! come out of a bounded queue. A handshake ends after [`HANDSHAKE_TIMEOUT`], and with more than [`HANDSHAKES_MAX`] at once
+//! the oldest is closed for the newcomer: who opens connections and stays silent shuts nobody out.
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
 /// A connection after its handshake.
@@ -24,7 +26,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most handshakes at once on one listener.
 pub const HANDSHAKES_MAX: usize = 256;
 /// Finished handshakes that wait for their taker.
-const READY_MAX: usize = 64;
+const READY_MAX: usize = 256;
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -117,7 +119,7 @@ impl Listener {
 }
 
 async fn accept_loop(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sender<(TlsStream, SocketAddr)>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut handshakes: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = ready.closed() => return,
@@ -131,23 +133,26 @@ async fn accept_loop(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-            tracing::warn!(%peer, limit = HANDSHAKES_MAX, "connection dropped, too many handshakes at once");
-            continue;
-        };
+        if handshakes.len() >= HANDSHAKES_MAX {
+            handshakes.retain(|handshake| !handshake.is_finished());
+        }
+        if handshakes.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = handshakes.pop_front()
+        {
+            tracing::debug!(limit = HANDSHAKES_MAX, "oldest handshake closed, too many at once");
+            oldest.abort();
+        }
         let (acceptor, ready) = (acceptor.clone(), ready.clone());
-        tokio::spawn(async move {
+        let handshake = tokio::spawn(async move {
             // Small control messages: waiting to fill a segment only adds delay. A failure costs nothing else.
             let _ = stream.set_nodelay(true);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    // The taker is gone only at shutdown.
-                    let _ = ready.send((stream, peer)).await;
-                }
+                // A full queue, or no taker at shutdown: the peer comes again.
+                Ok(Ok(stream)) => drop(ready.try_send((stream, peer))),
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "tls handshake failed"),
                 Err(_) => tracing::debug!(%peer, "tls handshake timed out"),
             }
-            drop(permit);
         });
+        handshakes.push_back(handshake.abort_handle());
     }
 }

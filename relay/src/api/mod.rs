@@ -25,6 +25,9 @@ use units::{Bitrate, DeviceId, StreamId};
 
 pub use views::{DeviceView, StreamView};
 
+/// Streams in one list, newest first.
+pub const STREAMS_LISTED_MAX: usize = 200;
+
 /// The routes.
 pub fn routes() -> Router<App> {
     Router::new()
@@ -209,8 +212,8 @@ async fn add_destination(
 }
 
 async fn streams(State(app): State<App>, _: Operator) -> Result<Json<Vec<StreamView>>, Problem> {
-    let history = app.sessions.history()?;
-    Ok(Json(history.into_iter().map(|stream| StreamView::of(stream, None)).collect()))
+    let history = app.sessions.history()?.into_iter().take(STREAMS_LISTED_MAX);
+    Ok(Json(history.map(|stream| StreamView::of(stream, None)).collect()))
 }
 
 async fn stream(State(app): State<App>, _: Operator, Path(id): Path<String>) -> Result<Json<StreamView>, Problem> {

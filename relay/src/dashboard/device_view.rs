@@ -303,11 +303,10 @@ fn row_links(device: &DeviceSnapshot) -> Vec<RowLink> {
         let measured = telemetry.and_then(|(it, age)| Some((it.links.iter().find(|l| l.link == uplink.link)?, *age)));
         let (state, text, age) = match (measured, &uplink.usable) {
             (Some((link, age)), _) => (link_state(link.state), format::bitrate(link.send_rate), age),
-            // A reported state stands until the device reports another: it does not grow old while it is connected.
-            (None, Usability::Yes) => ("up", signal(uplink).unwrap_or_default(), Duration::ZERO),
+            (None, Usability::Yes) => ("up", signal(uplink).unwrap_or_default(), reading_age(uplink, *reported)),
+            // A state stands until the device reports another: it does not grow old while the device is connected.
             (None, Usability::No { .. }) => ("down", "not usable".to_owned(), Duration::ZERO),
         };
-        let _ = reported;
         RowLink { name: uplink.name.clone(), state, text, age_ms: age.as_millis() as u64 }
     };
     uplinks.iter().map(row).collect()
@@ -316,6 +315,11 @@ fn row_links(device: &DeviceSnapshot) -> Vec<RowLink> {
 /// "−85 dBm".
 fn signal(uplink: &UplinkState) -> Option<String> {
     uplink.radio.as_ref().map(|radio| format!("{:.0} dBm", radio.signal_dbm).replace('-', "−"))
+}
+
+/// A radio reading is as old as it was when it was reported, and older since.
+fn reading_age(uplink: &UplinkState, reported: Duration) -> Duration {
+    reported + Duration::from_millis(uplink.radio.as_ref().map_or(0, |radio| radio.age_ms))
 }
 
 /// The CSS class of a link's state.
@@ -366,14 +370,13 @@ impl UplinkRow {
             Usability::Yes => ("up", None),
             Usability::No { reason } => ("down", Some(reason.clone())),
         };
-        let read_age = uplink.radio.as_ref().map_or(0, |radio| radio.age_ms);
         let with = |text: String| measured.map(|(_, age)| Measured::new(text, age));
         Self {
             name: uplink.name.clone(),
             kind,
             state: measured.map_or(usable, |(link, _)| link_state(link.state)),
             reason,
-            signal: signal(uplink).map(|text| Measured::new(text, reported + Duration::from_millis(read_age))),
+            signal: signal(uplink).map(|text| Measured::new(text, reading_age(uplink, reported))),
             rate: measured.and_then(|(link, _)| with(format::bitrate(link.send_rate))),
             rtt: measured.and_then(|(link, _)| with(format::millis(f64::from(link.rtt_ms?)))),
             loss: measured.and_then(|(link, _)| with(format::percent(link.loss.as_f64()))),
@@ -455,7 +458,6 @@ impl DeviceDetail {
         let mut reported = None;
         if let Some((state, age)) = &device.report {
             let DeviceState::State { agent_version, settings: s, uplinks: u, inputs: i, .. } = state;
-            // A reading is as old as it was when it was reported, and older since.
             let measured = |uplink: &UplinkState| {
                 let (telemetry, age) = device.telemetry.as_ref()?;
                 Some((telemetry.links.iter().find(|link| link.link == uplink.link)?, *age))

@@ -3,13 +3,14 @@
 //! A write needs three things: a valid session cookie, an `Origin` and `Sec-Fetch-Site` (where the browser sends them) that
 //! are ours, and the log-in's CSRF token in the form field `csrf` or the header `X-CSRF-Token`.
 
+use super::Peer;
 use crate::accounts::{LOGIN_TTL, Login};
 use crate::app::App;
 use crate::problem::Problem;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Name of the session cookie.
 pub const COOKIE: &str = "strata_session";
@@ -125,7 +126,7 @@ impl FromRequestParts<App> for Asker {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|info| info.0.0.ip());
         Ok(Self(asker(peer.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)), &parts.headers)))
     }
 }

@@ -15,7 +15,7 @@ use futures_util::stream::{Stream, unfold};
 use serde::Deserialize;
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use units::{DeviceId, StreamId};
 
@@ -23,6 +23,9 @@ use units::{DeviceId, StreamId};
 const DRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// A page is drawn at least this often, and its log-in looked at.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// The recording's files are counted at most this often: a long one has thousands.
+const RECORDING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a page follows.
 enum Subject {
@@ -41,6 +44,8 @@ struct Follower {
     /// What the page shows, by element: only what differs is sent.
     shown: HashMap<&'static str, String>,
     charted: f64,
+    recording: Option<(usize, String)>,
+    recording_seen: Option<Instant>,
     waiting: VecDeque<Event>,
     first: bool,
     _permit: OwnedSemaphorePermit,
@@ -94,6 +99,8 @@ fn follow(app: App, login: Operator, headers: HeaderMap, subject: Subject) -> Re
         subject,
         shown: HashMap::new(),
         charted: 0.0,
+        recording: None,
+        recording_seen: None,
         waiting: VecDeque::new(),
         first: true,
         _permit: permit,
@@ -140,13 +147,19 @@ impl Follower {
     }
 
     async fn draw(&mut self) {
+        if let Subject::Stream(id) = &self.subject
+            && self.recording_seen.is_none_or(|at| at.elapsed() >= RECORDING_INTERVAL)
+        {
+            self.recording = pages::recording_summary(&self.app, id).await;
+            self.recording_seen = Some(Instant::now());
+        }
         let csrf = self.login.0.csrf.reveal().to_owned();
         let fragments = match &self.subject {
             Subject::Devices => pages::devices_fragments(&self.app, &csrf),
             Subject::Device(id) => {
                 DeviceParts::of(&self.app, id, &csrf).map(|parts| parts.fragments()).unwrap_or_default()
             }
-            Subject::Stream(id) => match StreamParts::of(&self.app, id, &csrf).await {
+            Subject::Stream(id) => match StreamParts::of(&self.app, id, &csrf, self.recording.clone()) {
                 Ok(parts) => {
                     if let Some(point) = parts.chart_point(self.charted) {
                         self.charted = point.at();

@@ -515,27 +515,31 @@ pub(super) struct StreamParts {
     links: Vec<LinkRow>,
     outputs: Vec<OutputRow>,
     asked: Vec<String>,
+    /// Parts and size.
     recording: Option<(usize, String)>,
     csrf: String,
 }
 
+/// How many parts a recording has, and how large it is.
+pub(super) async fn recording_summary(app: &App, id: &StreamId) -> Option<(usize, String)> {
+    let directory = app.sessions.directory(id);
+    let limit = super::media::RECORDING_FILES_MAX;
+    let files = tokio::task::spawn_blocking(move || recording_files(&directory, limit)).await.ok()?.ok()?;
+    let parts = files.iter().filter(|(name, _)| name.rsplit('.').next() == Some("ts"));
+    let bytes: Vec<u64> = parts.map(|(_, bytes)| *bytes).collect();
+    (!bytes.is_empty()).then(|| (bytes.len(), format::bytes(bytes.iter().sum())))
+}
+
 impl StreamParts {
-    pub(super) async fn of(app: &App, id: &StreamId, csrf: &str) -> Result<Self, Problem> {
+    pub(super) fn of(
+        app: &App,
+        id: &StreamId,
+        csrf: &str,
+        recording: Option<(usize, String)>,
+    ) -> Result<Self, Problem> {
         let stream = app.sessions.get(id)?.ok_or_else(|| Problem::not_found("stream"))?;
         let device = app.fleet.get(&stream.record.device);
         let sender = stream_view::sender_of(&stream, device.as_ref());
-        let directory = app.sessions.directory(id);
-        let limit = super::media::RECORDING_FILES_MAX;
-        let files = tokio::task::spawn_blocking(move || recording_files(&directory, limit)).await;
-        let recorded: Vec<u64> = files
-            .ok()
-            .and_then(Result::ok)
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|(name, _)| name.rsplit('.').next() == Some("ts"))
-            .map(|(_, bytes)| bytes)
-            .collect();
-        let recording = (!recorded.is_empty()).then(|| (recorded.len(), format::bytes(recorded.iter().sum())));
         Ok(Self {
             head: StreamHead::new(&stream),
             figures: stream_view::figures(&stream, sender),
@@ -588,7 +592,8 @@ pub(super) async fn stream(
 ) -> Result<Response, Problem> {
     let id: StreamId = parse_id(&id, "stream")?;
     let frame = Frame::new(&login, "streams", "Stream");
-    let parts = StreamParts::of(&app, &id, &frame.csrf).await?;
+    let recording = recording_summary(&app, &id).await;
+    let parts = StreamParts::of(&app, &id, &frame.csrf, recording)?;
     let over = parts.head.over;
     let frame = Frame { title: parts.head.device_name.clone(), ..frame };
     let frame = if over { frame } else { frame.following(format!("/streams/{id}/events")) };

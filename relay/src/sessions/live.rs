@@ -136,3 +136,58 @@ pub fn snapshot(live: &Mutex<LiveStream>) -> StreamSnapshot {
         pid: live.pid,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::stream::EncodingSpec;
+    use units::Timestamp;
+    use uuid::Uuid;
+
+    fn live(state: State, heard_ago: Duration) -> Mutex<LiveStream> {
+        let record = StreamRecord {
+            id: "s-1".parse().unwrap(),
+            device: "van-7".parse().unwrap(),
+            device_name: "Van".to_owned(),
+            started_by: "admin".to_owned(),
+            created_ms: 0,
+            on_air_ms: None,
+            ended_ms: None,
+            outcome: None,
+            stop_asked: None,
+            port: 5000,
+            key: None,
+            latency_ms: 1000,
+            encoding: EncodingSpec::default(),
+            destinations: Vec::new(),
+            start_command: Uuid::nil(),
+            timeline: Vec::new(),
+        };
+        let heard = Instant::now().checked_sub(heard_ago).unwrap();
+        let mut live = LiveStream::new(record);
+        live.state = state;
+        live.receiver = Some((ReceiverState::Receiving { for_ms: 0 }, heard));
+        Mutex::new(live)
+    }
+
+    /// ON AIR needs both: the machine's state, and the receiver's word of the last three seconds.
+    #[test]
+    fn on_air_is_the_receivers_fresh_word_and_nothing_else() {
+        let on_air = || State::OnAir { since: Timestamp::ZERO };
+        assert!(snapshot(&live(on_air(), Duration::ZERO)).on_air);
+        assert!(!snapshot(&live(on_air(), FRESH)).on_air, "a word of three seconds ago is none");
+        let starting = State::Starting { since: Timestamp::ZERO, asked: true, warned: false };
+        assert!(!snapshot(&live(starting, Duration::ZERO)).on_air);
+        let silent = live(on_air(), Duration::ZERO);
+        silent.lock().unwrap().receiver = None;
+        assert!(!snapshot(&silent).on_air, "a dead receiver says nothing");
+    }
+
+    #[test]
+    fn an_unconfirmed_stream_has_a_badge_of_its_own() {
+        use crate::dashboard::device_view::Badge;
+        let text =
+            |heard_ago| Badge::of_stream(&snapshot(&live(State::OnAir { since: Timestamp::ZERO }, heard_ago))).text;
+        assert_eq!([text(Duration::ZERO), text(FRESH)], ["ON AIR", "UNCONFIRMED"]);
+    }
+}
