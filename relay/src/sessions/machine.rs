@@ -143,6 +143,8 @@ pub struct Machine {
     receiver_up: bool,
     idle_since: Option<Timestamp>,
     closing_since: Option<Timestamp>,
+    /// The relay was away, and the receiver has not been heard yet.
+    resumed: bool,
 }
 
 impl Machine {
@@ -166,11 +168,11 @@ impl Machine {
         if matches!(state, State::Stopping { .. }) {
             actions.push(Action::StopDevice);
         }
-        (Self::in_state(state), actions)
+        (Self { resumed: true, ..Self::in_state(state) }, actions)
     }
 
     fn in_state(state: State) -> Self {
-        Self { state, tries: 0, receiver_up: false, idle_since: None, closing_since: None }
+        Self { state, tries: 0, receiver_up: false, idle_since: None, closing_since: None, resumed: false }
     }
 
     /// Where it is.
@@ -189,7 +191,12 @@ impl Machine {
         let mut actions = Vec::new();
         let state = std::mem::replace(&mut self.state, State::Ended { cause: String::new() });
         let had_failed = matches!(state, State::Failed { .. });
+        let heard = matches!(
+            event,
+            Event::ReceiverReady | Event::ReceiverReceiving | Event::ReceiverInterrupted | Event::ReceiverLost { .. }
+        );
         self.state = self.step(now, state, event, &mut actions);
+        self.resumed &= !heard;
         if let State::Failed { reason, next_step } = &self.state {
             if !had_failed {
                 actions.push(Action::Note(Severity::Error, format!("failed: {reason}; {next_step}")));
@@ -255,6 +262,11 @@ impl Machine {
             // Media.
             (S::Starting { .. }, E::ReceiverReceiving) => {
                 actions.push(Action::Note(Severity::Info, "on air: media arrives at the relay".to_owned()));
+                S::OnAir { since: now }
+            }
+            (S::Interrupted { .. }, E::ReceiverReceiving) if self.resumed => {
+                let text = "still on air: media kept arriving while the relay was away".to_owned();
+                actions.push(Action::Note(Severity::Info, text));
                 S::OnAir { since: now }
             }
             (S::Interrupted { since, .. }, E::ReceiverReceiving) => {
@@ -548,6 +560,13 @@ mod tests {
 
     #[test]
     fn a_restarted_relay_goes_on_where_the_stream_is() {
+        let (mut machine, _) = Machine::resume(at(0.0), true, None);
+        let notes = machine.handle(at(0.1), Event::ReceiverReceiving);
+        assert!(matches!(&notes[..], [Action::Note(_, text)] if text.starts_with("still on air")), "{notes:?}");
+        let (mut machine, _) = Machine::resume(at(0.0), true, None);
+        machine.handle(at(0.1), Event::ReceiverReady);
+        let notes = machine.handle(at(2.0), Event::ReceiverReceiving);
+        assert!(matches!(&notes[..], [Action::Note(_, text)] if text == "on air again after 2.0 s"), "{notes:?}");
         let (machine, actions) = run(Machine::resume(at(0.0), true, None), &[(0.1, Event::ReceiverReceiving)]);
         assert_eq!((machine.state(), actions), (&State::OnAir { since: at(0.1) }, vec![NOW]));
         let (_, actions) = run(Machine::resume(at(0.0), false, None), &[(0.1, Event::ReceiverReady)]);

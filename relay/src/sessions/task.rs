@@ -54,6 +54,8 @@ pub(super) struct Task {
     stop_command: Option<Uuid>,
     writer: Option<Writer>,
     pid: Option<u32>,
+    /// The receiver ran before this relay did, and its state was not entered yet.
+    adopted: bool,
     /// Tells events of the current receiver from those of an earlier one.
     generation: u64,
     worker_events: mpsc::Sender<(u64, WorkerEvent)>,
@@ -88,6 +90,7 @@ impl Task {
             stop_command: None,
             writer: None,
             pid: None,
+            adopted: false,
             generation: 0,
             worker_events,
             worker_queue,
@@ -143,7 +146,12 @@ impl Task {
                 self.record.on_air_ms.get_or_insert_with(unix_ms);
             }
             let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            live.state_since_ms = unix_ms();
+            live.state_since_ms = match (&live.receiver, self.adopted && matches!(after, State::OnAir { .. })) {
+                // It was on air all the while.
+                (Some((ReceiverState::Receiving { for_ms }, _)), true) => unix_ms().saturating_sub(*for_ms),
+                _ => unix_ms(),
+            };
+            self.adopted = false;
         }
         for action in actions {
             self.act(action).await;
@@ -209,6 +217,7 @@ impl Task {
                 self.writer = Some(writer);
                 self.pid = Some(pid);
                 if adopted {
+                    self.adopted = true;
                     self.note(Severity::Info, format!("running receiver adopted (process {pid})"));
                 }
                 self.state_of_receiver(state)
