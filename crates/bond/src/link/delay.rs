@@ -2,30 +2,32 @@
 
 use units::Timestamp;
 
-/// The lowest value of the last [`MinFilter::WINDOW_MICROS`], in buckets.
+/// A path's delay is the lowest of four seconds: long enough to see it between bursts, short enough that a longer path after
+/// a handover is not taken for a queue, which would choke the link.
+const PATH_MICROS: u64 = 400_000;
+
+const BUCKETS: usize = 10;
+
+/// The lowest value of about the last ten times `BUCKET_MICROS`.
 #[derive(Debug, Clone)]
-pub(crate) struct MinFilter {
-    buckets: [i64; Self::BUCKETS],
+pub(crate) struct MinFilter<const BUCKET_MICROS: u64> {
+    buckets: [i64; BUCKETS],
     epoch: u64,
 }
 
-impl MinFilter {
-    const BUCKETS: usize = 10;
-    const BUCKET_MICROS: u64 = 3_000_000;
-
+impl<const BUCKET_MICROS: u64> MinFilter<BUCKET_MICROS> {
     pub(crate) const fn new() -> Self {
-        Self { buckets: [i64::MAX; Self::BUCKETS], epoch: 0 }
+        Self { buckets: [i64::MAX; BUCKETS], epoch: 0 }
     }
 
     pub(crate) fn push(&mut self, now: Timestamp, value: i64) {
-        let epoch = now.as_micros() / Self::BUCKET_MICROS;
+        let epoch = now.as_micros() / BUCKET_MICROS;
         while self.epoch < epoch {
-            self.epoch =
-                if epoch - self.epoch > Self::BUCKETS as u64 { epoch - Self::BUCKETS as u64 } else { self.epoch };
+            self.epoch = if epoch - self.epoch > BUCKETS as u64 { epoch - BUCKETS as u64 } else { self.epoch };
             self.epoch += 1;
-            self.buckets[(self.epoch % Self::BUCKETS as u64) as usize] = i64::MAX;
+            self.buckets[(self.epoch % BUCKETS as u64) as usize] = i64::MAX;
         }
-        let bucket = &mut self.buckets[(epoch % Self::BUCKETS as u64) as usize];
+        let bucket = &mut self.buckets[(epoch % BUCKETS as u64) as usize];
         *bucket = (*bucket).min(value);
     }
 
@@ -37,7 +39,7 @@ impl MinFilter {
 /// Delay of one link, in microseconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Delay {
-    base: MinFilter,
+    base: MinFilter<PATH_MICROS>,
     queue: f64,
     jitter: f64,
     last: Option<i64>,
@@ -85,11 +87,11 @@ impl Delay {
     }
 }
 
-/// Round trip: smoothed as in RFC 6298, and the lowest of the last half minute.
+/// Round trip: smoothed as in RFC 6298, and the lowest of the last four seconds.
 #[derive(Debug, Clone)]
 pub(crate) struct RoundTrip {
     smoothed: Option<f64>,
-    low: MinFilter,
+    low: MinFilter<PATH_MICROS>,
 }
 
 impl RoundTrip {
@@ -121,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_lowest_delay_is_remembered_for_half_a_minute() {
-        let mut filter = MinFilter::new();
+        let mut filter = MinFilter::<3_000_000>::new();
         filter.push(Timestamp::from_millis(1000), 50);
         for s in 2..27 {
             filter.push(Timestamp::from_millis(s * 1000), 80);

@@ -45,6 +45,18 @@ const PLAIN_DOWN_AFTER: Duration = Duration::from_secs(2);
 const BURST_PACKETS: f64 = 4.0;
 /// Pacing above the estimate, so that a window can fill and growth is found.
 const PACING_GAIN: f64 = 4.0;
+/// The same in front of a queue that has shown to be short.
+const PACING_GAIN_SHALLOW: f64 = 1.25;
+const QUEUE_SHALLOW: f64 = 100_000.0;
+/// What is believed of a queue's room, in microseconds.
+const QUEUE_LIMIT_MIN: f64 = 4_000.0;
+const QUEUE_LIMIT_MAX: f64 = 2_000_000.0;
+/// The room is tried again, by this share per so many confirmed packets.
+const QUEUE_LIMIT_GROWTH: f64 = 0.01;
+const QUEUE_MEMORY_PACKETS: f64 = 200.0;
+const QUEUE_MEMORY_LOST: f64 = 20.0;
+/// Below this loss nothing is learned of queues.
+const OWN_LOSS_MIN: f64 = 0.005;
 /// Weight of one report in the loss share.
 const LOSS_MEMORY_PACKETS: f64 = 400.0;
 
@@ -91,7 +103,10 @@ pub(crate) struct Link {
     heard_at: Option<Timestamp>,
     /// Pacing: the next datagram may leave then.
     next_send: Timestamp,
-    /// The queue delay at which this link's own bottleneck dropped packets, in microseconds.
+    /// Mean queue that lost and confirmed packets met, in microseconds.
+    queue_of_lost: f64,
+    queue_of_confirmed: f64,
+    /// The queue that this link's bottleneck holds without dropping, in microseconds, as far as learned.
     queue_limit: f64,
     /// No further media since the byte budget is spent.
     pub budget_spent: bool,
@@ -120,7 +135,9 @@ impl Link {
             progress_at: now,
             heard_at: None,
             next_send: now,
-            queue_limit: f64::MAX,
+            queue_of_lost: 0.0,
+            queue_of_confirmed: 0.0,
+            queue_limit: QUEUE_LIMIT_MAX,
             budget_spent: false,
             clock_offset: 0.0,
             share: 0.0,
@@ -133,7 +150,7 @@ impl Link {
         self.delay = Delay::new();
         self.rtt = RoundTrip::new();
         self.capacity.restart(CAPACITY_START);
-        self.queue_limit = f64::MAX;
+        self.queue_limit = QUEUE_LIMIT_MAX;
         self.heard_at = None;
         self.progress_at = now;
         self.go(now, LinkState::Probe, StateReason::AddressChanged)
@@ -208,7 +225,8 @@ impl Link {
             if self.sent.in_flight_bytes() == 0 {
                 self.progress_at = now;
             }
-            self.sent.push(now, sequence, bytes, packet);
+            let queue = self.queue_with(0);
+            self.sent.push(now, sequence, bytes, packet, queue);
         }
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
@@ -229,7 +247,7 @@ impl Link {
 
     fn pace(&mut self, now: Timestamp, bytes: usize) {
         let rate = if self.reported {
-            self.rate() * PACING_GAIN
+            self.rate() * if self.queue_limit < QUEUE_SHALLOW { PACING_GAIN_SHALLOW } else { PACING_GAIN }
         } else {
             match self.options.rate_max {
                 Some(max) => max.as_bps() as f64 / 8.0,
@@ -273,6 +291,27 @@ impl Link {
             self.loss += (share - self.loss) * (total / LOSS_MEMORY_PACKETS).min(0.5);
         }
         self.counters.lost += u64::from(progress.lost);
+        self.learn_queue_limit(progress);
+    }
+
+    /// Packets lost where the queue was long were dropped by a full queue: keep it shorter. Packets lost anywhere were lost on
+    /// the way, and nothing is to be learned.
+    fn learn_queue_limit(&mut self, progress: &Progress) {
+        if progress.confirmed > 0 {
+            let share = (f64::from(progress.confirmed) / QUEUE_MEMORY_PACKETS).min(1.0);
+            let mean = progress.queue_confirmed / f64::from(progress.confirmed);
+            self.queue_of_confirmed += (mean - self.queue_of_confirmed) * share;
+            self.queue_limit = (self.queue_limit * (1.0 + share * QUEUE_LIMIT_GROWTH)).min(QUEUE_LIMIT_MAX);
+        }
+        if progress.lost > 0 {
+            let share = (f64::from(progress.lost) / QUEUE_MEMORY_LOST).min(1.0);
+            let mean = progress.queue_lost / f64::from(progress.lost);
+            self.queue_of_lost += (mean - self.queue_of_lost) * share;
+            let own_fault = self.queue_of_lost > 2.0 * self.queue_of_confirmed + 8_000.0;
+            if own_fault && self.loss > OWN_LOSS_MIN {
+                self.queue_limit = self.queue_limit.min(self.queue_of_lost * 0.7).max(QUEUE_LIMIT_MIN);
+            }
+        }
     }
 
     /// Notes that the far end answered on this link (anything at all).

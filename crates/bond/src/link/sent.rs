@@ -31,6 +31,8 @@ enum Fate {
 struct Sent {
     at: Timestamp,
     bytes: u32,
+    /// The queue believed to stand in front of the bottleneck when it was sent, in microseconds.
+    queue: u32,
     /// The flow's packet it carried; `None` for control traffic.
     packet: Option<u64>,
     fate: Fate,
@@ -58,6 +60,9 @@ pub(crate) struct Progress {
     pub lost: u32,
     /// Packets that had been taken for lost and arrived.
     pub spurious: u32,
+    /// Sums of the queues, in microseconds, that the newly confirmed and the newly lost had met.
+    pub queue_confirmed: f64,
+    pub queue_lost: f64,
 }
 
 /// The datagrams on their way on one link.
@@ -76,7 +81,7 @@ pub(crate) struct SentLog {
 
 impl SentLog {
     /// Notes a datagram; `sequence` is the per-link number the tunnel gave it.
-    pub(crate) fn push(&mut self, now: Timestamp, sequence: u32, bytes: usize, packet: Option<u64>) {
+    pub(crate) fn push(&mut self, now: Timestamp, sequence: u32, bytes: usize, packet: Option<u64>, queue: f64) {
         let next = self.first + self.entries.len() as u64;
         let gap = sequence.wrapping_sub(next as u32);
         if self.entries.is_empty() || gap >= 64 {
@@ -85,10 +90,10 @@ impl SentLog {
             self.clear();
         } else {
             for _ in 0..gap {
-                self.entries.push_back(Sent { at: now, bytes: 0, packet: None, fate: Fate::Confirmed });
+                self.entries.push_back(Sent { at: now, bytes: 0, queue: 0, packet: None, fate: Fate::Confirmed });
             }
         }
-        self.entries.push_back(Sent { at: now, bytes: bytes as u32, packet, fate: Fate::Waiting });
+        self.entries.push_back(Sent { at: now, bytes: bytes as u32, queue: queue as u32, packet, fate: Fate::Waiting });
         self.in_flight_bytes += bytes as u64;
         self.in_flight_packets += u64::from(packet.is_some());
     }
@@ -218,6 +223,7 @@ impl SentLog {
         sent.fate = Fate::Confirmed;
         progress.confirmed += 1;
         progress.confirmed_bytes += u64::from(sent.bytes);
+        progress.queue_confirmed += f64::from(sent.queue);
         outcomes.extend(sent.packet.map(Outcome::Arrived));
     }
 
@@ -235,6 +241,7 @@ impl SentLog {
                 if let Some(packet) = sent.packet {
                     self.in_flight_packets -= 1;
                     progress.lost += 1;
+                    progress.queue_lost += f64::from(sent.queue);
                     outcomes.push(Outcome::Lost(packet));
                 }
             }
@@ -254,7 +261,7 @@ mod tests {
     fn log(packets: u64, start: u32) -> SentLog {
         let mut log = SentLog::default();
         for i in 0..packets {
-            log.push(ms(i), start.wrapping_add(i as u32), 1000, Some(100 + i));
+            log.push(ms(i), start.wrapping_add(i as u32), 1000, Some(100 + i), 0.0);
         }
         log
     }
@@ -287,7 +294,7 @@ mod tests {
         assert_eq!(outcomes, [Outcome::Arrived(106)]);
         assert_eq!(log.in_flight_bytes(), 0);
         for i in 0..6u32 {
-            log.push(ms(100 + u64::from(i)), 10 + i, 1000, Some(200));
+            log.push(ms(100 + u64::from(i)), 10 + i, 1000, Some(200), 0.0);
         }
         assert_eq!(log.report(ms(120), 14, [0b1011].into_iter(), &mut outcomes).lost, 0);
     }

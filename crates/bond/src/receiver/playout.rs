@@ -23,7 +23,8 @@ const STRANGERS_MAX: u32 = 16;
 pub(crate) struct Playout {
     /// Last RTP time, unwrapped to 64 bits.
     last: Option<i64>,
-    low: MinFilter,
+    /// Over half a minute: an outage of the fastest path must not move the playout.
+    low: MinFilter<3_000_000>,
     /// Our clock minus media time, in microseconds.
     offset: Option<f64>,
     adjusted_at: Timestamp,

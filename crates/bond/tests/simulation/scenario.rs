@@ -80,6 +80,13 @@ pub fn constant() -> Vec<Scenario> {
     let mut paths = asymmetric();
     paths[0].rebind_ms = vec![20_000];
     list.push(scenario("09 NAT rebind", 10.0, paths));
+    list.push(scenario("11 queues of 60 ms", 6.0, vec![link("a", 4000, 30.0, 30), link("b", 4000, 40.0, 30)]));
+    let mut moved = vec![link("a", 6000, 20.0, 300)];
+    moved[0].up.delay_steps = vec![(20_000, 115.0)];
+    list.push(scenario("13 path grows 95 ms longer", 4.0, moved));
+    let mut tight = scenario("12 as 02 within 300 ms", 10.0, asymmetric());
+    tight.latency = Duration::from_millis(300);
+    list.push(tight);
     list
 }
 
