@@ -26,6 +26,7 @@ mod framing;
 mod link;
 pub mod payload;
 mod random;
+mod rate_advice;
 pub mod receiver;
 mod schedule;
 pub mod sender;

@@ -23,6 +23,7 @@ use crate::link::sent::Outcome;
 use crate::link::{Link, Moved};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
 use crate::random::Random;
+use crate::rate_advice::RateAdvice;
 use crate::stats::{LinkState, SenderSnapshot};
 use control::Control;
 use history::{History, Packet, Standing};
@@ -195,6 +196,7 @@ pub struct Sender {
     dropped_told: u64,
     media_meter: Meter,
     encoder: (Bitrate, Bitrate),
+    advice: RateAdvice,
     outcomes: Vec<Outcome>,
     scratch: Vec<u8>,
     /// A payload without its null packets.
@@ -232,6 +234,7 @@ impl Sender {
             dropped_told: 0,
             media_meter: Meter::default(),
             encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
+            advice: RateAdvice::new(now),
             outcomes: Vec::new(),
             scratch: Vec::new(),
             shortened: Vec::new(),
@@ -304,6 +307,7 @@ impl Sender {
             self.settle_outcomes(now, index);
         }
         self.rescue(now);
+        self.advise(now);
         self.trim(now);
         if self.next_second <= now {
             self.next_second = now + Duration::from_secs(1);

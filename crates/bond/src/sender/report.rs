@@ -2,11 +2,10 @@
 
 use units::{Bitrate, ByteCount, LossRatio, Timestamp};
 
-use super::{Sender, Slot};
+use super::{Link, Sender, Slot};
+use crate::rate_advice::Measured;
 use crate::stats::{SenderLinkSnapshot, SenderSnapshot};
 
-/// Share of the believed capacity that is advised: the rest is for repair and for surprises.
-const ADVICE_SHARE: f64 = 0.85;
 /// Headers per payload byte (60 of 1316, bonding over IPv4 with encryption).
 const HEADER_SHARE: f64 = 0.046;
 
@@ -14,12 +13,22 @@ impl Sender {
     /// The media rate, in payload bits, that the links can carry in time; within the encoder's range.
     pub fn rate_advice(&self, now: Timestamp) -> Bitrate {
         let _ = now;
-        let carried = |slot: &Slot| {
-            if slot.link.usable() { slot.link.rate() * 8.0 * (1.0 - slot.link.loss()) } else { 0.0 }
+        self.advice.get().clamp(self.encoder.0, self.encoder.1)
+    }
+
+    /// Lets the advice follow the bond.
+    pub(super) fn advise(&mut self, now: Timestamp) {
+        let usable = || self.slots.iter().flatten().map(|slot| &slot.link).filter(|link| link.usable());
+        let carried = |link: &Link| link.rate() * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE);
+        let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
+        let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_secs_f64());
+        let measured = Measured {
+            capacity: usable().map(carried).sum(),
+            media: self.media_meter.rate(now).as_bps() as f64,
+            queue_micros: usable().map(|link| link.delay.queue()).fold(0.0, f64::max),
+            waited_share: waited / self.config.latency.as_secs_f64(),
         };
-        let bits: f64 = self.slots.iter().flatten().map(carried).sum();
-        let advice = Bitrate::from_bps((bits * ADVICE_SHARE / (1.0 + HEADER_SHARE)) as u64);
-        advice.clamp(self.encoder.0, self.encoder.1)
+        self.advice.update(now, &measured, self.encoder.1);
     }
 
     pub(super) fn make_snapshot(&self, now: Timestamp) -> SenderSnapshot {
