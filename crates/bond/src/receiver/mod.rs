@@ -122,6 +122,7 @@ pub struct Receiver {
     events: VecDeque<Event>,
     next_tick: Timestamp,
     next_report: Timestamp,
+    reported_at: Timestamp,
     newcomers: (Timestamp, u32),
     refused: u64,
     /// Totals of flows that have ended.
@@ -151,6 +152,7 @@ impl Receiver {
             events: VecDeque::new(),
             next_tick: now,
             next_report: Timestamp::MAX,
+            reported_at: Timestamp::ZERO,
             newcomers: (now, 0),
             refused: 0,
             ended: FlowTotals::default(),
@@ -208,6 +210,7 @@ impl Receiver {
         }
         if self.next_report <= now {
             self.next_report = Timestamp::MAX;
+            self.reported_at = now;
             self.send_reports(now);
         }
         self.run_control(now).min(self.next_tick).min(self.next_report)
@@ -273,7 +276,8 @@ impl Receiver {
             self.take_compound(now, index, compound);
         }
         if self.peers.get(index).is_some_and(|peer| peer.extension && peer.arrivals.unreported) {
-            self.next_report = self.next_report.min(now + control::REPORT_INTERVAL);
+            // At once after a silence, then at the cadence.
+            self.next_report = self.next_report.min(now.max(self.reported_at + control::REPORT_INTERVAL));
         }
     }
 

@@ -15,7 +15,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// RTCP while an answer is wanted: a new, doubted or dead link.
 const INTERVAL_ASKING: Duration = Duration::from_millis(50);
 /// The same while no link is up at all.
-const INTERVAL_DESPERATE: Duration = Duration::from_millis(20);
+const INTERVAL_DESPERATE: Duration = Duration::from_millis(10);
 /// Quick questions before they become rare.
 const QUICK_QUESTIONS: u32 = 40;
 /// A dead link is asked quickly for so long.
