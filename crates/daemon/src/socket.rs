@@ -58,6 +58,9 @@ pub enum SocketError {
     },
 }
 
+/// Longest path that is used as it is: `sun_path` of unix(7) with its final zero.
+const ADDRESS_BYTES_MAX: usize = 108;
+
 /// The media process's end.
 #[derive(Debug)]
 pub struct Listener {
@@ -73,7 +76,8 @@ impl Listener {
     /// [`SocketError::InUse`] when a live process serves it, else [`SocketError::Listen`].
     pub async fn bind(path: &Path, line_bytes_max: usize) -> Result<Self, SocketError> {
         let fail = |source| SocketError::Listen { path: path.to_owned(), source };
-        if UnixStream::connect(path).await.is_ok() {
+        let (_directory, address) = address_of(path).map_err(fail)?;
+        if UnixStream::connect(&address).await.is_ok() {
             return Err(SocketError::InUse { path: path.to_owned() });
         }
         match std::fs::remove_file(path) {
@@ -81,7 +85,7 @@ impl Listener {
             _ => {}
         }
         // Connecting needs write permission on the file, and the directory is the service's own; mode is set at once.
-        let listener = UnixListener::bind(path).map_err(fail)?;
+        let listener = UnixListener::bind(&address).map_err(fail)?;
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(fail)?;
         Ok(Self { listener, path: path.to_owned(), line_bytes_max })
     }
@@ -94,6 +98,22 @@ impl Listener {
         let (stream, _) = self.listener.accept().await.map_err(|source| SocketError::Io { source })?;
         Ok(Connection::new(stream, self.line_bytes_max))
     }
+}
+
+/// A socket address holds 108 bytes; a data directory may lie deeper. Then the way goes by the open directory, which must be
+/// held until the address was used.
+fn address_of(path: &Path) -> io::Result<(Option<std::fs::File>, PathBuf)> {
+    use std::os::fd::AsRawFd as _;
+
+    if path.as_os_str().len() < ADDRESS_BYTES_MAX {
+        return Ok((None, path.to_owned()));
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory = std::fs::File::open(parent)?;
+    let address = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    Ok((Some(directory), address))
 }
 
 impl Drop for Listener {
@@ -116,8 +136,9 @@ impl Connection {
     /// # Errors
     /// [`SocketError::Connect`].
     pub async fn open(path: &Path, line_bytes_max: usize) -> Result<Self, SocketError> {
-        let stream =
-            UnixStream::connect(path).await.map_err(|source| SocketError::Connect { path: path.to_owned(), source })?;
+        let fail = |source| SocketError::Connect { path: path.to_owned(), source };
+        let (_directory, address) = address_of(path).map_err(fail)?;
+        let stream = UnixStream::connect(&address).await.map_err(fail)?;
         Ok(Self::new(stream, line_bytes_max))
     }
 
@@ -197,6 +218,20 @@ mod tests {
         let listener = Listener::bind(&path, LIMIT).await.unwrap();
         let (near, far) = tokio::join!(Connection::open(&path, LIMIT), listener.accept());
         (listener, near.unwrap(), far.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_directory_deeper_than_a_socket_address_is_no_trouble() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(60)).join("e".repeat(60));
+        std::fs::create_dir_all(&deep).unwrap();
+        let (listener, near, far) = pair(&deep).await;
+        let mut writer = near.split().1;
+        writer.send(&"hello").await.unwrap();
+        assert_eq!(far.split().0.next::<String>().await.unwrap().as_deref(), Some("hello"));
+        assert!(Listener::bind(&deep.join("worker.sock"), LIMIT).await.is_err(), "it is served already");
+        drop(listener);
+        assert!(!deep.join("worker.sock").exists());
     }
 
     #[tokio::test]

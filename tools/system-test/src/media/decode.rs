@@ -125,5 +125,11 @@ fn run_ffmpeg(file: &Path, arguments: &[&str]) -> Result<(Vec<u8>, Vec<String>)>
 
 /// Remarks of ffmpeg that say nothing of the media.
 fn is_harmless(line: &str) -> bool {
-    line.trim().is_empty() || line.contains("deprecated pixel format") || line.contains("-vsync is deprecated")
+    const REMARKS: [&str; 4] = [
+        "deprecated pixel format",
+        "-vsync is deprecated",
+        "OnTextData packet is not implemented",
+        "If you want to help",
+    ];
+    line.trim().is_empty() || REMARKS.iter().any(|remark| line.contains(remark))
 }
