@@ -23,7 +23,7 @@ const browser = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.STRATA_CHROMIUM ?? '/usr/bin/chromium',
   headless: true,
   args: ARGUMENTS,
-  viewport: { width: 1280, height: 900 },
+  viewport: { width: 1280, height: 1240 },
 });
 
 try {
@@ -104,11 +104,17 @@ async function position(page, time) {
   return handle.jsonValue();
 }
 
-// What a page complains of: script errors, and anything that does not come from this machine.
+// What a page complains of: script errors, refused requests, and anything that does not come from this machine. The playlist is
+// asked for before there is one; that is no fault.
 function watch(page) {
   page.on('pageerror', (error) => seen.complaints.push(`script error: ${error.message}`));
   page.on('console', (message) => {
-    if (message.type() === 'error') seen.complaints.push(`console: ${message.text()}`);
+    const refused = message.text().startsWith('Failed to load resource'); // told with its address below
+    if (message.type() === 'error' && !refused) seen.complaints.push(`console: ${message.text()}`);
+  });
+  page.on('response', (response) => {
+    const early = response.status() === 404 && response.url().endsWith('/hls/live.m3u8');
+    if (response.status() >= 400 && !early) seen.complaints.push(`${response.status()} for ${response.url()}`);
   });
   page.on('request', (request) => {
     const { protocol, hostname } = new URL(request.url());
