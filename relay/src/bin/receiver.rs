@@ -1,37 +1,27 @@
-//! `strata-receiver`: one stream, from the bond to its outputs. Started by `strata-relay`; see `relay::receiver`.
+//! `strata-receiver`: receives one stream and feeds its outputs.
 
 use clap::Parser;
+use daemon::shutdown::Shutdown;
+use relay::receiver::{End, serve};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Receives one stream. Everything else, secrets included, comes over the socket.
+/// Receives one bonded stream and feeds its outputs. Everything it needs comes on its socket.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "strata-receiver", version)]
 struct Arguments {
-    /// The control socket to make and serve.
-    #[arg(long)]
+    /// Socket to make and listen on for the relay.
+    #[arg(long, value_name = "PATH")]
     socket: PathBuf,
 }
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     daemon::log::init();
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "receiver failed");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // One thread is enough for what the outputs leave to do here; files and SRT have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
-        let shutdown = daemon::shutdown::Shutdown::on_signals()?;
-        relay::receiver::run(&arguments.socket, shutdown).await?;
-        anyhow::Ok(())
-    });
-    runtime.shutdown_background(); // an output that hangs must not hold the process
-    outcome
+    let end = runtime.block_on(async { anyhow::Ok(serve(&arguments.socket, Shutdown::on_signals()?).await?) })?;
+    // An output that hangs in the system must not keep the process.
+    runtime.shutdown_background();
+    Ok(if end == End::Stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,214 +1,226 @@
-//! The one stream of a receiver: its flow, its intake, its outputs, its figures.
+//! The running stream: the bond's end, the programme made of it, and the outputs.
+//!
+//! One task takes what the bond delivers and pushes it into the outputs' queues; it never waits for anything else. The
+//! controller's requests and the figures reach it through a lock that is held for microseconds.
 
-use super::intake::Intake;
+use super::programme::{Delivery, Programme};
+use super::stats;
 use crate::outputs::Output;
-use crate::outputs::queue::Missing;
-use bond::config::{KeySize, PskConfig, ReceiverConfig, Secret as BondSecret};
-use bond::stats::ReceiverSnapshot;
-use futures_util::future::join_all;
+use bond::config::{KeySize, Profile, PskConfig, ReceiverConfig, Secret};
+use link_io::OpenError;
 use link_io::receiver::{Delivered, FlowReceiver, ReceiverOptions};
 use protocol::limits::OUTPUTS_MAX;
-use protocol::worker::receiver::{OutputSpec, ReceiverLink, ReceiverState, ReceiverStats, StartReceiver};
+use protocol::worker::receiver::{OutputSpec, ReceiverStats, StartReceiver};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use units::{Bitrate, StreamId};
+use tokio::task::JoinHandle;
+use units::{StreamId, Timestamp};
 
-/// Media that stays away for so long is interrupted. Pictures come every 17 to 40 ms, bonds are silent for a second at most.
-const INTERRUPTED_AFTER: Duration = Duration::from_secs(1);
-/// How long an output may take to deliver what it holds when the stream ends.
-const OUTPUT_END_TIME_MAX: Duration = Duration::from_secs(3);
-/// How long a removed output may take; the others are not held up by it.
-const REMOVED_END_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often the outputs are told that time passes.
+const TICK: Duration = Duration::from_millis(250);
+/// How long the outputs may take to deliver what is queued at the end.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
+/// Flows taken at the same time: a sender, its restarted self, and one that hangs.
+const FLOWS_MAX: usize = 4;
 
-/// See the module.
-pub(super) struct Stream {
+/// The stream of this process.
+pub struct Stream {
     id: StreamId,
     directory: PathBuf,
-    flow: FlowReceiver,
-    intake: Intake,
-    outputs: Vec<Output>,
+    flow: Arc<FlowReceiver>,
+    inner: Arc<Mutex<Inner>>,
+    feeding: JoinHandle<()>,
     started: Instant,
-    /// When media first arrived, and last.
-    media: Option<(Instant, Instant)>,
-    lost_before: u64,
+}
+
+struct Inner {
+    programme: Programme,
+    outputs: Vec<Output>,
+    events: Vec<String>,
+    /// Lost packets that were told to the recording.
+    lost_told: u64,
+}
+
+/// Why an output was not added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutputRefused {
+    /// Too many.
+    #[error("a stream feeds at most {OUTPUTS_MAX} outputs: remove one first")]
+    TooMany,
+    /// Unknown id.
+    #[error("there is no output {id:?}")]
+    Unknown {
+        /// The id.
+        id: String,
+    },
 }
 
 impl Stream {
-    /// Listens and starts the outputs. Call it inside a tokio runtime.
+    /// Opens the socket and starts the outputs.
     ///
     /// # Errors
-    /// The reason in words, with what to do.
-    pub(super) fn open(start: StartReceiver) -> Result<Self, String> {
-        let StartReceiver { stream, listen, key, latency_ms, directory, outputs } = start;
+    /// The address or the key cannot be used.
+    pub fn open(start: &StartReceiver, started: Instant) -> Result<Self, OpenError> {
         let psk = PskConfig {
-            passphrase: BondSecret::new(key.reveal()),
+            passphrase: Secret::new(start.key.reveal()),
             key_size: KeySize::Aes256,
             rotate_after_packets: None,
         };
-        let latency = Duration::from_millis(u64::from(latency_ms));
-        let bond = ReceiverConfig { psk: Some(psk), latency, ..ReceiverConfig::default() };
-        let flow = FlowReceiver::open(ReceiverOptions { bond, listen: vec![listen], connect: Vec::new() });
-        let flow = flow.map_err(|error| describe(&error))?;
-        let mut stream = Self {
-            id: stream,
-            directory: PathBuf::from(directory),
-            flow,
-            intake: Intake::default(),
-            outputs: Vec::new(),
-            started: Instant::now(),
-            media: None,
-            lost_before: 0,
-        };
-        for spec in outputs {
-            stream.add_output(spec)?;
-        }
-        Ok(stream)
+        let flow = FlowReceiver::open(ReceiverOptions {
+            bond: ReceiverConfig {
+                profile: Profile::Main,
+                psk: Some(psk),
+                latency: Duration::from_millis(u64::from(start.latency_ms)),
+                flows_max: FLOWS_MAX,
+                ..ReceiverConfig::default()
+            },
+            listen: vec![start.listen],
+            connect: Vec::new(),
+        })?;
+        let flow = Arc::new(flow);
+        let directory = PathBuf::from(&start.directory);
+        let outputs =
+            start.outputs.iter().take(OUTPUTS_MAX).map(|spec| Output::start(spec.clone(), &directory)).collect();
+        let inner =
+            Arc::new(Mutex::new(Inner { programme: Programme::default(), outputs, events: Vec::new(), lost_told: 0 }));
+        let feeding = tokio::spawn(feed(Arc::clone(&flow), Arc::clone(&inner), started));
+        Ok(Self { id: start.stream.clone(), directory, flow, inner, feeding, started })
     }
 
-    /// Which stream.
-    pub(super) fn id(&self) -> &StreamId {
+    /// Which stream it is.
+    pub fn id(&self) -> &StreamId {
         &self.id
     }
 
     /// Where it listens.
-    pub(super) fn listen(&self) -> SocketAddr {
+    pub fn listen(&self) -> SocketAddr {
         self.flow.local_addr()
     }
 
-    /// Adds an output, or replaces the one with the same id.
-    ///
-    /// # Errors
-    /// There are too many.
-    pub(super) fn add_output(&mut self, spec: OutputSpec) -> Result<(), String> {
-        self.remove_output(&spec.id);
-        if self.outputs.len() >= OUTPUTS_MAX {
-            return Err(format!("a stream has at most {OUTPUTS_MAX} outputs; remove one first"));
-        }
-        self.outputs.push(Output::start(spec, &self.directory));
-        Ok(())
-    }
-
-    /// Takes an output away; it delivers what it holds.
-    pub(super) fn remove_output(&mut self, id: &str) {
-        if let Some(index) = self.outputs.iter().position(|output| output.spec().id == id) {
-            tokio::spawn(self.outputs.remove(index).finish(REMOVED_END_TIME_MAX));
-        }
+    /// When the last whole access unit came, from the start of the process.
+    pub fn last_unit(&self) -> Option<Timestamp> {
+        lock(&self.inner).programme.last_unit()
     }
 
     /// Changes the latency budget.
-    pub(super) fn set_latency(&self, latency_ms: u32) {
+    pub fn set_latency(&self, latency_ms: u32) {
         self.flow.set_latency(Duration::from_millis(u64::from(latency_ms)));
     }
 
-    /// Waits for the next payload and feeds the outputs with it. Cancel-safe.
-    pub(super) async fn take_one(&mut self) {
-        match self.flow.recv().await {
-            Ok(delivered) => self.feed(delivered),
-            Err(_) => std::future::pending().await, // closed: only the end of the stream does that
+    /// Adds an output, or replaces the one with its id; one that is the same already goes on.
+    ///
+    /// # Errors
+    /// Too many outputs.
+    pub fn add_output(&self, spec: OutputSpec) -> Result<(), OutputRefused> {
+        let mut inner = lock(&self.inner);
+        if inner.outputs.iter().any(|output| *output.spec() == spec) {
+            return Ok(());
         }
+        if let Some(at) = inner.outputs.iter().position(|output| output.spec().id == spec.id) {
+            let old = inner.outputs.remove(at);
+            tokio::spawn(finish_output(old));
+        } else if inner.outputs.len() >= OUTPUTS_MAX {
+            return Err(OutputRefused::TooMany);
+        }
+        let output = Output::start(spec, &self.directory);
+        inner.outputs.push(output);
+        Ok(())
     }
 
-    fn feed(&mut self, delivered: Delivered) {
+    /// Takes an output away.
+    ///
+    /// # Errors
+    /// There is none with this id.
+    pub fn remove_output(&self, id: &str) -> Result<(), OutputRefused> {
+        let mut inner = lock(&self.inner);
+        let at = inner.outputs.iter().position(|output| output.spec().id == id);
+        let at = at.ok_or_else(|| OutputRefused::Unknown { id: id.to_owned() })?;
+        let old = inner.outputs.remove(at);
+        tokio::spawn(finish_output(old));
+        Ok(())
+    }
+
+    /// The figures now; call it about once a second.
+    pub fn stats(&self) -> ReceiverStats {
+        let mut stats = stats::of_bond(&self.flow.snapshot());
+        stats.lost += self.flow.io_counters().deliveries_dropped;
         let now = Instant::now();
-        self.media = Some((self.media.map_or(now, |(first, _)| first), now));
-        let Delivered { flow, bytes, discontinuity, .. } = delivered;
-        let missing = if discontinuity { Missing::Lost { packets: self.newly_lost() } } else { Missing::Nothing };
-        let (raw, units) = self.intake.take(self.flow.now(), flow, &bytes, missing);
-        for unit in units {
-            let unit = Arc::new(unit);
-            self.outputs.iter_mut().for_each(|output| output.push_unit(&unit));
-        }
-        self.outputs.iter_mut().for_each(|output| output.push_raw(&raw));
+        let inner = lock(&self.inner);
+        stats.uptime_ms = now.saturating_duration_since(self.started).as_millis() as u64;
+        stats.outputs = inner.outputs.iter().map(|output| output.report(now)).collect();
+        stats.media = inner.programme.media();
+        stats
     }
 
-    /// What was lost since the last loss, as far as the figures (up to a second old) tell already.
-    fn newly_lost(&mut self) -> Option<u64> {
-        let lost = self.flow.snapshot().lost_packets;
-        let new = lost.saturating_sub(self.lost_before);
-        self.lost_before = lost;
-        (new > 0).then_some(new)
+    /// Sentences since the last call.
+    pub fn take_events(&self) -> Vec<String> {
+        let mut events: Vec<String> = self.flow.events().iter().map(|event| event.cause.to_string()).collect();
+        let mut inner = lock(&self.inner);
+        events.append(&mut inner.events);
+        events.extend(inner.outputs.iter().flat_map(Output::take_changes));
+        events
     }
 
-    /// Tells the outputs that time passes.
-    pub(super) fn tick(&mut self) {
-        self.outputs.iter_mut().for_each(Output::tick);
-    }
-
-    /// How it stands.
-    pub(super) fn state(&self) -> ReceiverState {
-        match self.media {
-            None => ReceiverState::Ready { listen: self.listen() },
-            Some((_, last)) if last.elapsed() > INTERRUPTED_AFTER => {
-                ReceiverState::Interrupted { for_ms: last.elapsed().as_millis() as u64 }
-            }
-            Some((first, _)) => ReceiverState::Receiving { for_ms: first.elapsed().as_millis() as u64 },
-        }
-    }
-
-    /// Sentences about the bond and the outputs since the last call.
-    pub(super) fn take_events(&self) -> Vec<String> {
-        let bond = self.flow.events().into_iter().map(|event| event.cause.to_string());
-        bond.chain(self.outputs.iter().flat_map(Output::take_changes)).collect()
-    }
-
-    /// The figures; call it once a second.
-    pub(super) fn stats(&self) -> ReceiverStats {
-        let snapshot = self.flow.snapshot();
-        let now = Instant::now();
-        let silent = self.media.is_none_or(|(_, last)| last.elapsed() > INTERRUPTED_AFTER);
-        ReceiverStats {
-            uptime_ms: self.started.elapsed().as_millis() as u64,
-            rate: if silent { Bitrate::ZERO } else { snapshot.rate },
-            delivered: snapshot.delivered_packets,
-            lost: snapshot.lost_packets + self.flow.io_counters().deliveries_dropped,
-            late: snapshot.late_packets,
-            recovered: snapshot.recovered_packets,
-            duplicates: snapshot.duplicates,
-            latency_ms: snapshot.latency_ms as u32,
-            transit_ms: transit_ms(&snapshot),
-            links: snapshot.links.iter().map(link).collect(),
-            outputs: self.outputs.iter().map(|output| output.report(now)).collect(),
-            media: self.intake.media(),
-        }
-    }
-
-    /// Ends it: what the outputs hold is still delivered.
-    pub(super) async fn end(mut self) {
+    /// Ends everything: what is queued is delivered first, within a limit.
+    pub async fn close(self) {
         self.flow.close();
-        while let Ok(delivered) = self.flow.recv().await {
-            self.feed(delivered);
+        // The feeder takes what is left and ends by itself.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.feeding).await;
+        let outputs = std::mem::take(&mut lock(&self.inner).outputs);
+        let endings: Vec<_> = outputs.into_iter().map(|output| tokio::spawn(finish_output(output))).collect();
+        for ending in endings {
+            let _ = ending.await;
         }
-        join_all(self.outputs.into_iter().map(|output| output.finish(OUTPUT_END_TIME_MAX))).await;
     }
 }
 
-fn link(snapshot: &bond::stats::ReceiverLinkSnapshot) -> ReceiverLink {
-    ReceiverLink {
-        name: if snapshot.name.is_empty() { snapshot.peer.to_string() } else { snapshot.name.clone() },
-        peer: snapshot.peer,
-        rtt_ms: snapshot.rtt_ms.map(|rtt| rtt as f32),
-        rate: snapshot.rate,
-        loss: snapshot.loss,
-        packets: snapshot.received_packets,
-        silent_ms: snapshot.last_heard_ms_ago as u64,
+async fn finish_output(output: Output) {
+    let id = output.spec().id.clone();
+    if !output.finish(FINISH_TIME_MAX).await {
+        tracing::warn!(output = %id, "an output did not end in time and is left to itself");
     }
 }
 
-/// Budget plus the fastest path's delay, which is about half of its round trip.
-fn transit_ms(snapshot: &ReceiverSnapshot) -> Option<f32> {
-    let fastest = snapshot.links.iter().filter_map(|link| link.rtt_ms).min_by(f64::total_cmp)?;
-    Some((snapshot.latency_ms + fastest / 2.0) as f32)
+async fn feed(flow: Arc<FlowReceiver>, inner: Arc<Mutex<Inner>>, started: Instant) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            delivered = flow.recv() => {
+                let Ok(delivered) = delivered else { return };
+                let now = Timestamp::from_micros(started.elapsed().as_micros() as u64);
+                let lost = if delivered.discontinuity { flow.snapshot().lost_packets } else { 0 };
+                let Delivered { flow, bytes, discontinuity: gap, .. } = delivered;
+                lock(&inner).deliver(now, Delivery { flow, bytes, gap, lost: None }, lost);
+            }
+            _ = ticks.tick() => lock(&inner).outputs.iter_mut().for_each(Output::tick),
+        }
+    }
 }
 
-/// An error and its causes in one sentence.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+impl Inner {
+    /// `lost`: all packets the bond has lost, where this payload is behind a gap; up to a second old.
+    fn deliver(&mut self, now: Timestamp, delivery: Delivery, lost: u64) {
+        let new = lost.saturating_sub(self.lost_told);
+        self.lost_told += new;
+        let fed = self.programme.feed(now, &Delivery { lost: (new > 0).then_some(new), ..delivery });
+        if fed.switched {
+            self.events.push("the sender began anew; the outputs go on".to_owned());
+        }
+        for output in &mut self.outputs {
+            for unit in &fed.units {
+                output.push_unit(unit);
+            }
+            if let Some(raw) = &fed.raw {
+                output.push_raw(raw);
+            }
+        }
     }
-    text
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    // A panic while feeding is a fault of one payload; the next finds a usable state.
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -101,24 +101,33 @@ impl Recorder {
             }
             self.retry_at = None;
         }
+        let mut taken = 0;
+        let outcome = self.take_raw(raw, &mut taken);
+        if outcome.is_err() {
+            self.not_stored += (raw.packets.len() - taken) as u64;
+        }
+        outcome
+    }
+
+    /// Puts the packets into the buffer, counting in `taken`, and begins a new part within them where one is due.
+    fn take_raw(&mut self, raw: &Raw, taken: &mut usize) -> Result<usize, StorageError> {
         let mut stored = 0;
         let (before, after) = match raw.cut {
             Some(at) if self.part_is_due(raw) => raw.packets.split_at_checked(at).unwrap_or((&raw.packets, &[])),
             _ => (&raw.packets[..], &[][..]),
         };
         let cut_here = raw.cut.is_some() && before.len() < raw.packets.len();
-        if self.part.is_none()
-            && let Err(error) = self.begin_part(raw)
-        {
-            self.not_stored += raw.packets.len() as u64;
-            return Err(error);
+        if self.part.is_none() {
+            self.begin_part(raw)?;
         }
         self.note_missing(raw)?;
         self.buffer.extend_from_slice(before);
+        *taken += before.len();
         if cut_here || self.part.as_ref().is_some_and(|part| part.begun_at.elapsed() >= PART_LASTS_MAX) {
             stored += self.flush()?;
             self.begin_part(raw)?;
             self.buffer.extend_from_slice(after);
+            *taken += after.len();
         }
         self.media_time = raw.media_time.or(self.media_time);
         if self.buffer.len() >= BUFFER_BYTES_MAX {
@@ -249,7 +258,7 @@ mod tests {
             .unwrap()
             .map(|entry| entry.unwrap())
             .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
-            .filter(|(name, _)| name.strip_suffix(".ts").is_some())
+            .filter(|(name, _)| name.starts_with("part-"))
             .collect();
         found.sort();
         found
