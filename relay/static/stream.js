@@ -65,18 +65,16 @@
   }
   document.addEventListener("figures", (event) => {
     const { at, media, links } = event.detail;
-    const known = [...names];
-    for (const { name } of links) if (!names.includes(name)) names.push(name);
+    // A column a link, in the order of the table, so that its colour there is its colour here.
+    const known = names.join("\n");
+    links.forEach((link, i) => { names[i] = link.name; });
     while (data.length < names.length + 2) data.push(new Array(data[0].length).fill(null));
     if (data[0].length && at <= data[0][data[0].length - 1]) return;
     data[0].push(at);
     data[1].push(media);
-    names.forEach((name, i) => {
-      const link = links.find((l) => l.name === name);
-      data[i + 2].push(link ? link.rate : null);
-    });
+    names.forEach((_, i) => data[i + 2].push(links[i] ? links[i].rate : null));
     while (data[0].length && data[0][0] < at - KEEP_S) data.forEach((column) => column.shift());
-    if (!chart || known.length !== names.length) build();
+    if (!chart || known !== names.join("\n")) build();
     else chart.setData(data);
   });
   addEventListener("resize", () => { if (chart) chart.setSize({ width: holder.clientWidth, height: 240 }); });

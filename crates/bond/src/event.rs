@@ -207,6 +207,7 @@ impl fmt::Display for Cause {
             Self::Latency { before, now } => {
                 write!(f, "latency {} -> {} ms", before.as_millis(), now.as_millis())
             }
+            Self::PeerAppeared { peer, name } if name.is_empty() => write!(f, "a link was first heard, from {peer}"),
             Self::PeerAppeared { peer, name } => write!(f, "link {name}: first heard, from {peer}"),
             Self::PeerLost { peer, name } => write!(f, "link {name}: silent, last heard from {peer}"),
             Self::PeerMoved { from, to, name } => write!(f, "link {name}: moved from {from} to {to}"),

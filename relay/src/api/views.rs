@@ -28,6 +28,11 @@ fn aged<T>((value, age): (T, Duration)) -> Aged<T> {
     Aged { value, age_ms: age.as_millis() as u64 }
 }
 
+/// The sender's figures carry their age themselves: as sent by the device, here brought up to now.
+fn aged_telemetry((telemetry, age): (StreamTelemetry, Duration)) -> StreamTelemetry {
+    StreamTelemetry { age_ms: age.as_millis() as u64, ..telemetry }
+}
+
 /// One device.
 #[derive(Debug, Serialize)]
 pub struct DeviceView {
@@ -41,7 +46,7 @@ pub struct DeviceView {
     revoked: bool,
     enrolled_ms: u64,
     state: Option<Aged<DeviceState>>,
-    telemetry: Option<Aged<StreamTelemetry>>,
+    telemetry: Option<StreamTelemetry>,
     temperature_c: Option<f32>,
     commands: Vec<CommandView>,
     remarks: Vec<TimelineEvent>,
@@ -87,7 +92,7 @@ impl DeviceView {
             revoked: device.record.revoked_ms.is_some(),
             enrolled_ms: device.record.enrolled_ms,
             state: device.report.clone().map(aged),
-            telemetry: device.telemetry.clone().map(aged),
+            telemetry: device.telemetry.clone().map(aged_telemetry),
             temperature_c: device.temperature_c.map(|(celsius, _)| celsius),
             commands: device.commands.iter().map(CommandView::from).collect(),
             remarks: device.remarks.clone(),
@@ -121,7 +126,7 @@ pub struct StreamView {
     port: u16,
     receiver_pid: Option<u32>,
     receiver: Option<Aged<ReceiverStats>>,
-    sender: Option<Aged<StreamTelemetry>>,
+    sender: Option<StreamTelemetry>,
     outputs: Vec<OutputStatus>,
     destinations: Vec<DestinationBrief>,
     events: Vec<TimelineEvent>,
@@ -157,7 +162,7 @@ impl StreamView {
             port: record.port,
             receiver_pid: stream.pid,
             receiver: stream.stats.map(aged),
-            sender: sender.map(aged),
+            sender: sender.map(aged_telemetry),
             outputs,
             destinations: record
                 .destinations

@@ -59,6 +59,7 @@ pub fn run(url: &str, passphrase: &Secret, mut feed: Feed, status: &StatusCell) 
 struct Connection {
     pipeline: gst::Pipeline,
     source: AppSrc,
+    sink: gst::Element,
 }
 
 impl Connection {
@@ -83,7 +84,7 @@ impl Connection {
         let source_element: &gst::Element = source.upcast_ref();
         pipeline.add_many([source_element, &sink]).map_err(|error| error.to_string())?;
         source_element.link(&sink).map_err(|error| error.to_string())?;
-        let connection = Self { pipeline, source };
+        let connection = Self { pipeline, source, sink };
         match connection.pipeline.set_state(gst::State::Playing) {
             Ok(_) => connection.fault().map_or(Ok(()), Err),
             Err(_) => {
@@ -115,7 +116,9 @@ impl Connection {
             if let Err(reason) = self.push(&mut buffer, status) {
                 return Some((reason, connected.elapsed()));
             }
-            status.active();
+            if self.sent_bytes() > 0 {
+                status.active(); // before that the pipeline holds what the far end may never take
+            }
         }
         self.drain();
         None
@@ -129,6 +132,12 @@ impl Connection {
         status.add_bytes(buffer.len());
         buffer.clear();
         Ok(())
+    }
+
+    /// Bytes that left on the connection, by SRT's own count; 0 before it stands.
+    fn sent_bytes(&self) -> u64 {
+        let statistics = self.sink.property::<gst::Structure>("stats");
+        statistics.get::<u64>("bytes-sent-total").or_else(|_| statistics.get::<u64>("bytes-sent")).unwrap_or(0)
     }
 
     /// What went wrong since the last call, in words; never a pass phrase.
@@ -171,5 +180,37 @@ mod tests {
     fn the_mode_is_added_to_the_address() {
         assert_eq!(caller("srt://a:1"), "srt://a:1?mode=caller");
         assert_eq!(caller("srt://a:1?latency=200"), "srt://a:1?latency=200&mode=caller");
+    }
+
+    /// A real listener on loopback takes what is pushed, and only then is anything counted as sent.
+    #[test]
+    fn bytes_count_as_sent_only_when_a_listener_takes_them() {
+        gst::init().unwrap();
+        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("srt://127.0.0.1:{port}");
+        let push = |connection: &Connection| {
+            let status = StatusCell::new("srt", "SRT");
+            let _ = connection.push(&mut vec![0x47; MESSAGE_BYTES], &status); // refused once the connection failed
+        };
+        if let Ok(alone) = Connection::open(&url, &Secret::default()) {
+            push(&alone);
+            assert_eq!(alone.sent_bytes(), 0, "nobody listens");
+        }
+        let far_end = format!("srtsrc uri={url}?mode=listener ! fakesink");
+        let listener = gst::parse::launch(&far_end).unwrap();
+        listener.set_state(gst::State::Playing).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut sent = 0;
+        while sent == 0 && Instant::now() < deadline {
+            if let Ok(connection) = Connection::open(&url, &Secret::default()) {
+                while sent == 0 && connection.fault().is_none() && Instant::now() < deadline {
+                    push(&connection);
+                    std::thread::sleep(Duration::from_millis(20));
+                    sent = connection.sent_bytes();
+                }
+            }
+        }
+        listener.set_state(gst::State::Null).unwrap();
+        assert!(sent >= MESSAGE_BYTES as u64, "a listener took {sent} bytes");
     }
 }

@@ -3,6 +3,9 @@
 use bond::stats::{ReceiverLinkSnapshot, ReceiverSnapshot};
 use protocol::worker::receiver::{ReceiverLink, ReceiverStats};
 
+/// After this much silence a link counts as replaced by another of its name. A healthy link is heard every 100 ms.
+const SUCCEEDED_AFTER_MS: f64 = 1000.0;
+
 /// Fills in what the bond knows.
 pub fn of_bond(snapshot: &ReceiverSnapshot) -> ReceiverStats {
     let fastest = snapshot.links.iter().filter_map(|link| link.rtt_ms).min_by(f64::total_cmp);
@@ -15,9 +18,18 @@ pub fn of_bond(snapshot: &ReceiverSnapshot) -> ReceiverStats {
         duplicates: snapshot.duplicates,
         latency_ms: snapshot.latency_ms as u32,
         transit_ms: fastest.map(|rtt| (snapshot.latency_ms + rtt / 2.0) as f32),
-        links: snapshot.links.iter().map(of_link).collect(),
+        links: links(&snapshot.links),
         ..ReceiverStats::default()
     }
+}
+
+/// The links, without those that a restarted sender left behind: silent, and a link of the same name is heard.
+fn links(all: &[ReceiverLinkSnapshot]) -> Vec<ReceiverLink> {
+    let silent = |link: &ReceiverLinkSnapshot| link.last_heard_ms_ago > SUCCEEDED_AFTER_MS;
+    let succeeded = |link: &&ReceiverLinkSnapshot| {
+        silent(link) && all.iter().any(|other| other.name == link.name && !silent(other))
+    };
+    all.iter().filter(|link| !succeeded(link)).map(of_link).collect()
 }
 
 fn of_link(link: &ReceiverLinkSnapshot) -> ReceiverLink {
