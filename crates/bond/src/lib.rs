@@ -33,3 +33,4 @@ pub mod sender;
 pub mod stats;
 
 pub use payload::{Channel, PAYLOAD_BYTES_MAX, PacketClass, Payload};
+pub use random::Seed;

@@ -1,5 +1,6 @@
 //! The one place where a flow reads time and randomness from the operating system.
 
+use bond::Seed;
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant, SystemTime};
@@ -44,10 +45,10 @@ impl Clock {
 ///
 /// # Errors
 /// The operating system gave no randomness.
-pub(crate) fn seed() -> io::Result<u64> {
-    let mut bytes = [0; 8];
+pub(crate) fn seed() -> io::Result<Seed> {
+    let mut bytes = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(u64::from_ne_bytes(bytes))
+    Ok(Seed::from(bytes))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::config::{ConfigError, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConf
 use crate::event::{Cause, EVENTS_MAX, Event};
 use crate::framing::{Inbound, Refusal};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
-use crate::random::Random;
+use crate::random::{Random, Seed};
 use crate::stats::ReceiverSnapshot;
 use flow::{Flow, FlowTotals, Taken};
 use peer::Peer;
@@ -137,9 +137,9 @@ impl Receiver {
     ///
     /// # Errors
     /// A setting that can not work; the caller's fault.
-    pub fn new(config: ReceiverConfig, seed: u64, now: Timestamp) -> Result<Self, ConfigError> {
+    pub fn new(config: ReceiverConfig, seed: impl Into<Seed>, now: Timestamp) -> Result<Self, ConfigError> {
         config.check()?;
-        let mut random = Random::new(seed);
+        let mut random = Random::new(seed.into());
         let ssrc = random.next_u32() & !1;
         Ok(Self {
             config,

@@ -22,7 +22,7 @@ use crate::link::capacity::Meter;
 use crate::link::sent::Outcome;
 use crate::link::{Link, Moved};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
-use crate::random::Random;
+use crate::random::{Random, Seed};
 use crate::rate_advice::RateAdvice;
 use crate::stats::{LinkState, SenderSnapshot};
 use control::Control;
@@ -208,9 +208,9 @@ impl Sender {
     ///
     /// # Errors
     /// A setting that can not work; the caller's fault.
-    pub fn new(config: SenderConfig, seed: u64, now: Timestamp) -> Result<Self, ConfigError> {
+    pub fn new(config: SenderConfig, seed: impl Into<Seed>, now: Timestamp) -> Result<Self, ConfigError> {
         config.check()?;
-        let mut random = Random::new(seed);
+        let mut random = Random::new(seed.into());
         let flow = config.flow_id.unwrap_or_else(|| random.next_u32()) & !1;
         let rtp_base = random.next_u32();
         let first = u64::from(random.next_u32() & 0xffff);
