@@ -363,3 +363,21 @@ async fn orders_reach_the_device_that_they_are_for() {
     assert!(matches!(wires[1].next().await, Some(Packet::PingResp)), "the other heard nothing");
     relay.end().await;
 }
+
+/// Outputs may speak TLS 1.2 to a platform; towards devices there is nothing below 1.3.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_tls_1_2_is_refused_by_broker_and_enrolment() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(directory.path()).await;
+    let van = relay.enrol("Van").await;
+    let old = &rustls::version::TLS12;
+    for at in [relay.at.broker, relay.at.enrolment] {
+        let refused = support::tls_of(&[old], at, van.response.ca_pem.as_bytes(), Some(&van)).await;
+        let text = refused.map(drop).unwrap_err().to_string();
+        assert!(text.contains("ProtocolVersion"), "{at}: {text}");
+        let both = [old, &rustls::version::TLS13];
+        let stream = support::tls_of(&both, at, van.response.ca_pem.as_bytes(), Some(&van)).await.unwrap();
+        assert_eq!(stream.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    }
+    relay.end().await;
+}

@@ -5,6 +5,7 @@
 //! stream's directory.
 
 mod flow_choice;
+mod picture_gate;
 mod programme;
 mod state;
 mod stats;

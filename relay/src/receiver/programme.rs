@@ -3,6 +3,7 @@
 //! Pure but for the outputs it pushes to: time comes in as an argument.
 
 use super::flow_choice::{Choice, FlowChoice};
+use super::picture_gate::PictureGate;
 use crate::media::demux::{Demuxer, PacketRole};
 use crate::media::packet::{PACKET_BYTES, PID_PAT, SYNC_BYTE};
 use crate::media::timeline::Timeline;
@@ -32,7 +33,7 @@ pub struct Delivery {
 /// What came of a payload.
 #[derive(Debug, Default)]
 pub struct Fed {
-    /// Whole access units.
+    /// Whole access units that the outputs can use.
     pub units: Vec<Arc<Unit>>,
     /// The payload for the recording; absent when it is to be ignored.
     pub raw: Option<Raw>,
@@ -46,6 +47,7 @@ pub struct Programme {
     choice: FlowChoice,
     demuxer: Demuxer,
     timeline: Timeline,
+    gate: PictureGate,
     tables: Tables,
     media_time: Option<i64>,
     last_unit: Option<Timestamp>,
@@ -72,10 +74,10 @@ impl Programme {
             Choice::Follow => {}
         }
         let cut = self.demux(now, &delivery.bytes);
-        let units: Vec<Arc<Unit>> = self.scratch.drain(..).map(Arc::new).collect();
-        if !units.is_empty() {
+        if !self.scratch.is_empty() {
             self.last_unit = Some(now);
         }
+        let units = self.scratch.drain(..).filter(|unit| self.gate.passes(unit)).map(Arc::new).collect();
         let raw = Raw {
             packets: delivery.bytes.clone(),
             cut,

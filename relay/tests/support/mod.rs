@@ -264,11 +264,21 @@ impl Identity {
 }
 
 pub async fn tls(at: SocketAddr, ca_pem: &[u8], identity: Option<&Identity>) -> std::io::Result<TlsStream<TcpStream>> {
+    tls_of(&[&rustls::version::TLS13], at, ca_pem, identity).await
+}
+
+/// TLS of these versions.
+pub async fn tls_of(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    at: SocketAddr,
+    ca_pem: &[u8],
+    identity: Option<&Identity>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     let config = match identity {

@@ -84,10 +84,12 @@ impl Hls {
         files::write_whole(&self.directory.join(segment.file_name()), &cut.bytes)?;
         let first = segment.sequence;
         let old = self.playlist.push(segment);
-        files::write_whole(&self.directory.join(PLAYLIST_FILE), self.playlist.render(false).as_bytes())?;
+        let listed = files::write_whole(&self.directory.join(PLAYLIST_FILE), self.playlist.render(false).as_bytes());
+        // Also where the disk refused the list: they make room.
         for segment in old {
             remove(&self.directory.join(segment.file_name()));
         }
+        listed?;
         if !std::mem::replace(&mut self.wrote_one, true) {
             self.remove_leftovers(first);
         }

@@ -24,6 +24,8 @@ pub(super) enum GapKind {
     NewSender,
     /// The receiver was restarted: what came meanwhile is unknown.
     ReceiverRestarted,
+    /// It came before the first key frame, and no decoder could use it.
+    NotDecodable { bytes: u64 },
     /// It came, and the disk did not take it.
     NotStored { bytes: u64 },
 }

@@ -1,6 +1,7 @@
 //! Recording: the transport stream as it came, in parts, with a list of what is missing.
 //!
-//! A part begins at a random access point with a copy of the tables and lasts about a minute. What came is on the disk
+//! A part begins at a random access point with a copy of the tables and lasts about a minute; what comes before the first one
+//! cannot be decoded and is left out, with a line in the list. What came is on the disk
 //! within [`FLUSH_AFTER`] and the time of the disk itself, so a power cut costs less than a second. Nothing is ever
 //! overwritten: a restarted process begins a new part. A full disk stops the recording, with its reason, and only the
 //! recording; it goes on by itself when there is room.
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 const PART_LASTS: Duration = Duration::from_mins(1);
 /// ...or without one, after so much.
 const PART_LASTS_MAX: Duration = Duration::from_mins(3);
+/// Without a random access point for so long, a part begins with what there is. The longest distance of key frames that can be
+/// asked for is 10 s.
+const RANDOM_ACCESS_WAIT_MAX: Duration = Duration::from_secs(12);
 /// What came is written and flushed to the disk after this time at the latest.
 pub const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// What is collected in memory between flushes, in bytes: half a second of 60 Mbit/s.
@@ -50,6 +54,9 @@ struct Recorder {
     retry_at: Option<Instant>,
     /// Bytes that could not be stored since it refuses.
     not_stored: u64,
+    /// Since when a part waits for its beginning, and the bytes that were left out.
+    waiting_since: Option<Instant>,
+    not_decodable: u64,
     media_time: Option<i64>,
 }
 
@@ -63,6 +70,8 @@ impl Recorder {
             flushed_at: Instant::now(),
             retry_at: None,
             not_stored: 0,
+            waiting_since: None,
+            not_decodable: 0,
             media_time: None,
         }
     }
@@ -111,15 +120,15 @@ impl Recorder {
 
     /// Puts the packets into the buffer, counting in `taken`, and begins a new part within them where one is due.
     fn take_raw(&mut self, raw: &Raw, taken: &mut usize) -> Result<usize, StorageError> {
+        if self.part.is_none() {
+            return self.take_first(raw, taken);
+        }
         let mut stored = 0;
         let (before, after) = match raw.cut {
             Some(at) if self.part_is_due(raw) => raw.packets.split_at_checked(at).unwrap_or((&raw.packets, &[])),
             _ => (&raw.packets[..], &[][..]),
         };
         let cut_here = raw.cut.is_some() && before.len() < raw.packets.len();
-        if self.part.is_none() {
-            self.begin_part(raw)?;
-        }
         self.note_missing(raw)?;
         self.buffer.extend_from_slice(before);
         *taken += before.len();
@@ -134,6 +143,22 @@ impl Recorder {
             stored += self.flush()?;
         }
         Ok(stored + self.flush_if_due()?)
+    }
+
+    /// Begins a part where a decoder can, and leaves out what comes before.
+    fn take_first(&mut self, raw: &Raw, taken: &mut usize) -> Result<usize, StorageError> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let start = raw.cut.or_else(|| (since.elapsed() >= RANDOM_ACCESS_WAIT_MAX).then_some(0));
+        let (before, after) = raw.packets.split_at_checked(start.unwrap_or(usize::MAX)).unwrap_or((&raw.packets, &[]));
+        self.not_decodable += before.len() as u64;
+        *taken += before.len();
+        if start.is_some() {
+            self.begin_part(raw)?;
+            self.buffer.extend_from_slice(after);
+            *taken += after.len();
+            self.media_time = raw.media_time.or(self.media_time);
+        }
+        self.flush_if_due()
     }
 
     /// Whether the part has its length. By the clock of the media, which a burst after an outage does not bend.
@@ -160,6 +185,11 @@ impl Recorder {
         if not_stored > 0 {
             gaps.note(&part, 0, raw.media_time, GapKind::NotStored { bytes: not_stored })?;
         }
+        let not_decodable = std::mem::take(&mut self.not_decodable);
+        if not_decodable > 0 {
+            gaps.note(&part, 0, raw.media_time, GapKind::NotDecodable { bytes: not_decodable })?;
+        }
+        self.waiting_since = None;
         gaps.part_begun();
         self.buffer.extend_from_slice(&raw.tables);
         self.part = Some(part);
@@ -226,11 +256,13 @@ mod tests {
         bytes
             .chunks(7 * PACKET_BYTES)
             .map(|payload| {
-                let mut cut = None;
+                let (mut cut, mut tables) = (None, None);
                 for (index, packet) in packets(payload).enumerate() {
-                    let role = demuxer.handle_packet(Timestamp::ZERO, packet, &mut timeline, &mut units);
-                    if let PacketRole::RandomAccess { dts } = role {
-                        (cut, media_time) = (Some(index * PACKET_BYTES), Some(dts));
+                    let at = index * PACKET_BYTES;
+                    match demuxer.handle_packet(Timestamp::ZERO, packet, &mut timeline, &mut units) {
+                        PacketRole::Table => tables = tables.or(Some(at)),
+                        PacketRole::RandomAccess { dts } => (cut, media_time) = (tables.or(Some(at)), Some(dts)),
+                        PacketRole::Other => tables = None,
                     }
                 }
                 Raw {
@@ -311,13 +343,30 @@ mod tests {
     }
 
     #[test]
+    fn a_part_begins_with_a_key_frame_and_what_was_before_is_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = payloads(&samples::mux(&samples::programme(3)));
+        let second = (1..all.len()).find(|at| all[*at].cut.is_some()).unwrap();
+        record(directory.path(), all[2..].to_vec());
+        let parts = parts(directory.path());
+        let (units, demuxer) = samples::demux(&parts[0].1);
+        assert!(units.iter().find(|unit| unit.track == 0).unwrap().random_access);
+        assert_eq!(demuxer.counters().continuity_gaps, 0);
+        let gaps = gaps(directory.path());
+        let left_out = (second - 2) * 7 * PACKET_BYTES + all[second].cut.unwrap();
+        assert_eq!((&gaps[0]["kind"], &gaps[0]["bytes"]), (&"not-decodable".into(), &left_out.into()));
+    }
+
+    #[test]
     fn a_directory_that_cannot_be_made_fails_with_a_reason() {
         let directory = tempfile::tempdir().unwrap();
         let blocked = directory.path().join("file");
         std::fs::write(&blocked, b"").unwrap();
         let status = StatusCell::new("recording", "Recording");
         let mut recorder = Recorder::new(blocked.join("recording"));
-        recorder.handle(Item::Raw(payloads(&samples::mux(&samples::programme(1))).remove(0)), &status);
+        let payloads = payloads(&samples::mux(&samples::programme(1)));
+        let first = payloads.into_iter().find(|raw| raw.cut.is_some()).unwrap();
+        recorder.handle(Item::Raw(first), &status);
         let protocol::state::OutputState::Failed { reason } = status.report(Instant::now()).state else { panic!() };
         assert!(reason.contains("recording"), "{reason}");
         assert_eq!(recorder.not_stored, 7 * PACKET_BYTES as u64);

@@ -1,6 +1,7 @@
 //! An RTMP session as publisher over TCP or TLS. The protocol itself is `rml_rtmp`'s; here are sockets and time limits.
 
 use super::error::{SessionError, Stage};
+use super::secure;
 use super::target::Target;
 use bytes::Bytes;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
@@ -10,14 +11,10 @@ use rml_rtmp::sessions::{
 };
 use rml_rtmp::time::RtmpTimestamp;
 use std::io;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 /// From the first packet to an open TCP or TLS connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -271,28 +268,6 @@ async fn dial(target: &Target) -> Result<Box<dyn Transport>, SessionError> {
     if !target.tls {
         return Ok(Box::new(stream));
     }
-    let fail = |source| SessionError::Tls { host: host.to_owned(), source };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| fail(io::Error::other(error)))?;
-    let stream = tls_connector().map_err(fail)?.connect(name, stream).await.map_err(fail)?;
-    Ok(Box::new(stream))
-}
-
-/// With the machine's own certificate authorities, so that an operator can add one.
-fn tls_connector() -> io::Result<TlsConnector> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(TlsConnector::from(Arc::clone(config)));
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err(io::Error::other("this machine has no certificate authorities: install ca-certificates"));
-    }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::clone(CONFIG.get_or_init(|| Arc::new(config)))))
+    let stream = secure::connect(host, stream).await;
+    Ok(Box::new(stream.map_err(|source| SessionError::Tls { host: host.to_owned(), source })?))
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with an RTMP session, in the operator's words.
 
+use super::secure;
 use rml_rtmp::handshake::HandshakeError;
 use rml_rtmp::sessions::ClientSessionError;
 use std::io;
@@ -94,7 +95,7 @@ impl SessionError {
             Self::Connect { source, .. } => {
                 format!("{self} ({source}): check address and port, and that the server is up")
             }
-            Self::Tls { source, .. } => format!("{self} ({source}): check the address; try rtmp:// if the server has no TLS"),
+            Self::Tls { host, source } => secure::sentence(host, source),
             Self::Timeout { stage: Stage::Connecting } => format!("{self}: check address and port, and that the server is up"),
             Self::Closed { stage: Stage::Publish } => {
                 "the server closed the connection when it saw the stream key: check the key, and that nobody else uses it".to_owned()

@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod flv;
 mod interleave;
+mod secure;
 mod target;
 
 use super::backoff::Backoff;
