@@ -8,11 +8,11 @@
 
 mod simulation;
 
+use simulation::committed;
 use simulation::load;
 use simulation::scenario::{self, Scenario};
 use simulation::score::{self, Classes};
 use std::fmt::Write as _;
-use std::path::Path;
 
 const HEAD: &str =
     "scenario                 seed  Mbit/s | delivered  bound | on time  bound |    p50    p99  freeze | sent/media\n";
@@ -36,19 +36,6 @@ fn row(table: &mut String, scenario: &Scenario, seed: u64, classes: Classes) {
     .expect("a string takes everything");
 }
 
-/// Compares with the committed table.
-fn settle(name: &str, table: &str) {
-    println!("{table}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scoreboard").join(name);
-    if let Ok(committed) = std::fs::read_to_string(&path) {
-        assert!(committed == table, "{name} changed; committed:\n{committed}\nnow:\n{table}");
-        return;
-    }
-    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("a writable source tree");
-    std::fs::write(&path, table).expect("a writable source tree");
-    panic!("{name} was not there and has been written: read it, commit it");
-}
-
 /// Goal: the constant links and their impairments, made-up cellular links; several seeds each.
 #[test]
 fn scoreboard_of_made_links() {
@@ -64,7 +51,7 @@ fn scoreboard_of_made_links() {
             row(&mut table, &scenario, seed, Classes::Unknown);
         }
     }
-    settle("made.txt", &table);
+    committed::settle("scoreboard/made.txt", &table);
 }
 
 /// Goal: three recorded LTE uplinks at three loads, from several places of the recordings.
@@ -84,5 +71,5 @@ fn scoreboard_of_recorded_links() {
         scenario.name.push_str(", keys told");
         row(&mut table, &scenario, 0, Classes::Told);
     }
-    settle("recorded.txt", &table);
+    committed::settle("scoreboard/recorded.txt", &table);
 }

@@ -45,6 +45,18 @@ pub fn video_steps(steps: &[(f64, f64)], seconds: f64) -> Vec<Item> {
     items
 }
 
+/// Packets of the same size at even distance; frames are those of the same thirtieth of a second.
+pub fn even(bps: f64, seconds: f64) -> Vec<Item> {
+    let gap = PAYLOAD_BYTES as f64 * 8e6 / bps;
+    let count = (seconds * 1e6 / gap) as u32;
+    let item = |number: u32| {
+        let at = f64::from(number) * gap;
+        let frame = (at * FRAMES_PER_SECOND as f64 / 1e6) as u32;
+        Item { at: Timestamp::from_micros(at as u64), number, frame, key: false }
+    };
+    (0..count).map(item).collect()
+}
+
 /// A payload that tells which packet it is.
 pub fn payload(number: u32) -> Bytes {
     let mut bytes = vec![0x47; PAYLOAD_BYTES];

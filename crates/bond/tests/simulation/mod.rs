@@ -2,6 +2,8 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(clippy::unwrap_used)] // a scenario that can not be set up must fail
 
+pub mod committed;
+pub mod follow;
 pub mod load;
 pub mod scenario;
 pub mod score;
@@ -19,8 +21,8 @@ use units::{LinkId, Timestamp};
 /// IPv4 and UDP.
 pub const IP_BYTES: usize = 28;
 
-/// What travels on a path.
-pub type Packet = (Channel, Bytes);
+/// What travels on a path; towards the receiver with its time of sending.
+pub type Packet = (Timestamp, Channel, Bytes);
 
 /// Both ends and the links between them.
 pub struct Simulation {
@@ -38,6 +40,8 @@ pub struct Simulation {
     pub up_bytes: u64,
     pub down_bytes: u64,
     pub up_packets: u64,
+    /// One-way delay of every full datagram, in microseconds; indexed by link.
+    pub one_way: Vec<Vec<u32>>,
 }
 
 fn address(link: usize, binding: u32, channel: Channel) -> SocketAddr {
@@ -79,6 +83,7 @@ impl Simulation {
             up_bytes: 0,
             down_bytes: 0,
             up_packets: 0,
+            one_way: vec![Vec::new(); paths.len()],
         }
     }
 
@@ -128,7 +133,10 @@ impl Simulation {
         let now = self.now;
         for index in 0..self.paths.len() {
             while let Some(delivery) = self.paths[index].poll_up(now) {
-                let (binding, (channel, bytes)) = delivery.packet;
+                let (binding, (sent, channel, bytes)) = delivery.packet;
+                if bytes.len() > load::PAYLOAD_BYTES {
+                    self.one_way[index].push((now - sent).as_micros() as u32);
+                }
                 let from = address(index, binding, channel);
                 let mut bytes = bytes.to_vec();
                 let input = ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes };
@@ -136,7 +144,7 @@ impl Simulation {
                 self.drain_receiver();
             }
             while let Some(delivery) = self.paths[index].poll_down(now) {
-                let (channel, bytes) = delivery.packet;
+                let (_, channel, bytes) = delivery.packet;
                 let mut bytes = bytes.to_vec();
                 let link = LinkId(index as u16);
                 self.input(SenderInput::Datagram { link, channel, bytes: &mut bytes });
@@ -158,7 +166,7 @@ impl Simulation {
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.up_bytes += ip_bytes as u64;
                     self.up_packets += 1;
-                    let _ = self.paths[usize::from(link.0)].push_up(self.now, ip_bytes, (channel, bytes));
+                    let _ = self.paths[usize::from(link.0)].push_up(self.now, ip_bytes, (self.now, channel, bytes));
                 }
                 SenderOutput::Event(event) => self.sender_events.push(event),
                 SenderOutput::Timeout(at) => {
@@ -181,7 +189,7 @@ impl Simulation {
                     let binding = u32::from((to.port() - 20_000) / 2);
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.down_bytes += ip_bytes as u64;
-                    let _ = self.paths[index].push_down(self.now, binding, ip_bytes, (channel, bytes));
+                    let _ = self.paths[index].push_down(self.now, binding, ip_bytes, (self.now, channel, bytes));
                 }
                 ReceiverOutput::Deliver(delivered) => self.delivered.push((self.now, delivered)),
                 ReceiverOutput::Event(event) => self.receiver_events.push(event),
