@@ -18,19 +18,24 @@
 //! Once a second an element message [`STATS_MESSAGE`] with the structure of the property `stats`; for each event of the
 //! bond an element message [`EVENT_MESSAGE`] with the field `text`.
 
-mod classify;
 mod monitor;
-mod pack;
 mod settings;
 mod sink;
 mod source;
 mod stats;
+mod value;
 
 use gstreamer::glib;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use settings::{Aes, LinkTextError, Profile, parse_links};
+pub use settings::{Aes, Profile};
 pub use sink::BondSink;
 pub use source::BondSrc;
+
+/// Locks that do not poison: the state behind them is valid after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Name of the element message with statistics.
 pub const STATS_MESSAGE: &str = "rsristbond-stats";

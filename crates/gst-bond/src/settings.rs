@@ -1,15 +1,13 @@
-//! What both elements are told by properties, and the text form of links.
+//! What both elements are told by properties, and how it becomes the engine's settings.
 
-use bond::config::{KeySize, PskConfig, Secret};
+use crate::value::{optional_text, text};
+use bond::config::{Extension, KeySize, LATENCY_DEFAULT, LATENCY_MAX, LATENCY_MIN, PskConfig, Secret};
+use gstreamer as gst;
 use gstreamer::glib;
-use link_io::sender::LinkSpec;
-use std::net::{SocketAddr, ToSocketAddrs};
+use gstreamer::prelude::*;
+use link_io::settings::{SecretError, read_psk};
 use std::path::Path;
-use thiserror::Error;
-use units::{Bitrate, LinkId};
-
-/// The longest key file, in bytes.
-const KEY_FILE_BYTES_MAX: u64 = 4096;
+use std::time::Duration;
 
 /// The RIST profile spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
@@ -48,29 +46,38 @@ pub enum Aes {
     Aes256,
 }
 
-/// The pass phrase, given as text or as a file.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Encryption {
+/// The properties that sink and source have in common. The latency is theirs to set: it changes while playing.
+#[derive(Debug, Clone)]
+pub(crate) struct FlowSettings {
+    pub(crate) latency: Duration,
     pub(crate) passphrase: Option<Secret>,
-    pub(crate) file: Option<String>,
-    pub(crate) aes: Aes,
+    psk_file: Option<String>,
+    aes: Aes,
+    pub(crate) cname: String,
+    pub(crate) profile: Profile,
+    extension: bool,
 }
 
-/// Why the pass phrase cannot be used.
-#[derive(Debug, Error)]
-pub(crate) enum KeyError {
-    #[error("cannot read the key file {path}")]
-    Read { path: String, source: std::io::Error },
-    #[error("the key file {path} is larger than {KEY_FILE_BYTES_MAX} bytes")]
-    TooLarge { path: String },
+impl Default for FlowSettings {
+    fn default() -> Self {
+        Self {
+            latency: LATENCY_DEFAULT,
+            passphrase: None,
+            psk_file: None,
+            aes: Aes::default(),
+            cname: String::new(),
+            profile: Profile::default(),
+            extension: true,
+        }
+    }
 }
 
-impl Encryption {
-    /// The engine's setting; the file is read now, its last line end left out.
-    pub(crate) fn psk(&self) -> Result<Option<PskConfig>, KeyError> {
-        let passphrase = match (&self.passphrase, &self.file) {
+impl FlowSettings {
+    /// The engine's encryption; the file is read now. A pass phrase given as text goes before a file.
+    pub(crate) fn psk(&self) -> Result<Option<PskConfig>, SecretError> {
+        let passphrase = match (&self.passphrase, &self.psk_file) {
             (Some(passphrase), _) => passphrase.clone(),
-            (None, Some(path)) => read_key(path)?,
+            (None, Some(path)) => read_psk(Path::new(path))?,
             (None, None) => return Ok(None),
         };
         let key_size = match self.aes {
@@ -79,100 +86,88 @@ impl Encryption {
         };
         Ok(Some(PskConfig { passphrase, key_size, rotate_after_packets: None }))
     }
-}
 
-fn read_key(path: &str) -> Result<Secret, KeyError> {
-    let fail = |source| KeyError::Read { path: path.to_owned(), source };
-    if std::fs::metadata(Path::new(path)).map_err(fail)?.len() > KEY_FILE_BYTES_MAX {
-        return Err(KeyError::TooLarge { path: path.to_owned() });
+    pub(crate) fn extension(&self) -> Extension {
+        if self.extension { Extension::Offer } else { Extension::Off }
     }
-    let text = std::fs::read_to_string(path).map_err(fail)?;
-    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
-}
 
-/// Why a text names no links.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum LinkTextError {
-    /// The address is missing or does not resolve.
-    #[error("link {link:?}: {address:?} is no reachable name and port: {detail}")]
-    Address {
-        /// The link's text.
-        link: String,
-        /// Its first part.
-        address: String,
-        /// The resolver's words.
-        detail: String,
-    },
-    /// An option is unknown or its value wrong.
-    #[error(
-        "link {link:?}: option {option:?} is wrong; known are id, name, bind, dev, priority, weight, rate-max, mtu"
-    )]
-    Option {
-        /// The link's text.
-        link: String,
-        /// The option.
-        option: String,
-    },
-}
-
-/// Parses links separated by commas: `host:port`, then options after semicolons.
-///
-/// `id=N` (default: its place, from 0), `name=TEXT`, `bind=ADDRESS`, `dev=INTERFACE`, `priority=N`, `weight=N`,
-/// `rate-max=KBIT/S`, `mtu=BYTES`. Names are resolved here, which may take time.
-///
-/// # Errors
-/// [`LinkTextError`] names the link and the part.
-pub fn parse_links(text: &str) -> Result<Vec<LinkSpec>, LinkTextError> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.enumerate().map(|(place, part)| parse_link(place as u16, part)).collect()
-}
-
-fn parse_link(place: u16, text: &str) -> Result<LinkSpec, LinkTextError> {
-    let mut parts = text.split(';').map(str::trim);
-    let remote = resolve(text, parts.next().unwrap_or_default())?;
-    let mut link = LinkSpec::new(LinkId(place), remote);
-    let mut named = false;
-    for option in parts.filter(|option| !option.is_empty()) {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        named |= key == "name";
-        set_option(&mut link, key, value)
-            .ok_or_else(|| LinkTextError::Option { link: text.to_owned(), option: option.to_owned() })?;
+    /// Takes the value of one of the [`FlowSettings::properties`] but the latency.
+    pub(crate) fn set(&mut self, name: &str, value: &glib::Value) {
+        // The property system checks names and types before it calls: a mismatch cannot reach this place.
+        match name {
+            "psk" => self.passphrase = optional_text(value).map(Secret::new),
+            "psk-file" => self.psk_file = optional_text(value),
+            "aes" => self.aes = value.get().unwrap_or_default(),
+            "cname" => self.cname = text(value),
+            "profile" => self.profile = value.get().unwrap_or_default(),
+            "extension" => self.extension = value.get().unwrap_or(true),
+            _ => unreachable!("{name} is no property of both elements"),
+        }
     }
-    if !named {
-        link.name = format!("link {}", link.id);
+
+    /// The value of one of the [`FlowSettings::properties`] that can be read.
+    pub(crate) fn get(&self, name: &str) -> glib::Value {
+        match name {
+            "latency" => (self.latency.as_millis() as u32).to_value(),
+            "psk-file" => self.psk_file.to_value(),
+            "aes" => self.aes.to_value(),
+            "cname" => self.cname.to_value(),
+            "profile" => self.profile.to_value(),
+            "extension" => self.extension.to_value(),
+            _ => unreachable!("{name} is no readable property of both elements"),
+        }
     }
-    Ok(link)
-}
 
-fn set_option(link: &mut LinkSpec, key: &str, value: &str) -> Option<()> {
-    match key {
-        "id" => link.id = LinkId(value.parse().ok()?),
-        "name" => value.clone_into(&mut link.name),
-        "bind" => link.bind = Some(value.parse().ok()?),
-        "dev" if !value.is_empty() => link.device = Some(value.to_owned()),
-        "priority" => link.options.priority = value.parse().ok()?,
-        "weight" => link.options.weight = Some(value.parse().ok()?),
-        "rate-max" => link.options.rate_max = Some(Bitrate::from_kbps(value.parse().ok()?)),
-        "mtu" => link.options.mtu = value.parse().ok()?,
-        _ => return None,
+    pub(crate) fn properties() -> Vec<glib::ParamSpec> {
+        let string = |name, nick, blurb| glib::ParamSpecString::builder(name).nick(nick).blurb(blurb).mutable_ready();
+        vec![
+            glib::ParamSpecUInt::builder("latency")
+                .nick("Latency")
+                .blurb(
+                    "Time from input at the sender to output at the receiver, in milliseconds; the same at both ends",
+                )
+                .minimum(LATENCY_MIN.as_millis() as u32)
+                .maximum(LATENCY_MAX.as_millis() as u32)
+                .default_value(LATENCY_DEFAULT.as_millis() as u32)
+                .mutable_playing()
+                .build(),
+            string(
+                "psk",
+                "Pass phrase",
+                "Pass phrase of the encryption; none leaves the flow in the clear (Main Profile only)",
+            )
+            .write_only()
+            .build(),
+            string(
+                "psk-file",
+                "Pass phrase file",
+                "File whose first line is the pass phrase, so that it is not in the arguments",
+            )
+            .build(),
+            glib::ParamSpecEnum::builder::<Aes>("aes")
+                .nick("AES")
+                .blurb("Key length of what this end sends")
+                .mutable_ready()
+                .build(),
+            string("cname", "CNAME", "Canonical name told to the other end; empty makes one").build(),
+            glib::ParamSpecEnum::builder::<Profile>("profile")
+                .nick("Profile")
+                .blurb("RIST profile")
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecBoolean::builder("extension")
+                .nick("Extension")
+                .blurb("Offer the engine's own reports; a plain RIST peer ignores the offer")
+                .default_value(true)
+                .mutable_ready()
+                .build(),
+            glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                .nick("Statistics")
+                .blurb("Statistics of flow and links; also posted as an element message once a second")
+                .read_only()
+                .build(),
+        ]
     }
-    Some(())
-}
-
-fn resolve(link: &str, address: &str) -> Result<SocketAddr, LinkTextError> {
-    let fail = |detail: String| LinkTextError::Address { link: link.to_owned(), address: address.to_owned(), detail };
-    let mut found = address.to_socket_addrs().map_err(|error| fail(error.to_string()))?;
-    found.next().ok_or_else(|| fail("the name has no address".to_owned()))
-}
-
-/// Addresses separated by commas.
-///
-/// # Errors
-/// [`LinkTextError::Address`] names the one that does not resolve.
-pub(crate) fn resolve_all(text: &str) -> Result<Vec<SocketAddr>, LinkTextError> {
-    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| resolve(part, part)).collect()
 }
 
 /// An error with its causes in one line.
@@ -192,36 +187,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_are_read_with_their_options() {
-        let text = "127.0.0.1:5000;name=Modem 1;bind=127.0.0.2;dev=wwan0, [::1]:5002;id=7;rate-max=2000;weight=5";
-        let links = parse_links(text).unwrap();
-        assert_eq!(links.len(), 2);
-        assert_eq!((links[0].id, links[0].name.as_str()), (LinkId(0), "Modem 1"));
-        assert_eq!(links[0].bind, Some("127.0.0.2".parse().unwrap()));
-        assert_eq!(links[0].device.as_deref(), Some("wwan0"));
-        assert_eq!((links[1].id, links[1].name.as_str()), (LinkId(7), "link 7"));
-        assert_eq!(links[1].remote, "[::1]:5002".parse().unwrap());
-        assert_eq!(links[1].options.rate_max, Some(Bitrate::from_kbps(2000)));
-        assert_eq!(parse_links("").unwrap(), []);
-    }
-
-    #[test]
-    fn a_wrong_link_is_named() {
-        assert!(matches!(parse_links("127.0.0.1"), Err(LinkTextError::Address { .. })));
-        let error = parse_links("127.0.0.1:5000;colour=red").unwrap_err();
-        assert!(error.to_string().contains("colour=red"), "{error}");
-        assert!(matches!(parse_links("127.0.0.1:5000;bind=nowhere"), Err(LinkTextError::Option { .. })));
-    }
-
-    #[test]
-    fn a_key_file_gives_its_text_without_line_end_and_errors_name_it() {
+    fn the_pass_phrase_goes_before_its_file_and_errors_name_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         std::fs::write(&path, "open sesame\n").unwrap();
-        let mut encryption = Encryption { file: Some(path.to_str().unwrap().to_owned()), ..Encryption::default() };
-        assert_eq!(encryption.psk().unwrap().unwrap().passphrase.reveal(), "open sesame");
-        encryption.file = Some("/no/such/key".to_owned());
-        assert!(encryption.psk().unwrap_err().to_string().contains("/no/such/key"));
-        assert!(Encryption::default().psk().unwrap().is_none());
+        let mut settings = FlowSettings::default();
+        assert!(settings.psk().unwrap().is_none());
+        settings.psk_file = Some("/no/such/key".to_owned());
+        assert!(chain(&settings.psk().unwrap_err()).contains("/no/such/key: No such file"));
+        settings.psk_file = path.to_str().map(str::to_owned);
+        assert_eq!(settings.psk().unwrap().unwrap().passphrase.reveal(), "open sesame");
+        settings.passphrase = Some(Secret::new("spoken"));
+        assert_eq!(settings.psk().unwrap().unwrap().passphrase.reveal(), "spoken");
     }
 }

@@ -175,6 +175,80 @@ fn a_flush_forgets_the_payload_under_way_and_nothing_else() {
     assert_eq!(collect(&flow), [packets(0..7), packets(100..107)].concat());
 }
 
+/// Nothing arrives: the end must not wait for a packet.
+#[test]
+fn a_silent_source_ends_at_once_when_asked_and_stops_while_it_waits() {
+    init();
+    let pipeline = gst::Pipeline::new();
+    let source = gst::ElementFactory::make("rsristbondsrc").property("listen", "127.0.0.1:0").build().unwrap();
+    let sink = gst::ElementFactory::make("fakesink").build().unwrap();
+    pipeline.add_many([&source, &sink]).unwrap();
+    source.link(&sink).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(pipeline.send_event(gst::event::Eos::new()));
+    wait_for(&pipeline, gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let pad = source.static_pad("src").unwrap();
+    assert!(source.property::<Option<String>>("local-address").is_some(), "it runs again");
+    assert!(sink.static_pad("sink").unwrap().peer().is_some_and(|peer| peer == pad));
+    pipeline.set_state(gst::State::Null).unwrap(); // returns: `create` is unlocked
+    assert!(source.property::<Option<String>>("local-address").is_none());
+}
+
+/// The receiver is gone and back-pressure holds the streaming thread: a flush and a stop get through all the same.
+#[test]
+fn a_sink_that_waits_for_room_is_flushed_and_stopped() {
+    init();
+    let source = gst::ElementFactory::make("appsrc").property("format", gst::Format::Time).build().unwrap();
+    let sink =
+        gst::ElementFactory::make("rsristbondsink").property("sync", false).property("async", false).build().unwrap();
+    let pipeline = gst::Pipeline::new();
+    pipeline.add_many([&source, &sink]).unwrap();
+    source.link(&sink).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let started = Instant::now();
+    push(&source, packets(0..7 * 4000)); // more than the queue of the flow holds
+    let pad = source.static_pad("src").unwrap();
+    assert!(pad.push_event(gst::event::FlushStart::new()));
+    assert!(pad.push_event(gst::event::FlushStop::new(true)));
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}
+
+/// A sink adds its processing deadline and nothing else: what the bond takes passes after it, on the way to the receiver.
+#[test]
+fn the_sink_answers_the_latency_query_with_that_of_its_source() {
+    init();
+    let source = gst::ElementFactory::make("audiotestsrc").property("is-live", true).build().unwrap();
+    let sink = gst::ElementFactory::make("rsristbondsink").property("async", false).build().unwrap();
+    let pipeline = gst::Pipeline::new();
+    let muxer = gst::ElementFactory::make("mpegtsmux").build().unwrap();
+    let encoder = gst::ElementFactory::make("avenc_ac3").build().unwrap();
+    pipeline.add_many([&source, &encoder, &muxer, &sink]).unwrap();
+    gst::Element::link_many([&source, &encoder, &muxer, &sink]).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let latency_of = |element: &gst::Element, pad: &str| {
+        let mut query = gst::query::Latency::new();
+        let answered = element.static_pad(pad).unwrap().query(&mut query);
+        answered.then(|| query.result())
+    };
+    let until = Instant::now() + PATIENCE;
+    let of_muxer = loop {
+        if let Some(latency) = latency_of(&muxer, "src").filter(|(live, ..)| *live) {
+            break latency;
+        }
+        assert!(Instant::now() < until, "no latency");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut query = gst::query::Latency::new();
+    assert!(sink.query(&mut query));
+    assert_eq!(query.result().0, of_muxer.0);
+    let deadline = gst::ClockTime::from_nseconds(sink.property("processing-deadline"));
+    assert_eq!(query.result().1, of_muxer.1 + deadline);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
 #[test]
 fn statistics_and_events_are_messages_and_links_change_while_playing() {
     init();
@@ -215,14 +289,16 @@ fn statistics_and_events_are_messages_and_links_change_while_playing() {
 #[test]
 fn settings_that_cannot_work_fail_the_start_and_name_themselves() {
     init();
-    for (property, value) in [("links", "127.0.0.1:5000;colour=red"), ("psk-file", "/no/such/key")] {
+    for (property, value, named) in
+        [("links", "127.0.0.1:5000;colour=red", "colour=red"), ("psk-file", "/no/such/key", "/no/such/key")]
+    {
         let pipeline = gst::Pipeline::new();
         let sink = gst::ElementFactory::make("rsristbondsink").property(property, value).build().unwrap();
         pipeline.add(&sink).unwrap();
         assert!(pipeline.set_state(gst::State::Playing).is_err(), "{property} {value}");
         let message = wait_for(&pipeline, gst::MessageType::Error);
         let gst::MessageView::Error(error) = message.view() else { unreachable!() };
-        assert!(error.error().to_string().contains(value), "{}", error.error());
+        assert!(error.error().to_string().contains(named), "{}", error.error());
         pipeline.set_state(gst::State::Null).unwrap();
     }
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -9,7 +9,8 @@
 //!   pause, the flow goes on.
 //! * Every queue is bounded by a named constant and counts what it drops.
 //!
-//! The programs `bond-send` and `bond-receive` are thin shells around the two; [`media`] holds what they read and write.
+//! The programs `bond-send` and `bond-receive` are thin shells around the two; [`media`] holds what they read and write,
+//! [`settings`] the text forms of links and secrets.
 
 mod clock;
 mod error;
@@ -21,6 +22,8 @@ mod queue;
 pub mod receiver;
 mod reopen;
 pub mod sender;
+pub mod settings;
+mod sockets;
 mod udp;
 mod waker;
 

@@ -1,6 +1,8 @@
 //! `rsristbondsink`: sends a transport stream over every link of a bond.
 
 mod imp;
+mod properties;
+mod settings;
 
 use crate::monitor::Monitored;
 use bond::config::Secret;
@@ -31,7 +33,7 @@ impl BondSink {
 
     /// The pass phrase; effective with the next start.
     pub fn set_passphrase(&self, passphrase: &str) {
-        self.imp().settings().encryption.passphrase = Some(Secret::new(passphrase));
+        self.imp().settings().flow.passphrase = Some(Secret::new(passphrase));
     }
 
     /// Adds a link or replaces the one with the same id, also while running.

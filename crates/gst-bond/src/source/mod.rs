@@ -1,6 +1,8 @@
 //! `rsristbondsrc`: receives a bonded transport stream.
 
 mod imp;
+mod properties;
+mod settings;
 
 use crate::monitor::Monitored;
 use bond::config::Secret;
@@ -29,7 +31,7 @@ impl BondSrc {
 
     /// The pass phrase; effective with the next start.
     pub fn set_passphrase(&self, passphrase: &str) {
-        self.imp().settings().encryption.passphrase = Some(Secret::new(passphrase));
+        self.imp().settings().flow.passphrase = Some(Secret::new(passphrase));
     }
 
     /// Flow and links at most a second ago; `None` while stopped.

@@ -67,6 +67,21 @@ pub fn resolve(text: &str) -> Result<SocketAddr, EndpointError> {
     first.ok_or_else(|| unresolved(io::ErrorKind::NotFound.into()))
 }
 
+/// The addresses of `HOST:PORT[,HOST:PORT...]`, each once; a blank text is none.
+///
+/// # Errors
+/// The first that [`resolve`] refuses.
+pub fn resolve_all(text: &str) -> Result<Vec<SocketAddr>, EndpointError> {
+    let mut addresses = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let address = resolve(part)?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
@@ -109,6 +124,14 @@ mod tests {
         assert_eq!(parsed("udp://[::1]:7").to_string(), "udp://[::1]:7");
         assert_eq!(parsed("a/b.ts"), Endpoint::File("a/b.ts".into()));
         assert_eq!(parsed("-"), Endpoint::Standard);
+    }
+
+    #[test]
+    fn a_list_names_each_address_once() {
+        let list = resolve_all("127.0.0.1:5000, [::1]:2,127.0.0.1:5000").expect("addresses");
+        assert_eq!(list.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:5000", "[::1]:2"]);
+        assert_eq!(resolve_all(" ").expect("none"), []);
+        assert!(resolve_all("127.0.0.1:1,x").is_err());
     }
 
     #[test]

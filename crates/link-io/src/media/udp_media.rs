@@ -3,24 +3,22 @@
 //! A flow takes and gives media on its own thread (`open_from_udp`, `open_to_udp`): a thread in between would cost more
 //! than the encryption.
 
-use super::ts::TS_PACKET_BYTES;
+use super::classify::Classifier;
+use super::pack::FULL_PAYLOAD_BYTES;
 use crate::clock::Clock;
 use crate::udp::{Binding, Departure, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
-use bond::PAYLOAD_BYTES_MAX;
+use bond::{PAYLOAD_BYTES_MAX, Payload};
 use bytes::Bytes;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
-use units::Timestamp;
-
-/// Payload of a datagram that has to be split: seven TS packets.
-const SPLIT_BYTES: usize = 7 * TS_PACKET_BYTES;
 
 /// A socket that media arrives on.
 #[derive(Debug)]
 pub struct UdpInput {
     port: UdpPort,
     slots: ReceiveSlots,
+    classifier: Classifier,
 }
 
 impl UdpInput {
@@ -37,7 +35,7 @@ impl UdpInput {
             IpAddr::V6(group) if group.is_multicast() => port.socket().join_multicast_v6(&group, 0)?,
             _ => {}
         }
-        Ok(Self { port, slots: ReceiveSlots::new() })
+        Ok(Self { port, slots: ReceiveSlots::new(), classifier: Classifier::new() })
     }
 
     /// Where it listens.
@@ -48,19 +46,22 @@ impl UdpInput {
         self.port.local_addr()
     }
 
-    /// Hands on what has arrived, with the moment it arrived: one payload a datagram, but one too long for a packet is
-    /// split between TS packets. Tells whether there may be more than a turn takes.
+    /// Hands on what has arrived, produced at the moment it arrived: one payload a datagram, but one too long for a packet
+    /// is split between TS packets. Tells whether there may be more than a turn takes.
     ///
     /// # Errors
     /// What the kernel says about the socket.
-    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Timestamp, Bytes)) -> io::Result<Received> {
+    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Payload)) -> io::Result<Received> {
         for _ in 0..RECEIVE_CALLS_MAX {
             let received = self.port.receive(&mut self.slots)?;
             let (now, wall) = (clock.now(), SystemTime::now());
             for arrival in self.slots.arrivals() {
-                let at = Clock::arrival(now, wall, arrival.stamp);
-                let size = if arrival.datagram.len() > PAYLOAD_BYTES_MAX { SPLIT_BYTES } else { PAYLOAD_BYTES_MAX };
-                arrival.datagram.chunks(size).for_each(|payload| each(at, Bytes::copy_from_slice(payload)));
+                let source_time = Clock::arrival(now, wall, arrival.stamp);
+                let too_long = arrival.datagram.len() > PAYLOAD_BYTES_MAX;
+                for bytes in arrival.datagram.chunks(if too_long { FULL_PAYLOAD_BYTES } else { PAYLOAD_BYTES_MAX }) {
+                    let class = self.classifier.payload(bytes);
+                    each(Payload { bytes: Bytes::copy_from_slice(bytes), source_time, class });
+                }
             }
             if received == Received::All {
                 return Ok(Received::All);
@@ -127,13 +128,13 @@ mod tests {
         assert_eq!(output.port().counters().dropped, 0);
         let mut sizes = Vec::new();
         input
-            .take(&clock, |at, payload| {
-                assert!(at <= clock.now());
-                sizes.push(payload.len());
+            .take(&clock, |payload| {
+                assert!(payload.source_time <= clock.now());
+                sizes.push(payload.bytes.len());
             })
             .expect("a working socket");
         assert_eq!(sizes, [1316, 188, 7 * 188, 3 * 188]);
-        input.take(&clock, |_, _| panic!("everything was taken")).expect("a working socket");
+        input.take(&clock, |_| panic!("everything was taken")).expect("a working socket");
     }
 
     #[test]

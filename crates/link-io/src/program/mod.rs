@@ -1,11 +1,11 @@
-//! What `bond-send` and `bond-receive` share: link lists, secrets from files, reports and orderly ends.
+//! What `bond-send` and `bond-receive` share: options, reports and orderly ends.
 
-mod links;
+mod arguments;
 mod report;
-mod secrets;
+mod run;
 mod stop;
 
-pub use links::{LinkListError, link_list};
+pub use arguments::FlowArguments;
 pub use report::{Report, StatsFormat};
-pub use secrets::{SecretError, read_logins, read_psk};
+pub use run::run;
 pub use stop::Stop;

@@ -1,8 +1,9 @@
 //! One local address of a receiver: a socket, or the pair of Simple Profile.
 
 use crate::port_pair::PortPair;
-use crate::reopen::{Backoff, Remedy, diagnose};
-use crate::udp::{Binding, Departure, ReceiveSlots, Received, UdpPort};
+use crate::reopen::{Remedy, diagnose};
+use crate::sockets::Sockets;
+use crate::udp::{Binding, Departure, ReceiveSlots, Received};
 use bond::Channel;
 use bond::config::Profile;
 use bytes::Bytes;
@@ -27,15 +28,7 @@ pub(crate) struct ReceiverSocket {
     sockets: Sockets,
     /// The local address each peer called, where the socket is bound to any: answers must come from there.
     called: HashMap<SocketAddr, IpAddr>,
-    backoff: Backoff,
-    dropped_before: u64,
     pub(crate) reopened: u64,
-}
-
-#[derive(Debug)]
-enum Sockets {
-    Open(Box<PortPair>),
-    Failed { retry_at: Timestamp },
 }
 
 impl ReceiverSocket {
@@ -64,10 +57,8 @@ impl ReceiverSocket {
             profile,
             local: pair.local_addr()?,
             remote: None,
-            sockets: Sockets::Open(Box::new(pair)),
+            sockets: Sockets::opened(pair),
             called: HashMap::new(),
-            backoff: Backoff::default(),
-            dropped_before: 0,
             reopened: 0,
         })
     }
@@ -81,56 +72,29 @@ impl ReceiverSocket {
         self.remote
     }
 
-    /// The open sockets, with their channels; none while it has failed.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (Channel, &UdpPort)> {
-        self.pair().into_iter().flat_map(PortPair::iter)
+    /// The sockets, for waiting and counting.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
-    fn pair(&self) -> Option<&PortPair> {
-        match &self.sockets {
-            Sockets::Open(pair) => Some(pair),
-            Sockets::Failed { .. } => None,
+    /// Opens the sockets again where they were. True when that worked.
+    pub(crate) fn reopen(&mut self, now: Timestamp) -> bool {
+        let opened = self.sockets.reopen(now, PortPair::open_neighbours(self.profile, self.local));
+        match &opened {
+            Ok(()) => self.reopened += 1,
+            Err(error) => tracing::debug!(local = %self.local, error = %error, "a socket cannot be opened"),
         }
-    }
-
-    fn port_mut(&mut self, channel: Channel) -> Option<&mut UdpPort> {
-        match &mut self.sockets {
-            Sockets::Open(pair) => pair.get_mut(channel),
-            Sockets::Failed { .. } => None,
-        }
-    }
-
-    /// When to try to open the sockets again; `None` while they are open.
-    pub(crate) fn retry_at(&self) -> Option<Timestamp> {
-        match self.sockets {
-            Sockets::Failed { retry_at } => Some(retry_at),
-            Sockets::Open(_) => None,
-        }
-    }
-
-    /// Opens the sockets again where they were.
-    pub(crate) fn reopen(&mut self, now: Timestamp) {
-        match PortPair::open_neighbours(self.profile, self.local) {
-            Ok(pair) => {
-                self.sockets = Sockets::Open(Box::new(pair));
-                self.reopened += 1;
-            }
-            Err(error) => {
-                tracing::debug!(local = %self.local, error = %error, "a socket cannot be opened");
-                self.sockets = Sockets::Failed { retry_at: self.backoff.failed(now) };
-            }
-        }
+        opened.is_ok()
     }
 
     /// Takes arrivals from the socket of `channel` into `slots`.
     pub(crate) fn receive(&mut self, now: Timestamp, channel: Channel, slots: &mut ReceiveSlots) -> Received {
-        match self.port_mut(channel).map(|port| port.receive(slots)) {
-            None => Received::All,
-            Some(Ok(received)) => {
-                self.backoff.worked();
+        match self.sockets.receive(channel, slots) {
+            Ok(received) => {
+                self.sockets.worked();
                 received
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 self.failed(now, &error);
                 Received::All
             }
@@ -152,16 +116,13 @@ impl ReceiverSocket {
     /// Queues a datagram; [`ReceiverSocket::flush`] sends it.
     pub(crate) fn post(&mut self, channel: Channel, to: SocketAddr, datagram: Bytes) {
         let from = self.called.get(&to).copied();
-        match self.port_mut(channel) {
-            Some(port) => port.post(Departure { to, from, datagram }),
-            None => self.dropped_before += 1,
-        }
+        self.sockets.post(channel, Departure { to, from, datagram });
     }
 
     /// Sends what was posted. One unreachable peer does not keep the others waiting.
     pub(crate) fn flush(&mut self, now: Timestamp) {
         for channel in [Channel::Media, Channel::Control] {
-            while let Some(port) = self.port_mut(channel).filter(|port| port.waiting() > 0) {
+            while let Some(port) = self.sockets.waiting_port_mut(channel) {
                 match port.flush() {
                     Ok(_) => break,
                     Err(error) => self.failed(now, &error),
@@ -179,13 +140,7 @@ impl ReceiverSocket {
             return;
         }
         tracing::warn!(local = %self.local, error = %error, "a socket failed and will be opened again");
-        self.dropped_before += self.pair().map_or(0, |pair| pair.dropped() + pair.waiting());
-        self.sockets = Sockets::Failed { retry_at: self.backoff.failed(now) };
-    }
-
-    /// Datagrams that never left.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.dropped_before + self.pair().map_or(0, PortPair::dropped)
+        self.sockets.fail(now);
     }
 }
 
@@ -201,7 +156,7 @@ mod tests {
     #[test]
     fn simple_profile_takes_an_even_port_and_its_neighbour() {
         let socket = ReceiverSocket::listen(Profile::Simple, any_port()).expect("a free pair");
-        let ports: Vec<u16> = socket.ports().map(|(_, p)| p.local_addr().expect("bound").port()).collect();
+        let ports: Vec<u16> = socket.sockets().ports().map(|(_, p)| p.local_addr().expect("bound").port()).collect();
         assert_eq!((ports.len(), ports[0] % 2, ports[1]), (2, 0, ports[0] + 1));
         assert_eq!(socket.local_addr().port(), ports[0]);
     }
@@ -219,14 +174,14 @@ mod tests {
         let mut socket = ReceiverSocket::listen(Profile::Main, any_port()).expect("a free port");
         let local = socket.local_addr();
         socket.failed(now, &io::Error::from_raw_os_error(nix::libc::EMSGSIZE));
-        assert_eq!(socket.retry_at(), None, "one datagram is no reason");
+        assert_eq!(socket.sockets().retry_at(), None, "one datagram is no reason");
         socket.failed(now, &io::Error::from_raw_os_error(nix::libc::ENETUNREACH));
-        assert_eq!(socket.retry_at(), None, "one peer is no reason");
+        assert_eq!(socket.sockets().retry_at(), None, "one peer is no reason");
         socket.failed(now, &io::Error::from_raw_os_error(nix::libc::ENODEV));
-        assert!(socket.retry_at().is_some_and(|at| at > now));
-        socket.reopen(now);
-        assert_eq!((socket.retry_at(), socket.reopened), (None, 1));
-        assert_eq!(socket.ports().next().and_then(|(_, p)| p.local_addr().ok()), Some(local));
+        assert!(socket.sockets().retry_at().is_some_and(|at| at > now));
+        assert!(socket.reopen(now));
+        assert_eq!((socket.sockets().retry_at(), socket.reopened), (None, 1));
+        assert_eq!(socket.sockets().ports().next().and_then(|(_, p)| p.local_addr().ok()), Some(local));
     }
 
     #[test]

@@ -161,11 +161,9 @@ impl Worker {
             self.tell(now, ReceiverInput::Timeout);
         }
         for local in 0..self.sockets.len() {
-            if self.sockets[local].retry_at().is_some_and(|at| now >= at) {
-                self.sockets[local].reopen(now);
-                if self.sockets[local].retry_at().is_none() {
-                    self.call(now, local);
-                }
+            let due = self.sockets[local].sockets().retry_at().is_some_and(|at| now >= at);
+            if due && self.sockets[local].reopen(now) {
+                self.call(now, local);
             }
         }
     }
@@ -178,7 +176,7 @@ impl Worker {
             *lock(&self.parts.published.snapshot) = snapshot;
             *lock(&self.parts.published.counters) = ReceiverIoCounters {
                 deliveries_dropped: self.parts.output.as_ref().map_or(0, |o| o.port().counters().dropped),
-                datagrams_dropped: self.sockets.iter().map(ReceiverSocket::dropped).sum(),
+                datagrams_dropped: self.sockets.iter().map(|socket| socket.sockets().dropped()).sum(),
                 sockets_reopened: self.sockets.iter().map(|socket| socket.reopened).sum(),
             };
         }
@@ -188,10 +186,12 @@ impl Worker {
         watched.clear();
         let ports = || {
             let sockets = self.sockets.iter().enumerate();
-            sockets.flat_map(|(local, socket)| socket.ports().map(move |(channel, port)| (local, channel, port)))
+            sockets
+                .flat_map(|(local, socket)| socket.sockets().ports().map(move |(channel, port)| (local, channel, port)))
         };
         watched.extend(ports().map(|(local, channel, _)| (local, channel)));
-        let retry = self.sockets.iter().filter_map(ReceiverSocket::retry_at).min().unwrap_or(Timestamp::MAX);
+        let retry =
+            self.sockets.iter().filter_map(|socket| socket.sockets().retry_at()).min().unwrap_or(Timestamp::MAX);
         let timeout = self.timeout_at.min(self.snapshot_at).min(retry).since(self.parts.clock.now());
         let has_work = || self.parts.signal.must_stop() || !self.parts.commands.is_empty();
         let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));

@@ -2,8 +2,9 @@
 
 use super::LinkSpec;
 use crate::port_pair::PortPair;
-use crate::reopen::{Backoff, Remedy, diagnose};
-use crate::udp::{Binding, Departure, Flushed, ReceiveSlots, Received, UdpPort};
+use crate::reopen::{Remedy, diagnose};
+use crate::sockets::Sockets;
+use crate::udp::{Binding, Departure, ReceiveSlots, Received, UdpPort};
 use bond::Channel;
 use bond::config::Profile;
 use bond::sender::LinkErrorKind;
@@ -18,32 +19,21 @@ pub(crate) struct Link {
     spec: LinkSpec,
     profile: Profile,
     sockets: Sockets,
-    backoff: Backoff,
+    /// Used last: a NAT keeps its mapping when they can be had again.
+    last_ports: LocalPorts,
     pub(crate) counters: LinkCounters,
 }
 
-/// What the link did with datagrams since it was added, besides sending and receiving them.
+/// What the link did since it was added, besides sending and receiving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct LinkCounters {
-    /// Dropped by sockets that are closed by now, or while there was none.
-    dropped_before: u64,
     pub(crate) foreign: u64,
     pub(crate) reopened: u64,
 }
 
-#[derive(Debug)]
-enum Sockets {
-    Open(Box<PortPair>),
-    /// `ports` were used last: a NAT keeps its mapping when they can be had again.
-    Failed {
-        retry_at: Timestamp,
-        ports: Ports,
-    },
-}
-
 /// Local port numbers; 0 is any.
 #[derive(Debug, Clone, Copy, Default)]
-struct Ports {
+struct LocalPorts {
     media: u16,
     control: u16,
 }
@@ -51,8 +41,9 @@ struct Ports {
 impl Link {
     /// A link with its sockets, or with the error that kept it from opening them; it is tried again.
     pub(crate) fn open(spec: LinkSpec, profile: Profile, now: Timestamp) -> (Self, Result<(), LinkErrorKind>) {
-        let sockets = Sockets::Failed { retry_at: now, ports: Ports::default() };
-        let mut link = Self { spec, profile, sockets, backoff: Backoff::default(), counters: LinkCounters::default() };
+        let sockets = Sockets::closed(now);
+        let mut link =
+            Self { spec, profile, sockets, last_ports: LocalPorts::default(), counters: LinkCounters::default() };
         let opened = link.try_open(now);
         (link, opened)
     }
@@ -61,12 +52,9 @@ impl Link {
         self.spec.id
     }
 
-    /// When to try to open the sockets again; `None` while they are open.
-    pub(crate) fn retry_at(&self) -> Option<Timestamp> {
-        match self.sockets {
-            Sockets::Failed { retry_at, .. } => Some(retry_at),
-            Sockets::Open(_) => None,
-        }
+    /// The sockets, for waiting and counting.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// Opens the sockets again, on the same ports when they are free.
@@ -77,23 +65,14 @@ impl Link {
     }
 
     fn try_open(&mut self, now: Timestamp) -> Result<(), LinkErrorKind> {
-        let Sockets::Failed { ports, .. } = self.sockets else { return Ok(()) };
-        let pair = PortPair::open_free(self.profile, |channel| match channel {
-            Channel::Media => self.bind(ports.media),
-            Channel::Control => self.bind(ports.control),
+        let attempt = PortPair::open_free(self.profile, |channel| match channel {
+            Channel::Media => self.bind(self.last_ports.media),
+            Channel::Control => self.bind(self.last_ports.control),
         });
-        match pair {
-            Ok(pair) => {
-                self.sockets = Sockets::Open(Box::new(pair));
-                Ok(())
-            }
-            Err(error) => {
-                let retry_at = self.backoff.failed(now);
-                tracing::debug!(link = %self.spec.id, error = %error, "a link's socket cannot be opened");
-                self.sockets = Sockets::Failed { retry_at, ports };
-                Err(diagnose(&error).0)
-            }
-        }
+        self.sockets.reopen(now, attempt).map_err(|error| {
+            tracing::debug!(link = %self.spec.id, error = %error, "a link's socket cannot be opened");
+            diagnose(&error).0
+        })
     }
 
     fn bind(&self, port: u16) -> io::Result<UdpPort> {
@@ -108,25 +87,6 @@ impl Link {
         UdpPort::open(&binding)
     }
 
-    /// The open sockets, with their channels; none while the link has failed.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (Channel, &UdpPort)> {
-        self.pair().into_iter().flat_map(PortPair::iter)
-    }
-
-    fn pair(&self) -> Option<&PortPair> {
-        match &self.sockets {
-            Sockets::Open(pair) => Some(pair),
-            Sockets::Failed { .. } => None,
-        }
-    }
-
-    fn port_mut(&mut self, channel: Channel) -> Option<&mut UdpPort> {
-        match &mut self.sockets {
-            Sockets::Open(pair) => pair.get_mut(channel),
-            Sockets::Failed { .. } => None,
-        }
-    }
-
     fn remote(&self, channel: Channel) -> SocketAddr {
         let mut remote = self.spec.remote;
         if channel == Channel::Control {
@@ -138,25 +98,19 @@ impl Link {
     /// Queues a datagram for the receiver; [`Link::flush`] sends it.
     pub(crate) fn post(&mut self, channel: Channel, datagram: Bytes) {
         let to = self.remote(channel);
-        match self.port_mut(channel) {
-            Some(port) => port.post(Departure { to, from: None, datagram }),
-            None => self.counters.dropped_before += 1,
-        }
+        self.sockets.post(channel, Departure { to, from: None, datagram });
     }
 
     /// Sends what was posted.
     pub(crate) fn flush(&mut self, now: Timestamp) -> Result<(), LinkErrorKind> {
         for channel in [Channel::Media, Channel::Control] {
-            let Some(port) = self.port_mut(channel).filter(|port| port.waiting() > 0) else { continue };
+            let Some(port) = self.sockets.waiting_port_mut(channel) else { continue };
             let sent = port.counters().sent;
             let flushed = port.flush();
             if port.counters().sent > sent {
-                self.backoff.worked();
+                self.sockets.worked();
             }
-            match flushed {
-                Ok(Flushed::All | Flushed::Blocked) => {}
-                Err(error) => return Err(self.failed(now, &error)),
-            }
+            flushed.map_err(|error| self.failed(now, &error))?;
         }
         Ok(())
     }
@@ -168,11 +122,7 @@ impl Link {
         channel: Channel,
         slots: &mut ReceiveSlots,
     ) -> Result<Received, LinkErrorKind> {
-        match self.port_mut(channel).map(|port| port.receive(slots)) {
-            None => Ok(Received::All),
-            Some(Ok(received)) => Ok(received),
-            Some(Err(error)) => Err(self.failed(now, &error)),
-        }
+        self.sockets.receive(channel, slots).map_err(|error| self.failed(now, &error))
     }
 
     /// Whether a datagram on `channel` comes from the link's receiver; what comes from elsewhere is counted.
@@ -187,22 +137,15 @@ impl Link {
         let (kind, remedy) = diagnose(error);
         if remedy == Remedy::Reopen {
             tracing::warn!(link = %self.spec.id, error = %error, "a link's socket failed and will be opened again");
-            let port_of = |port: &UdpPort| port.local_addr().map_or(0, |address| address.port());
-            let mut ports = Ports::default();
-            for (channel, port) in self.ports() {
+            for (channel, port) in self.sockets.ports() {
+                let number = port.local_addr().map_or(0, |address| address.port());
                 match channel {
-                    Channel::Media => ports.media = port_of(port),
-                    Channel::Control => ports.control = port_of(port),
+                    Channel::Media => self.last_ports.media = number,
+                    Channel::Control => self.last_ports.control = number,
                 }
             }
-            self.counters.dropped_before += self.pair().map_or(0, |pair| pair.dropped() + pair.waiting());
-            self.sockets = Sockets::Failed { retry_at: self.backoff.failed(now), ports };
+            self.sockets.fail(now);
         }
         kind
-    }
-
-    /// Datagrams that never left, since the link was added.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.counters.dropped_before + self.pair().map_or(0, PortPair::dropped)
     }
 }

@@ -11,7 +11,7 @@ use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
 use crate::waker::{Backlog, Ready, Rhythm, Sleeper, Watched};
 use bond::config::{LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
-use bond::{Channel, PacketClass, Payload};
+use bond::{Channel, Payload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -240,10 +240,7 @@ impl Worker {
         }
         let Some(mut input) = self.parts.input.take() else { return };
         let clock = self.parts.clock;
-        let taken = input.take(&clock, |source_time, bytes| {
-            let payload = Payload { bytes, source_time, class: PacketClass::Video };
-            self.tell(clock.now(), SenderInput::Payload(payload));
-        });
+        let taken = input.take(&clock, |payload| self.tell(clock.now(), SenderInput::Payload(payload)));
         match taken {
             Ok(Received::All) => {}
             Ok(Received::MaybeMore) => self.backlog = Backlog::Left,
@@ -259,7 +256,8 @@ impl Worker {
             self.tell(now, SenderInput::Timeout);
         }
         for index in 0..self.links.len() {
-            if self.links[index].retry_at().is_some_and(|at| now >= at) && self.links[index].reopen(now).is_ok() {
+            let due = self.links[index].sockets().retry_at().is_some_and(|at| now >= at);
+            if due && self.links[index].reopen(now).is_ok() {
                 let link = self.links[index].id();
                 self.tell(now, SenderInput::LinkAddressChanged { link });
             }
@@ -316,10 +314,11 @@ impl Worker {
 
     fn sleep(&mut self, watched: &mut Vec<(LinkId, Channel)>, ready: &mut Vec<Ready>) {
         watched.clear();
-        let ports =
-            || self.links.iter().flat_map(|link| link.ports().map(|(channel, port)| (link.id(), channel, port)));
+        let ports = || {
+            self.links.iter().flat_map(|link| link.sockets().ports().map(|(channel, port)| (link.id(), channel, port)))
+        };
         watched.extend(ports().map(|(link, channel, _)| (link, channel)));
-        let retry = self.links.iter().filter_map(Link::retry_at).min().unwrap_or(Timestamp::MAX);
+        let retry = self.links.iter().filter_map(|link| link.sockets().retry_at()).min().unwrap_or(Timestamp::MAX);
         let check = self.closing.as_ref().map_or(Timestamp::MAX, |closing| closing.check_at);
         let until = self.timeout_at.min(self.snapshot_at).min(retry).min(check);
         let timeout = until.since(self.parts.clock.now());
@@ -341,7 +340,7 @@ impl Drop for Worker {
 /// `sum` and what `link` counted.
 fn add_counters(sum: SenderIoCounters, link: &Link) -> SenderIoCounters {
     SenderIoCounters {
-        datagrams_dropped: sum.datagrams_dropped + link.dropped(),
+        datagrams_dropped: sum.datagrams_dropped + link.sockets().dropped(),
         datagrams_foreign: sum.datagrams_foreign + link.counters.foreign,
         sockets_reopened: sum.sockets_reopened + link.counters.reopened,
         ..sum

@@ -8,23 +8,13 @@ use arguments::Arguments;
 use clap::Parser;
 use drain::Drain;
 use link_io::media::Endpoint;
-use link_io::program::{Report, Stop};
-use std::io::{self, IsTerminal, Write};
+use link_io::program::{self, Report, Stop};
+use std::io::{self, Write};
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let ansi = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).init();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bond-receive: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("bond-receive", || run(arguments))
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {

@@ -1,13 +1,15 @@
 //! From the input to the flow.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bond::PacketClass;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use link_io::PushError;
-use link_io::media::{Endpoint, PacedFile, TS_PACKET_BYTES, UdpInput};
+use link_io::media::{Classifier, Endpoint, FULL_PAYLOAD_BYTES, PacedFile, Packer, TS_PACKET_BYTES, UdpInput};
 use link_io::sender::{FlowSender, SenderOptions};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Stdin};
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,8 @@ use std::time::{Duration, Instant};
 const TURN_MAX: Duration = Duration::from_millis(100);
 /// Pause before a payload is offered again to a full queue.
 const FULL_PAUSE: Duration = Duration::from_millis(2);
-/// Payload of standard input.
-const PAYLOAD_BYTES: usize = 7 * TS_PACKET_BYTES;
+/// Bytes of standard input that may belong to no TS packet before it is refused, unless most of it does.
+const FOREIGN_BYTES_MAX: u64 = 64 * 1024;
 
 /// An open input.
 pub(crate) enum Feed {
@@ -24,9 +26,13 @@ pub(crate) enum Feed {
     Udp,
     File {
         input: Box<PacedFile<BufReader<File>>>,
+        classifier: Classifier,
         started: Instant,
     },
-    Standard(Stdin),
+    Standard {
+        input: File,
+        packer: Packer,
+    },
 }
 
 impl Feed {
@@ -41,9 +47,12 @@ impl Feed {
             Endpoint::File(path) => {
                 let file = File::open(path).with_context(input_failed)?;
                 let input = PacedFile::open(BufReader::new(file)).with_context(input_failed)?;
-                Self::File { input: Box::new(input), started: Instant::now() }
+                Self::File { input: Box::new(input), classifier: Classifier::new(), started: Instant::now() }
             }
-            Endpoint::Standard => Self::Standard(io::stdin()),
+            Endpoint::Standard => {
+                let input = io::stdin().as_fd().try_clone_to_owned().with_context(input_failed)?;
+                Self::Standard { input: input.into(), packer: Packer::new() }
+            }
         };
         Ok((feed, FlowSender::open(options)?))
     }
@@ -55,16 +64,8 @@ impl Feed {
                 sleep(TURN_MAX);
                 Ok(true)
             }
-            Self::File { input, started } => pass_on_paced(input, *started, sender),
-            Self::Standard(input) => {
-                let mut payload = BytesMut::zeroed(PAYLOAD_BYTES);
-                let length = read_full(input, &mut payload).context("reading standard input failed")?;
-                payload.truncate(length);
-                if length > 0 {
-                    push_patiently(sender, &payload.freeze(), None)?;
-                }
-                Ok(length == PAYLOAD_BYTES)
-            }
+            Self::File { input, classifier, started } => pass_on_paced(input, classifier, *started, sender),
+            Self::Standard { input, packer } => pass_on_piped(input, packer, sender),
         }
     }
 }
@@ -72,6 +73,7 @@ impl Feed {
 /// Passes on the payloads of one turn, each at its time.
 fn pass_on_paced(
     input: &mut PacedFile<BufReader<File>>,
+    classifier: &mut Classifier,
     started: Instant,
     sender: &FlowSender,
 ) -> anyhow::Result<bool> {
@@ -79,31 +81,52 @@ fn pass_on_paced(
     while Instant::now() < turn_ends {
         let Some(payload) = input.next_payload()? else { return Ok(false) };
         sleep((started + payload.due).saturating_duration_since(Instant::now()));
-        push_patiently(sender, &payload.bytes, Some(payload.due))?;
+        let class = classifier.payload(&payload.bytes);
+        push_patiently(sender, &payload.bytes, class, Some(payload.due))?;
     }
     Ok(true)
 }
 
+/// Passes on what one read gives, at once. Bytes between TS packets are left out.
+fn pass_on_piped(input: &mut File, packer: &mut Packer, sender: &FlowSender) -> anyhow::Result<bool> {
+    let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::from(TURN_MAX.as_millis() as u8)).unwrap_or(0) == 0 {
+        return Ok(true);
+    }
+    let mut buffer = [0; 8 * FULL_PAYLOAD_BYTES];
+    let read = match input.read(&mut buffer) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+        read => read.context("reading standard input failed")?,
+    };
+    let send = |bytes: Bytes, class| push_patiently(sender, &bytes, class, None);
+    if read == 0 {
+        packer.finish(send)?;
+        if packer.skipped_bytes() > 0 {
+            tracing::warn!(bytes = packer.skipped_bytes(), "standard input had bytes that belong to no TS packet");
+        }
+        return Ok(false);
+    }
+    packer.push(&buffer[..read], send)?;
+    let (skipped, taken) = (packer.skipped_bytes(), packer.packets() * TS_PACKET_BYTES as u64);
+    ensure!(
+        skipped < FOREIGN_BYTES_MAX || skipped < taken,
+        "standard input is no MPEG transport stream: {skipped} of its first {} bytes belong to no TS packet",
+        skipped + taken
+    );
+    Ok(true)
+}
+
 /// Waits for room: a file or pipe can.
-fn push_patiently(sender: &FlowSender, payload: &Bytes, source_time: Option<Duration>) -> Result<(), PushError> {
+fn push_patiently(
+    sender: &FlowSender,
+    payload: &Bytes,
+    class: PacketClass,
+    source_time: Option<Duration>,
+) -> Result<(), PushError> {
     loop {
-        match sender.push(payload.clone(), PacketClass::Video, source_time) {
+        match sender.push(payload.clone(), class, source_time) {
             Err(PushError::Full) => sleep(FULL_PAUSE),
             done => return done,
         }
     }
-}
-
-/// Fills `buffer` unless the input ends; the number of bytes read.
-fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

@@ -7,23 +7,13 @@ use anyhow::Context;
 use arguments::Arguments;
 use clap::Parser;
 use feed::Feed;
-use link_io::program::{Report, Stop};
-use std::io::{self, IsTerminal};
+use link_io::program::{self, Report, Stop};
+use std::io;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    let ansi = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(ansi).init();
-    match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bond-send: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("bond-send", || run(arguments))
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {

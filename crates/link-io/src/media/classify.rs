@@ -1,10 +1,12 @@
 //! What a TS packet carries: program tables, sound, key pictures, clock (ISO/IEC 13818-1). Pure.
 //!
 //! Tables are read only from the TS packet they begin in; a program whose map is longer than that is classified by what is
-//! seen of it. Nothing here allocates.
+//! seen of it. A key picture is one that the muxer marks as random access point, or that opens with the parameter sets or
+//! the IDR slice of H.264 (ISO/IEC 14496-10 table 7-1) or H.265 (ISO/IEC 23008-2 table 7-1). Nothing here allocates but
+//! [`Classifier::new`].
 
+use super::ts::{TS_PACKET_BYTES, TsPacket};
 use bond::PacketClass;
-use link_io::media::{TS_PACKET_BYTES, TsPacket};
 
 const PIDS: usize = 8192;
 const PID_PAT: u16 = 0;
@@ -17,26 +19,50 @@ enum Kind {
     Unknown,
     Map,
     Video {
+        codec: Codec,
         /// The access unit under way is a key picture.
         key: bool,
     },
     Audio,
 }
 
+/// How the NAL units of a picture are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Codec {
+    Avc,
+    Hevc,
+    /// Only the muxer's mark tells.
+    Opaque,
+}
+
 /// Learns the PIDs of a transport stream from its tables and names the class of each packet.
 #[derive(Debug)]
-pub(crate) struct Classifier {
+pub struct Classifier {
     /// Indexed by PID.
     kinds: Box<[Kind; PIDS]>,
 }
 
+impl Default for Classifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Classifier {
-    pub(crate) fn new() -> Self {
+    /// Knows no PID yet.
+    pub fn new() -> Self {
         Self { kinds: Box::new([Kind::Unknown; PIDS]) }
     }
 
+    /// The class of a payload of whole TS packets: that of its most important one. What is no TS packet is
+    /// [`PacketClass::Other`].
+    pub fn payload(&mut self, payload: &[u8]) -> PacketClass {
+        let packets = payload.as_chunks().0.iter();
+        packets.map(|packet| self.packet(packet)).max_by_key(|class| weight(*class)).unwrap_or(PacketClass::Other)
+    }
+
     /// The class of one TS packet.
-    pub(crate) fn class(&mut self, packet: &[u8; TS_PACKET_BYTES]) -> PacketClass {
+    pub fn packet(&mut self, packet: &[u8; TS_PACKET_BYTES]) -> PacketClass {
         let Some(ts) = TsPacket::parse(packet) else { return PacketClass::Other };
         let pid = ts.pid();
         let unit_start = packet[1] & 0x40 != 0;
@@ -55,9 +81,9 @@ impl Classifier {
                 PacketClass::ParameterSet
             }
             Kind::Audio => PacketClass::Audio,
-            Kind::Video { key } if !payload.is_empty() => {
+            Kind::Video { codec, key } if !payload.is_empty() => {
                 if unit_start {
-                    *key = ts.random_access();
+                    *key = ts.random_access() || opens_key_picture(*codec, payload);
                 }
                 match (*key, unit_start) {
                     // The first packet of a key access unit holds the parameter sets.
@@ -98,8 +124,11 @@ impl Classifier {
 
 /// Stream types of ISO/IEC 13818-1 table 2-34 and ATSC.
 fn kind_of(stream_type: u8) -> Kind {
+    let video = |codec| Kind::Video { codec, key: false };
     match stream_type {
-        0x01 | 0x02 | 0x10 | 0x1B | 0x24 | 0x33 | 0x42 | 0xD1 | 0xEA => Kind::Video { key: false },
+        0x1B => video(Codec::Avc),
+        0x24 => video(Codec::Hevc),
+        0x01 | 0x02 | 0x10 | 0x33 | 0x42 | 0xD1 | 0xEA => video(Codec::Opaque),
         0x03 | 0x04 | 0x0F | 0x11 | 0x81 | 0x87 => Kind::Audio,
         _ => Kind::Unknown,
     }
@@ -111,6 +140,31 @@ fn pid_of(high: u8, low: u8) -> u16 {
 
 fn length_of(high: u8, low: u8) -> usize {
     usize::from(u16::from_be_bytes([high, low]) & 0x0FFF)
+}
+
+/// Whether the first TS packet of an access unit shows a parameter set or an IDR slice.
+fn opens_key_picture(codec: Codec, payload: &[u8]) -> bool {
+    let headers = payload.windows(4).filter(|bytes| bytes[..3] == [0, 0, 1]).map(|bytes| bytes[3]);
+    // A PES start code (stream id from 0xBC up) has the forbidden bit set and is no NAL unit.
+    let mut nal_headers = headers.filter(|header| header & 0x80 == 0);
+    match codec {
+        Codec::Avc => nal_headers.any(|header| matches!(header & 0x1F, 5 | 7 | 8)),
+        Codec::Hevc => nal_headers.any(|header| matches!(header >> 1, 16..=21 | 32..=34)),
+        Codec::Opaque => false,
+    }
+}
+
+/// Order of importance: without tables and parameter sets nothing decodes; a lost key picture spoils all up to the next; a
+/// gap in the sound is heard.
+fn weight(class: PacketClass) -> u8 {
+    match class {
+        PacketClass::ParameterSet => 5,
+        PacketClass::Idr => 4,
+        PacketClass::Audio => 3,
+        PacketClass::Video => 2,
+        PacketClass::Clock => 1,
+        PacketClass::Other => 0,
+    }
 }
 
 /// The bytes behind header and adaptation field.
@@ -184,7 +238,7 @@ pub(crate) mod tests {
     fn taught() -> Classifier {
         let mut classifier = Classifier::new();
         for table in tables() {
-            assert_eq!(classifier.class(&table), PacketClass::ParameterSet);
+            assert_eq!(classifier.packet(&table), PacketClass::ParameterSet);
         }
         classifier
     }
@@ -192,22 +246,63 @@ pub(crate) mod tests {
     #[test]
     fn tables_teach_which_pid_is_what() {
         let mut classifier = taught();
-        assert_eq!(classifier.class(&packet(AUDIO_PID, true, None, 0)), PacketClass::Audio);
-        assert_eq!(classifier.class(&packet(VIDEO_PID, true, None, 0)), PacketClass::Video);
-        assert_eq!(classifier.class(&packet(0x1FFF, false, None, 0xFF)), PacketClass::Other);
+        assert_eq!(classifier.packet(&packet(AUDIO_PID, true, None, 0)), PacketClass::Audio);
+        assert_eq!(classifier.packet(&packet(VIDEO_PID, true, None, 0)), PacketClass::Video);
+        assert_eq!(classifier.packet(&packet(0x1FFF, false, None, 0xFF)), PacketClass::Other);
     }
 
     #[test]
     fn a_key_picture_lasts_until_the_next_access_unit() {
         let mut classifier = taught();
-        assert_eq!(classifier.class(&packet(VIDEO_PID, true, Some(0x50), 0)), PacketClass::ParameterSet);
-        assert_eq!(classifier.class(&packet(VIDEO_PID, false, None, 0)), PacketClass::Idr);
+        assert_eq!(classifier.packet(&packet(VIDEO_PID, true, Some(0x50), 0)), PacketClass::ParameterSet);
+        assert_eq!(classifier.packet(&packet(VIDEO_PID, false, None, 0)), PacketClass::Idr);
         for table in tables() {
-            classifier.class(&table); // repeated tables change nothing
+            classifier.packet(&table); // repeated tables change nothing
         }
-        assert_eq!(classifier.class(&packet(VIDEO_PID, false, None, 0)), PacketClass::Idr);
-        assert_eq!(classifier.class(&packet(VIDEO_PID, true, Some(0x10), 0)), PacketClass::Video);
-        assert_eq!(classifier.class(&packet(VIDEO_PID, false, None, 0)), PacketClass::Video);
+        assert_eq!(classifier.packet(&packet(VIDEO_PID, false, None, 0)), PacketClass::Idr);
+        assert_eq!(classifier.packet(&packet(VIDEO_PID, true, Some(0x10), 0)), PacketClass::Video);
+        assert_eq!(classifier.packet(&packet(VIDEO_PID, false, None, 0)), PacketClass::Video);
+    }
+
+    /// An access unit that the muxer did not mark: a PES header, then the NAL units named by their header bytes.
+    fn unmarked(pid: u16, nal_headers: &[u8]) -> [u8; TS_PACKET_BYTES] {
+        let mut bytes = packet(pid, true, None, 0xAA);
+        bytes[4..13].copy_from_slice(&[0, 0, 1, 0xE0, 0, 0, 0x80, 0, 0]);
+        for (i, header) in nal_headers.iter().enumerate() {
+            bytes[20 + 10 * i..25 + 10 * i].copy_from_slice(&[0, 0, 0, 1, *header]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn parameter_sets_and_idr_slices_make_a_key_picture_without_a_mark() {
+        let opens = |stream_type: u8, nal_headers: &[u8]| {
+            let mut classifier = Classifier::new();
+            let [pat, mut pmt] = tables();
+            let place = pmt.iter().rposition(|byte| *byte == 0x1B).expect("the video stream");
+            pmt[place] = stream_type;
+            assert!([pat, pmt].iter().all(|table| classifier.packet(table) == PacketClass::ParameterSet));
+            classifier.packet(&unmarked(VIDEO_PID, nal_headers))
+        };
+        let (key, other) = (PacketClass::ParameterSet, PacketClass::Video);
+        assert_eq!(opens(0x1B, &[0x09, 0x67, 0x68]), key, "H.264: delimiter, SPS, PPS");
+        assert_eq!(opens(0x1B, &[0x09, 0x65]), key, "H.264: IDR");
+        assert_eq!(opens(0x1B, &[0x09, 0x41]), other, "H.264: predicted");
+        assert_eq!(opens(0x24, &[0x46, 0x40]), key, "H.265: delimiter, VPS");
+        assert_eq!(opens(0x24, &[0x26]), key, "H.265: IDR_W_RADL");
+        assert_eq!(opens(0x24, &[0x46, 0x02]), other, "H.265: predicted");
+        assert_eq!(opens(0x02, &[0x67]), other, "MPEG-2 has no NAL units");
+    }
+
+    #[test]
+    fn a_payload_is_as_important_as_its_most_important_packet() {
+        let mut classifier = taught();
+        let (video, audio) = (packet(VIDEO_PID, false, None, 0), packet(AUDIO_PID, false, None, 0));
+        assert_eq!(classifier.payload(&[video, audio, video].concat()), PacketClass::Audio);
+        assert_eq!(classifier.payload(&[video, video].concat()), PacketClass::Video);
+        assert_eq!(classifier.payload(&[video, tables()[0]].concat()), PacketClass::ParameterSet);
+        assert_eq!(classifier.payload(b"no packet"), PacketClass::Other);
+        assert_eq!(classifier.payload(&[1; 188]), PacketClass::Other);
     }
 
     #[test]
@@ -215,7 +310,7 @@ pub(crate) mod tests {
         let mut clock = packet(0x100, false, Some(0x10), 0xFF);
         clock[3] = 0x20;
         clock[4] = 183;
-        assert_eq!(taught().class(&clock), PacketClass::Clock);
+        assert_eq!(taught().packet(&clock), PacketClass::Clock);
     }
 
     #[test]
@@ -231,7 +326,7 @@ pub(crate) mod tests {
             bytes[0] = 0x47;
             bytes[1] &= 0x40; // low PIDs, so that tables occur
             bytes[2] &= 0x03;
-            classifier.class(&bytes);
+            classifier.packet(&bytes);
         }
     }
 }

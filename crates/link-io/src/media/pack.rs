@@ -1,39 +1,51 @@
 //! From buffers of any size to payloads of seven whole TS packets. Pure.
 
-use crate::classify::Classifier;
+use super::classify::Classifier;
+use super::ts::TS_PACKET_BYTES;
 use bond::PacketClass;
 use bytes::{Bytes, BytesMut};
-use link_io::media::TS_PACKET_BYTES;
 
-/// TS packets in a full payload: 1316 bytes, the usual size on every network.
-pub(crate) const PACKETS_PER_PAYLOAD: usize = 7;
+/// A full payload: seven TS packets, 1316 bytes, the usual size on every network.
+pub const FULL_PAYLOAD_BYTES: usize = 7 * TS_PACKET_BYTES;
 const SYNC: u8 = 0x47;
 
 /// Cuts a transport stream into payloads; a payload is as important as the most important packet in it.
 #[derive(Debug)]
-pub(crate) struct Packer {
+pub struct Packer {
     classifier: Classifier,
     /// Whole packets of the payload under way.
     payload: BytesMut,
-    class: PacketClass,
     /// The beginning of a packet whose rest has not come yet.
     partial: Vec<u8>,
+    packets: u64,
     skipped_bytes: u64,
 }
 
+impl Default for Packer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Packer {
-    pub(crate) fn new() -> Self {
+    /// Nothing under way, no PID known.
+    pub fn new() -> Self {
         Self {
             classifier: Classifier::new(),
-            payload: BytesMut::with_capacity(PACKETS_PER_PAYLOAD * TS_PACKET_BYTES),
-            class: PacketClass::Other,
+            payload: BytesMut::with_capacity(FULL_PAYLOAD_BYTES),
             partial: Vec::with_capacity(TS_PACKET_BYTES),
+            packets: 0,
             skipped_bytes: 0,
         }
     }
 
+    /// TS packets taken.
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
     /// Bytes that belong to no TS packet and were left out.
-    pub(crate) fn skipped_bytes(&self) -> u64 {
+    pub fn skipped_bytes(&self) -> u64 {
         self.skipped_bytes
     }
 
@@ -41,7 +53,7 @@ impl Packer {
     ///
     /// # Errors
     /// The first error of `emit`; what came behind is lost then.
-    pub(crate) fn push<E>(
+    pub fn push<E>(
         &mut self,
         mut bytes: &[u8],
         mut emit: impl FnMut(Bytes, PacketClass) -> Result<(), E>,
@@ -76,15 +88,14 @@ impl Packer {
     ///
     /// # Errors
     /// That of `emit`.
-    pub(crate) fn finish<E>(&mut self, mut emit: impl FnMut(Bytes, PacketClass) -> Result<(), E>) -> Result<(), E> {
+    pub fn finish<E>(&mut self, mut emit: impl FnMut(Bytes, PacketClass) -> Result<(), E>) -> Result<(), E> {
         if self.payload.is_empty() { Ok(()) } else { self.emit(&mut emit) }
     }
 
     /// Forgets what is under way; the PIDs learned stay.
-    pub(crate) fn discard(&mut self) {
+    pub fn discard(&mut self) {
         self.payload.clear();
         self.partial.clear();
-        self.class = PacketClass::Other;
     }
 
     fn packet<E>(
@@ -92,38 +103,22 @@ impl Packer {
         packet: &[u8; TS_PACKET_BYTES],
         emit: &mut impl FnMut(Bytes, PacketClass) -> Result<(), E>,
     ) -> Result<(), E> {
-        let class = self.classifier.class(packet);
-        if weight(class) > weight(self.class) {
-            self.class = class;
-        }
+        self.packets += 1;
         self.payload.extend_from_slice(packet);
-        if self.payload.len() == PACKETS_PER_PAYLOAD * TS_PACKET_BYTES { self.emit(emit) } else { Ok(()) }
+        if self.payload.len() == FULL_PAYLOAD_BYTES { self.emit(emit) } else { Ok(()) }
     }
 
     fn emit<E>(&mut self, emit: &mut impl FnMut(Bytes, PacketClass) -> Result<(), E>) -> Result<(), E> {
         let payload = self.payload.split().freeze();
-        let class = std::mem::replace(&mut self.class, PacketClass::Other);
+        let class = self.classifier.payload(&payload);
         emit(payload, class)
-    }
-}
-
-/// Order of importance: without tables and parameter sets nothing decodes; a lost key picture spoils all up to the next; a
-/// gap in the sound is heard.
-fn weight(class: PacketClass) -> u8 {
-    match class {
-        PacketClass::ParameterSet => 5,
-        PacketClass::Idr => 4,
-        PacketClass::Audio => 3,
-        PacketClass::Video => 2,
-        PacketClass::Clock => 1,
-        PacketClass::Other => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::classify::tests::{AUDIO_PID, VIDEO_PID, packet, tables};
     use super::*;
-    use crate::classify::tests::{AUDIO_PID, VIDEO_PID, packet, tables};
     use PacketClass::{Audio, Idr, ParameterSet, Video};
     use std::convert::Infallible;
 
@@ -135,14 +130,14 @@ mod tests {
                     payloads.push((bytes, class));
                     Ok::<_, Infallible>(())
                 })
-                .unwrap();
+                .expect("infallible");
         }
         packer
             .finish(|bytes, class| {
                 payloads.push((bytes, class));
                 Ok::<_, Infallible>(())
             })
-            .unwrap();
+            .expect("infallible");
         payloads
     }
 
@@ -189,7 +184,7 @@ mod tests {
     #[test]
     fn discarded_bytes_do_not_come_out_later() {
         let mut packer = Packer::new();
-        packer.push(&stream(3)[..500], |_, _| Ok::<_, Infallible>(())).unwrap();
+        packer.push(&stream(3)[..500], |_, _| Ok::<_, Infallible>(())).expect("infallible");
         packer.discard();
         assert_eq!(collect(&mut packer, &[&stream(7)]).len(), 1);
     }

@@ -1,9 +1,13 @@
 //! Secrets come from files only: arguments and environment are visible to others on the machine.
 
 use bond::config::{Login, Secret};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+
+/// The longest secret file, in bytes: some hundred logins.
+const FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// Why a secret was not read.
 #[derive(Debug, Error)]
@@ -17,6 +21,12 @@ pub enum SecretError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// It is no file of secrets.
+    #[error("the secret file {path} is longer than {FILE_BYTES_MAX} bytes")]
+    TooLong {
+        /// Which.
+        path: PathBuf,
     },
     /// There is nothing in it.
     #[error("the secret file {path} is empty")]
@@ -62,7 +72,14 @@ pub fn read_logins(path: &Path) -> Result<Vec<Login>, SecretError> {
 }
 
 fn read(path: &Path) -> Result<String, SecretError> {
-    std::fs::read_to_string(path).map_err(|source| SecretError::Storage { path: path.to_owned(), source })
+    let storage = |source| SecretError::Storage { path: path.to_owned(), source };
+    let mut text = String::new();
+    // A device gives bytes without end and has no length to look at first.
+    File::open(path).map_err(storage)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(storage)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(SecretError::TooLong { path: path.to_owned() });
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -81,6 +98,7 @@ mod tests {
         assert_eq!(read_psk(file("words and words\n").path()).expect("read"), Secret::new("words and words"));
         assert!(matches!(read_psk(file("\n").path()), Err(SecretError::Empty { .. })));
         assert!(matches!(read_psk(Path::new("/nowhere/psk")), Err(SecretError::Storage { .. })));
+        assert!(matches!(read_psk(Path::new("/dev/zero")), Err(SecretError::TooLong { .. })));
     }
 
     #[test]

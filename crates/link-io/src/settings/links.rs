@@ -1,8 +1,7 @@
-//! The list of links on a command line.
+//! The list of links as text: on a command line, in a property.
 //!
-//! `host:port[;key=value]...[,host:port...]` with the keys `name`, `bind` (local address), `dev` (interface), `weight`
-//! (fixed share), `priority`, `max-kbps`, `budget-mb` and `mtu`. One destination and several lines in a list of local
-//! addresses make one link for each address.
+//! `host:port[;key=value]...[,host:port...]` with the keys `id` (place in the list, from 0, when absent), `name`, `bind`
+//! (local address), `dev` (interface), `weight` (fixed share), `priority`, `rate-max` (kbit/s), `budget-mb` and `mtu`.
 
 use crate::media::{EndpointError, resolve};
 use crate::sender::LinkSpec;
@@ -26,9 +25,7 @@ pub enum LinkListError {
         source: EndpointError,
     },
     /// A part that is not `key=value` with a known key.
-    #[error(
-        "link {link}: `{part}` is not key=value with a key of name, bind, dev, weight, priority, max-kbps, budget-mb, mtu"
-    )]
+    #[error("link {link}: `{part}` is not key=value with a key of {LINK_OPTIONS}")]
     Key {
         /// Position in the list, from 1.
         link: usize,
@@ -69,19 +66,24 @@ pub enum LinkListError {
     },
 }
 
-/// Reads a list of links, and the text of a list of local addresses when there is one.
+/// The options of a link, for help texts.
+pub const LINK_OPTIONS: &str = "id, name, bind, dev, weight, priority, rate-max, budget-mb, mtu";
+
+/// Reads a list of links; a blank text is none. Names are resolved here, which may take time.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
-pub fn link_list(links: &str, binds: Option<&str>) -> Result<Vec<LinkSpec>, LinkListError> {
-    let mut specs = links.split(',').enumerate().map(|(i, text)| link(i, text)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(text) = binds {
-        specs = bind_links(specs, &addresses(text)?)?;
+pub fn link_list(text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
     }
-    if specs.len() > LINKS_MAX {
-        return Err(LinkListError::TooMany { got: specs.len() });
-    }
-    Ok(specs)
+    let links = text.split(',').enumerate().map(|(i, text)| link(i, text)).collect::<Result<Vec<_>, _>>()?;
+    check_count(&links)?;
+    Ok(links)
+}
+
+fn check_count(links: &[LinkSpec]) -> Result<(), LinkListError> {
+    if links.len() > LINKS_MAX { Err(LinkListError::TooMany { got: links.len() }) } else { Ok(()) }
 }
 
 fn link(index: usize, text: &str) -> Result<LinkSpec, LinkListError> {
@@ -89,12 +91,13 @@ fn link(index: usize, text: &str) -> Result<LinkSpec, LinkListError> {
     let mut parts = text.split(';').map(str::trim);
     let destination = parts.next().unwrap_or_default();
     let remote = resolve(destination).map_err(|source| LinkListError::Destination { link: number, source })?;
-    let mut spec = LinkSpec::new(LinkId(index as u16), remote);
-    spec.name = format!("link-{number}");
+    let mut spec = LinkSpec { name: String::new(), ..LinkSpec::new(LinkId(index as u16), remote) };
     for part in parts.filter(|part| !part.is_empty()) {
         set(&mut spec, number, part)?;
     }
-    spec.options.name.clone_from(&spec.name);
+    if spec.name.is_empty() {
+        spec.name = LinkSpec::new(spec.id, remote).name;
+    }
     Ok(spec)
 }
 
@@ -103,17 +106,19 @@ fn set(spec: &mut LinkSpec, link: usize, part: &str) -> Result<(), LinkListError
     let (key, value) = part.split_once('=').ok_or_else(unknown)?;
     let wrong = || LinkListError::Value { link, key: key.to_owned(), value: value.to_owned() };
     match key {
+        "id" => spec.id = LinkId(parsed(value).ok_or_else(wrong)?),
         "name" => value.clone_into(&mut spec.name),
         "bind" => spec.bind = Some(parsed(value).ok_or_else(wrong)?),
-        "dev" => spec.device = Some(value.to_owned()).filter(|name| !name.is_empty()),
+        "dev" if !value.is_empty() => spec.device = Some(value.to_owned()),
         "weight" => spec.options.weight = Some(parsed(value).ok_or_else(wrong)?),
         "priority" => spec.options.priority = parsed(value).ok_or_else(wrong)?,
-        "max-kbps" => spec.options.rate_max = Some(Bitrate::from_kbps(parsed(value).ok_or_else(wrong)?)),
+        "rate-max" => spec.options.rate_max = Some(Bitrate::from_kbps(parsed(value).ok_or_else(wrong)?)),
         "budget-mb" => {
             let megabytes: u64 = parsed(value).ok_or_else(wrong)?;
             spec.options.byte_budget = Some(ByteCount::new(megabytes.saturating_mul(1_000_000)));
         }
         "mtu" => spec.options.mtu = parsed(value).ok_or_else(wrong)?,
+        "dev" => return Err(wrong()),
         _ => return Err(unknown()),
     }
     Ok(())
@@ -130,23 +135,28 @@ fn addresses(text: &str) -> Result<Vec<IpAddr>, LinkListError> {
         .collect()
 }
 
-fn bind_links(mut links: Vec<LinkSpec>, binds: &[IpAddr]) -> Result<Vec<LinkSpec>, LinkListError> {
+/// Gives the links local addresses to send from, one a line in `text` (`#` starts a comment line): one link becomes one
+/// for each address, several take one each.
+///
+/// # Errors
+/// A line is no address, or their number does not fit.
+pub fn bind_links(mut links: Vec<LinkSpec>, text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
+    let binds = addresses(text)?;
     if let ([only], count) = (&links[..], binds.len())
         && count > 1
     {
-        links = (0..count)
-            .map(|i| {
-                let mut copy = LinkSpec { id: LinkId(i as u16), name: format!("link-{}", i + 1), ..only.clone() };
-                copy.options.name.clone_from(&copy.name);
-                copy
-            })
-            .collect();
+        let copy = |i| {
+            let LinkSpec { id, name, .. } = LinkSpec::new(LinkId(i as u16), only.remote);
+            LinkSpec { id, name, ..only.clone() }
+        };
+        links = (0..count).map(copy).collect();
     }
     if links.len() != binds.len() {
         return Err(LinkListError::Binds { binds: binds.len(), links: links.len() });
     }
+    check_count(&links)?;
     for (link, bind) in links.iter_mut().zip(binds) {
-        link.bind = Some(*bind);
+        link.bind = Some(bind);
     }
     Ok(links)
 }
@@ -158,51 +168,62 @@ mod tests {
     #[test]
     fn links_take_their_options_by_key() {
         let links = link_list(
-            "127.0.0.1:5000;name=modem;bind=127.0.0.7;dev=wwan0;weight=5;priority=1;max-kbps=4000;budget-mb=2;mtu=1400,\
-             127.0.0.2:6000",
-            None,
+            "127.0.0.1:5000;name=modem;bind=127.0.0.7;dev=wwan0;weight=5;priority=1;rate-max=4000;budget-mb=2;mtu=1400, \
+             127.0.0.2:6000, [::1]:5002;id=7",
         )
-        .expect("two links");
-        assert_eq!(links.len(), 2);
+        .expect("three links");
+        assert_eq!(links.len(), 3);
         let first = &links[0];
-        assert_eq!((first.name.as_str(), first.options.name.as_str()), ("modem", "modem"));
+        assert_eq!((first.id, first.name.as_str()), (LinkId(0), "modem"));
         assert_eq!((first.bind, first.device.as_deref()), (Some(IpAddr::from([127, 0, 0, 7])), Some("wwan0")));
         assert_eq!((first.options.weight, first.options.priority, first.options.mtu), (Some(5), 1, 1400));
         assert_eq!(first.options.rate_max, Some(Bitrate::from_kbps(4000)));
         assert_eq!(first.options.byte_budget, Some(ByteCount::new(2_000_000)));
-        assert_eq!((links[1].id, links[1].name.as_str(), links[1].bind), (LinkId(1), "link-2", None));
+        assert_eq!((links[1].id, links[1].name.as_str(), links[1].bind), (LinkId(1), "link 1", None));
         assert_eq!(links[1].remote, "127.0.0.2:6000".parse().expect("an address"));
+        assert_eq!((links[2].id, links[2].name.as_str()), (LinkId(7), "link 7"));
+        assert_eq!(link_list(" ").expect("no links"), []);
     }
 
     #[test]
     fn local_addresses_multiply_one_link_or_pair_with_several() {
         let bound = |links: &str, binds| -> Vec<String> {
-            let links = link_list(links, Some(binds)).expect("links");
+            let links = bind_links(link_list(links).expect("links"), binds).expect("local addresses");
             links.iter().map(|l| format!("{} {} {:?}", l.name, l.remote, l.bind.expect("bound"))).collect()
         };
         assert_eq!(
             bound("127.0.0.1:5000", "127.0.0.2\n# spare\n127.0.0.3\n"),
-            ["link-1 127.0.0.1:5000 127.0.0.2", "link-2 127.0.0.1:5000 127.0.0.3"]
+            ["link 0 127.0.0.1:5000 127.0.0.2", "link 1 127.0.0.1:5000 127.0.0.3"]
         );
         assert_eq!(
             bound("127.0.0.1:1;name=a,127.0.0.1:2", "127.0.0.2\n127.0.0.3"),
-            ["a 127.0.0.1:1 127.0.0.2", "link-2 127.0.0.1:2 127.0.0.3"]
+            ["a 127.0.0.1:1 127.0.0.2", "link 1 127.0.0.1:2 127.0.0.3"]
         );
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
-        let refused = |links, binds| link_list(links, binds).expect_err("refused").to_string();
-        assert_eq!(refused("127.0.0.1:1,nowhere", None), "link 2: the destination is wrong");
-        assert_eq!(refused("127.0.0.1:1;weight=x", None), "link 1: `x` is no value for weight");
-        assert!(refused("127.0.0.1:1;colour=red", None).starts_with("link 1: `colour=red` is not key=value"));
+        let refused = |links| link_list(links).expect_err("refused").to_string();
+        assert_eq!(refused("127.0.0.1:1,nowhere"), "link 2: the destination is wrong");
+        assert_eq!(refused("127.0.0.1:1;weight=x"), "link 1: `x` is no value for weight");
+        assert_eq!(refused("127.0.0.1:1;dev="), "link 1: `` is no value for dev");
+        assert!(refused("127.0.0.1:1;colour=red").starts_with("link 1: `colour=red` is not key=value"));
+        assert_eq!(refused(&vec!["127.0.0.1:1"; 17].join(",")), "17 links are too many: a flow takes 16");
+        let unbound =
+            |links, binds| bind_links(link_list(links).expect("links"), binds).expect_err("refused").to_string();
         assert_eq!(
-            refused("127.0.0.1:1", Some("127.0.0.2\nx")),
+            unbound("127.0.0.1:1", "127.0.0.2\nx"),
             "line 2 of the list of local addresses: `x` is no IP address"
         );
-        assert!(
-            refused("127.0.0.1:1,127.0.0.1:2", Some("127.0.0.2")).starts_with("1 local addresses do not fit 2 links")
-        );
-        assert_eq!(refused(&vec!["127.0.0.1:1"; 17].join(","), None), "17 links are too many: a flow takes 16");
+        assert!(unbound("127.0.0.1:1,127.0.0.1:2", "127.0.0.2").starts_with("1 local addresses do not fit 2 links"));
+        assert_eq!(unbound("127.0.0.1:1", &"127.0.0.2\n".repeat(17)), "17 links are too many: a flow takes 16");
+    }
+
+    #[test]
+    fn every_option_of_the_help_is_known() {
+        for key in LINK_OPTIONS.split(", ") {
+            let result = link_list(&format!("127.0.0.1:1;{key}=1"));
+            assert!(!matches!(result, Err(LinkListError::Key { .. })), "{key} is not known");
+        }
     }
 }
