@@ -17,20 +17,31 @@ MEDIA ?= file:$(CLIP)
 BITRATE ?= 3000
 LATENCY ?= 1000
 CARGO ?= cargo
+# The programs are run from here, whatever the user's own configuration of cargo says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 
 ASSETS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard relay/package-lock.json))
 BROWSER := tools/system-test/browser/node_modules/.package-lock.json
 MEDIA_FILES := $(if $(filter file:$(CLIP),$(MEDIA)),$(CLIP))
 
-.PHONY: demo test build build-tests fmt lint unit system screenshots setup setup-test clean-demo
+.PHONY: demo check-demo test build build-tests fmt lint unit system screenshots setup setup-test clean-demo
 .NOTPARALLEL:
 
-demo: setup $(MEDIA_FILES) build
+demo: check-demo setup $(MEDIA_FILES) build
 	@target/debug/strata-demo --data '$(DATA)' --media '$(MEDIA)' --bitrate '$(BITRATE)' --latency '$(LATENCY)' \
 		$(if $(SECONDS),--seconds '$(SECONDS)')
 
+# What was asked for, before anything is installed or built.
+check-demo:
+	@case '$(MEDIA)' in test | 'file:$(CLIP)') ;; \
+		file:*) f='$(MEDIA)'; [ -f "$${f#file:}" ] || { echo "MEDIA: there is no file $${f#file:}" >&2; exit 1; } ;; \
+		*) echo "MEDIA is '$(MEDIA)'; it must be test or file:PATH" >&2; exit 1 ;; esac
+	@case '$(SECONDS)' in *[!0-9]* | 0) echo "SECONDS is '$(SECONDS)'; it must be a number above 0" >&2; exit 1 ;; esac
+
+# One small test is built with the programs: cargo then gives every dependency the features that the tests want, too, and
+# `make demo` and `make test` share one build. Without it each would rebuild half of what the other left.
 build: setup $(ASSETS)
-	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build --workspace --bins --test emulator --locked
 
 # Tests and programs in one build: `cargo test` alone would build programs only for packages with integration tests.
 build-tests: setup-test $(ASSETS) $(BROWSER) $(CLIP)
