@@ -6,7 +6,9 @@
 #     DATA=DIR                directory for everything it writes (demo-data)
 #     BITRATE=3000            highest video bitrate, kbit/s
 #     LATENCY=1000            latency budget of the bond, milliseconds
-#   make test                 format, lints, all tests; `make fmt lint unit system` are its parts
+#   make test                 format, lints, all tests; `make fmt lint fuzz unit system` are its parts
+#   make fuzz                 coverage-guided fuzzing of everything that strangers send; a finding is printed and fails
+#     FUZZ_SECONDS=180        for so long a target (5)
 #   make build                all programs, in target/debug
 #   make screenshots          the README's pictures, docs/images
 #   make clean-demo           removes what the demo wrote
@@ -16,6 +18,7 @@ CLIP := target/media/bigbuckbunny.mp4
 MEDIA ?= file:$(CLIP)
 BITRATE ?= 3000
 LATENCY ?= 1000
+FUZZ_SECONDS ?= 5
 CARGO ?= cargo
 # The programs are run from here, whatever the user's own configuration of cargo says.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -24,7 +27,7 @@ ASSETS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wil
 BROWSER := tools/system-test/browser/node_modules/.package-lock.json
 MEDIA_FILES := $(if $(filter file:$(CLIP),$(MEDIA)),$(CLIP))
 
-.PHONY: demo check-demo test build build-tests fmt lint unit system screenshots setup setup-test clean-demo
+.PHONY: demo check-demo test build build-tests fmt lint fuzz unit system screenshots setup setup-test clean-demo
 .NOTPARALLEL:
 
 demo: check-demo setup $(MEDIA_FILES) build
@@ -47,14 +50,18 @@ build: setup $(ASSETS)
 build-tests: setup-test $(ASSETS) $(BROWSER) $(CLIP)
 	$(CARGO) build --workspace --bins --tests --locked
 
-test: setup-test fmt lint build-tests
+test: setup-test fmt lint fuzz build-tests
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path crates/rist/fuzz/Cargo.toml --check
 
 lint: setup $(ASSETS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fuzz: setup
+	@CARGO='$(CARGO)' tools/fuzz.sh $(FUZZ_SECONDS)
 
 unit: build-tests
 	$(CARGO) test --workspace --exclude system-test --locked --no-fail-fast

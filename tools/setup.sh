@@ -69,7 +69,7 @@ if has dpkg-query; then
         case "$installed" in *"$package installed"*) ;; *) missing="$missing $package" ;; esac
     done
     # Programs that may also have come another way than by apt.
-    has cc || missing="$missing build-essential"
+    { has cc && has c++; } || missing="$missing build-essential"
     has node || missing="$missing nodejs"
     has npm || missing="$missing npm"
     python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
