@@ -10,6 +10,7 @@
 #   make fuzz                 coverage-guided fuzzing of everything that strangers send; a finding is printed and fails
 #     FUZZ_SECONDS=180        for so long a target (5)
 #   make build                all programs, in target/debug
+#   make latency              the age of the picture at every output, from the camera's lens on; SECONDS=30, LATENCY=1000
 #   make screenshots          the README's pictures, docs/images
 #   make clean-demo           removes what the demo wrote
 
@@ -27,7 +28,7 @@ ASSETS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wil
 BROWSER := tools/system-test/browser/node_modules/.package-lock.json
 MEDIA_FILES := $(if $(filter file:$(CLIP),$(MEDIA)),$(CLIP))
 
-.PHONY: demo check-demo test build build-tests fmt lint fuzz unit system screenshots setup setup-test clean-demo
+.PHONY: demo check-demo test build build-tests fmt lint fuzz unit system latency screenshots setup setup-test clean-demo
 .NOTPARALLEL:
 
 demo: check-demo setup $(MEDIA_FILES) build
@@ -68,6 +69,11 @@ unit: build-tests
 
 system: build-tests
 	$(CARGO) test --workspace --test system --locked -- --nocapture
+
+latency: setup $(ASSETS)
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build -p system-test --example latency --locked
+	@target/debug/examples/latency --seconds '$(or $(SECONDS),30)' --latency '$(LATENCY)' --bitrate '$(BITRATE)'
 
 screenshots: build-tests
 	STRATA_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --workspace --test system --locked browser -- --nocapture
