@@ -125,6 +125,24 @@ pub enum Cause {
         /// Now.
         now: Bitrate,
     },
+    /// Another size of datagram than before fits the path of a link.
+    LinkMtu {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// The largest datagram (UDP payload) before, in bytes.
+        before: u16,
+        /// The largest now.
+        now: u16,
+    },
+    /// Payloads must become shorter to fit the links in use, or may be longer again.
+    PayloadLimit {
+        /// The longest payload before, in bytes.
+        before: usize,
+        /// The longest now.
+        now: usize,
+    },
     /// The far end was identified: with the engine's own extension or as a plain RIST peer.
     PeerIdentified {
         /// True when the extension is in use.
@@ -202,6 +220,12 @@ impl fmt::Display for Cause {
                 write!(f, "{packets} packets given up: the links could not carry them in time")
             }
             Self::RateAdvice { before, now } => write!(f, "encoder advised {before} -> {now}"),
+            Self::LinkMtu { name, before, now, .. } => {
+                write!(f, "link {name}: takes datagrams of {before} -> {now} bytes")
+            }
+            Self::PayloadLimit { before, now } => {
+                write!(f, "payloads of {before} -> {now} bytes ({} TS packets) fit the links", now / 188)
+            }
             Self::PeerIdentified { extension: true } => write!(f, "far end speaks the bonding extension"),
             Self::PeerIdentified { extension: false } => write!(f, "far end is a plain RIST peer"),
             Self::Latency { before, now } => {

@@ -11,6 +11,8 @@
 //! (0 0 before the first packet), then per link: id 2, number of bitmap words 2, highest per-link sequence 4,
 //! us since its arrival 4, bytes received (wrapping) 4, bitmap words 4 each: bit i of word w set when
 //! `highest - 1 - 32 w - i` has arrived.
+//!
+//! **Probe**, subtype [`PROBE`], sender to receiver: zeros up to the size of datagram that is tried.
 
 use units::LinkId;
 
@@ -22,6 +24,8 @@ pub const NAME: [u8; 4] = *b"BOND";
 pub const ANNOUNCE: u8 = 8;
 /// Subtype of a report.
 pub const REPORT: u8 = 9;
+/// Subtype of a path-MTU probe: zeros only, read by nobody; its per-link number tells that it arrived.
+pub const PROBE: u8 = 10;
 /// Links told of in one report.
 pub const REPORT_LINKS_MAX: usize = 16;
 /// Bitmap words per link in one report.
@@ -90,6 +94,12 @@ pub(crate) struct LinkReport<'a> {
 }
 
 impl<'a> LinkReport<'a> {
+    /// True when the number `back` (from 1) below the highest has arrived, as far as the report tells.
+    pub(crate) fn has(&self, back: u32) -> bool {
+        let bit = back.saturating_sub(1);
+        self.words().nth((bit / 32) as usize).is_some_and(|word| back > 0 && word >> (bit % 32) & 1 == 1)
+    }
+
     /// The bitmap, word by word.
     pub(crate) fn words(&self) -> impl Iterator<Item = u32> + 'a {
         self.words.chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]))
@@ -228,6 +238,8 @@ mod tests {
         assert_eq!(links.len(), 2);
         assert_eq!((links[0].link, links[0].highest, links[0].held_micros), (LinkId(3), 77, 1_500));
         assert_eq!((links[0].bytes, links[0].words().collect::<Vec<_>>()), (u32::MAX, vec![5, 0x8000_0000]));
+        let there: Vec<u32> = (0..100).filter(|back| links[0].has(*back)).collect();
+        assert_eq!(there, [1, 3, 64]);
         assert_eq!(links[1].words().count(), 0);
     }
 

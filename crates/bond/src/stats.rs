@@ -65,6 +65,8 @@ pub struct SenderLinkSnapshot {
     pub packets_lost: u64,
     /// Requests for retransmission that came in on this link.
     pub nacks_received: u64,
+    /// The largest datagram (UDP payload) that the path is believed to take; 28 bytes less than its IPv4 MTU.
+    pub datagram_bytes_max: u16,
 }
 
 /// A sender's view of the flow.
@@ -86,6 +88,8 @@ pub struct SenderSnapshot {
     pub send_rate: Bitrate,
     /// What the encoder may produce.
     pub rate_advice: Bitrate,
+    /// The longest payload that fits the links in use, in bytes: a whole number of TS packets.
+    pub payload_bytes_max: usize,
     /// Payloads accepted.
     pub packets_in: u64,
     /// Payload bytes accepted.

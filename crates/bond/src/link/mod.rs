@@ -5,6 +5,7 @@
 
 pub(crate) mod capacity;
 pub(crate) mod delay;
+pub(crate) mod mtu;
 pub(crate) mod sent;
 
 use std::time::Duration;

@@ -25,6 +25,7 @@ impl Sender {
             let Some(index) = self.slot_index(told.link) else { continue };
             let Some(slot) = &mut self.slots[index] else { continue };
             let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
+            slot.mtu.on_report(now, told.highest, |back| told.has(back));
             let moved = if progress.confirmed > 0 { slot.link.on_confirmed(now) } else { None };
             self.note_moved(now, index, moved);
             self.settle_outcomes(now, index);
@@ -58,6 +59,10 @@ impl Sender {
     fn on_arrived(&mut self, now: Timestamp, index: usize, number: u64) {
         let Some(packet) = self.history.get_mut(number) else { return };
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
+        let length = packet.bytes.len();
+        if let Some(slot) = &mut self.slots[index] {
+            slot.mtu.on_media(slot.control.media_bytes(length), true);
+        }
         if packet.standing != Standing::Delivered {
             let bytes = packet.bytes.len() as u64;
             self.history.settle(number, Standing::Delivered);
@@ -69,10 +74,19 @@ impl Sender {
 
     fn on_lost(&mut self, index: usize, number: u64) {
         let Some(packet) = self.history.get_mut(number) else { return };
+        if let Some(slot) = &mut self.slots[index] {
+            slot.mtu.on_media(slot.control.media_bytes(packet.bytes.len()), false);
+        }
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
         packet.lost_on |= 1 << index;
         if packet.on_the_way == 0 {
-            self.history.queue_repair(number, 1 << index, 0);
+            let length = packet.bytes.len();
+            if self.fits_nowhere(length) {
+                self.history.settle(number, Standing::Dropped);
+                self.totals.dropped += 1;
+            } else {
+                self.history.queue_repair(number, 1 << index, 0);
+            }
         }
     }
 

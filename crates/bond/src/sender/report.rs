@@ -42,6 +42,7 @@ impl Sender {
             media_rate: self.media_meter.rate(now),
             send_rate: links.iter().map(|link| link.send_rate).sum(),
             rate_advice: self.rate_advice(now),
+            payload_bytes_max: self.payload_bytes_max(),
             packets_in: self.totals.packets_in,
             bytes_in: ByteCount::new(self.totals.bytes_in),
             packets_refused: self.totals.refused,
@@ -77,5 +78,6 @@ fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
         retransmits: link.counters.retransmits,
         packets_lost: link.counters.lost,
         nacks_received: link.counters.nacks,
+        datagram_bytes_max: slot.mtu.fits(),
     }
 }

@@ -162,7 +162,7 @@ impl Sender {
         Some(Ask {
             deadline: self.deadline(packet.source_time),
             age: (now - packet.source_time).as_micros() as f64,
-            avoid: packet.avoid,
+            avoid: packet.avoid | self.too_narrow(packet.bytes.len()),
             lost_on: packet.lost_on,
             latency: self.config.latency.as_micros() as f64,
             gamble: gamble || packet.critical || self.history.unit_begun(number),
@@ -215,7 +215,8 @@ impl Sender {
     fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
         let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
         let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
-        let (avoid, lost_on, repair) = (packet.avoid, packet.lost_on, packet.repair);
+        let avoid = packet.avoid | self.too_narrow(packet.bytes.len());
+        let (lost_on, repair) = (packet.lost_on, packet.repair);
         let usable = |slot: &Slot| slot.link.usable();
         let duplicate =
             self.slots.iter().flatten().filter(|slot| usable(slot)).all(|slot| slot.link.options.weight == Some(0));
