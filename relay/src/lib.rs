@@ -16,7 +16,6 @@ pub mod clock;
 pub mod config;
 pub mod dashboard;
 pub mod destinations;
-pub mod door;
 pub mod enrolment;
 pub mod fleet;
 pub mod media;

@@ -12,9 +12,9 @@ use crate::store::{Batch, DeviceRecord, ReportRecord, Store, StoreError, Timelin
 use commands::{Ledger, Pending};
 use protocol::command::{Command, CommandReport, Notice, Outcome, SettingsChange};
 use protocol::envelope::{Body, Envelope};
-use protocol::limits::{LINKS_MAX, TEXT_CHARS_MAX};
+use protocol::limits::TEXT_CHARS_MAX;
 use protocol::state::{DeviceEvent, DeviceState, Presence, Settings};
-use protocol::telemetry::{RadioReading, StreamTelemetry, Telemetry};
+use protocol::telemetry::{StreamTelemetry, Telemetry};
 use protocol::topic::{Leaf, Topic};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -81,7 +81,6 @@ struct Device {
     report_dirty: bool,
     telemetry: Option<(StreamTelemetry, Instant)>,
     temperature_c: Option<(f32, Instant)>,
-    radios: (Vec<RadioReading>, Option<Instant>),
     ledger: Ledger,
     remarks: VecDeque<TimelineEvent>,
     malformed: u64,
@@ -103,7 +102,6 @@ impl Device {
             report_dirty: false,
             telemetry: None,
             temperature_c: None,
-            radios: (Vec::new(), None),
             ledger: Ledger::default(),
             remarks: VecDeque::new(),
             malformed: 0,
@@ -147,8 +145,6 @@ pub struct DeviceSnapshot {
     pub telemetry: Option<(StreamTelemetry, Duration)>,
     /// Board temperature, degrees Celsius, and its age.
     pub temperature_c: Option<(f32, Duration)>,
-    /// What the radios of its uplinks read, and how long ago each was told.
-    pub radios: Vec<(RadioReading, Duration)>,
     /// Commands without a final word, and the last ones that have it; oldest first.
     pub commands: Vec<Pending>,
     /// What it remarked, oldest first.
@@ -387,8 +383,7 @@ impl Fleet {
     }
 
     fn measured(&self, device: &DeviceId, telemetry: Telemetry) -> Vec<FleetEvent> {
-        let Telemetry::Telemetry { stream, temperature_c, mut radios, .. } = telemetry;
-        radios.truncate(LINKS_MAX);
+        let Telemetry::Telemetry { stream, temperature_c, .. } = telemetry;
         let now = Instant::now();
         if let Some(entry) = self.devices().get_mut(device) {
             entry.telemetry = stream.map(|stream| {
@@ -396,7 +391,6 @@ impl Fleet {
                 (stream, now.checked_sub(age).unwrap_or(now))
             });
             entry.temperature_c = temperature_c.map(|celsius| (celsius, now));
-            entry.radios = (radios, Some(now));
         }
         Vec::new()
     }
@@ -479,10 +473,6 @@ fn snapshot(device: &Device, now: Instant) -> DeviceSnapshot {
         report_is_old: device.report_from_store,
         telemetry: device.telemetry.clone().map(|(telemetry, at)| (telemetry, age(at))),
         temperature_c: device.temperature_c.map(|(celsius, at)| (celsius, age(at))),
-        radios: device
-            .radios
-            .1
-            .map_or_else(Vec::new, |at| device.radios.0.iter().map(|reading| (reading.clone(), age(at))).collect()),
         commands: device.ledger.list(),
         remarks: device.remarks.iter().cloned().collect(),
     }

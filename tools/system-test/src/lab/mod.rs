@@ -41,8 +41,6 @@ pub enum MediaSource {
     Test,
     /// A media file, looped.
     File(PathBuf),
-    /// A camera on the device's network, by its address.
-    Lan(String),
 }
 
 /// One modem of the device and the network behind it.

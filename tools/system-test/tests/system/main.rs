@@ -8,7 +8,6 @@ mod browser;
 mod crew;
 mod device;
 mod faults;
-mod latency;
 mod live;
 mod rig;
 mod secrets;
