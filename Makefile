@@ -6,8 +6,11 @@
 #     DATA=DIR                directory for everything it writes (demo-data)
 #     BITRATE=3000            highest video bitrate, kbit/s
 #     LATENCY=1000            latency budget of the bond, milliseconds
-#   make test                 format, lints, all tests; `make fmt lint unit system` are its parts
+#   make test                 format, lints, all tests; `make fmt lint fuzz unit system` are its parts
+#   make fuzz                 coverage-guided fuzzing of everything that strangers send; a finding is printed and fails
+#     FUZZ_SECONDS=180        for so long a target (5)
 #   make build                all programs, in target/debug
+#   make latency              the age of the picture at every output, from the camera's lens on; SECONDS=30, LATENCY=1000
 #   make screenshots          the README's pictures, docs/images
 #   make clean-demo           removes what the demo wrote
 
@@ -16,40 +19,61 @@ CLIP := target/media/bigbuckbunny.mp4
 MEDIA ?= file:$(CLIP)
 BITRATE ?= 3000
 LATENCY ?= 1000
+FUZZ_SECONDS ?= 5
 CARGO ?= cargo
+# The programs are run from here, whatever the user's own configuration of cargo says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
 
 ASSETS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wildcard relay/package-lock.json))
 BROWSER := tools/system-test/browser/node_modules/.package-lock.json
 MEDIA_FILES := $(if $(filter file:$(CLIP),$(MEDIA)),$(CLIP))
 
-.PHONY: demo test build build-tests fmt lint unit system screenshots setup setup-test clean-demo
+.PHONY: demo check-demo test build build-tests fmt lint fuzz unit system latency screenshots setup setup-test clean-demo
 .NOTPARALLEL:
 
-demo: setup $(MEDIA_FILES) build
+demo: check-demo setup $(MEDIA_FILES) build
 	@target/debug/strata-demo --data '$(DATA)' --media '$(MEDIA)' --bitrate '$(BITRATE)' --latency '$(LATENCY)' \
 		$(if $(SECONDS),--seconds '$(SECONDS)')
 
+# What was asked for, before anything is installed or built.
+check-demo:
+	@case '$(MEDIA)' in test | 'file:$(CLIP)') ;; \
+		file:*) f='$(MEDIA)'; [ -f "$${f#file:}" ] || { echo "MEDIA: there is no file $${f#file:}" >&2; exit 1; } ;; \
+		*) echo "MEDIA is '$(MEDIA)'; it must be test or file:PATH" >&2; exit 1 ;; esac
+	@case '$(SECONDS)' in *[!0-9]* | 0) echo "SECONDS is '$(SECONDS)'; it must be a number above 0" >&2; exit 1 ;; esac
+
+# One small test is built with the programs: cargo then gives every dependency the features that the tests want, too, and
+# `make demo` and `make test` share one build. Without it each would rebuild half of what the other left.
 build: setup $(ASSETS)
-	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build --workspace --bins --test emulator --locked
 
 # Tests and programs in one build: `cargo test` alone would build programs only for packages with integration tests.
 build-tests: setup-test $(ASSETS) $(BROWSER) $(CLIP)
 	$(CARGO) build --workspace --bins --tests --locked
 
-test: setup-test fmt lint build-tests
+test: setup-test fmt lint fuzz build-tests
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 fmt:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path crates/rist/fuzz/Cargo.toml --check
 
 lint: setup $(ASSETS)
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+fuzz: setup
+	@CARGO='$(CARGO)' tools/fuzz.sh $(FUZZ_SECONDS)
 
 unit: build-tests
 	$(CARGO) test --workspace --exclude system-test --locked --no-fail-fast
 
 system: build-tests
 	$(CARGO) test --workspace --test system --locked -- --nocapture
+
+latency: setup $(ASSETS)
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) build -p system-test --example latency --locked
+	@target/debug/examples/latency --seconds '$(or $(SECONDS),30)' --latency '$(LATENCY)' --bitrate '$(BITRATE)'
 
 screenshots: build-tests
 	STRATA_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --workspace --test system --locked browser -- --nocapture

@@ -232,6 +232,7 @@ impl Agent {
             }
             Output::RemoveRecord => self.check("the stream's record could not be removed", &self.record.remove()),
             Output::Resolve { host } => self.resolve(host),
+            Output::NetworkChanged => self.session.network_changed(),
             Output::Port(command) => {
                 if let Err(error) = self.port.try_send(command) {
                     tracing::error!(%error, "the streamer's port takes no command");

@@ -4,11 +4,14 @@
 //! at boot, so the validity dates of the relay's certificate are not judged: it is checked as of a moment at which it was
 //! valid. Chain, signature and name are judged as always. A leaked relay key is answered by a new CA, not by waiting.
 
+use rustls::client::WantsClientCert;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -33,9 +36,7 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
 /// # Errors
 /// rustls refuses the settings: a defect of this build.
 pub fn enrolment_config(ca_fingerprint: [u8; 32]) -> Result<ClientConfig, rustls::Error> {
-    let provider = provider();
-    let verifier = Arc::new(PinnedAuthority { ca_fingerprint, provider: Arc::clone(&provider) });
-    Ok(builder(provider)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    Ok(trusting(Anchor::Fingerprint(ca_fingerprint))?.with_no_client_auth())
 }
 
 /// For an enrolled device: trusts `ca`, shows `certificate`.
@@ -47,22 +48,19 @@ pub fn device_config(
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 ) -> Result<ClientConfig, rustls::Error> {
-    let provider = provider();
-    let verifier = Arc::new(Undated(authority_verifier(ca, &provider)?));
-    builder(provider)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_auth_cert(vec![certificate], key)
+    authority_verifier(ca.clone(), &provider())?; // a damaged one is told here, not at each connection
+    trusting(Anchor::Authority(ca))?.with_client_auth_cert(vec![certificate], key)
 }
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn builder(
-    provider: Arc<CryptoProvider>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, rustls::Error> {
-    ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])
+fn trusting(anchor: Anchor) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = provider();
+    let verifier = Arc::new(RelayVerifier { anchor, provider: Arc::clone(&provider) });
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
 }
 
 fn authority_verifier(
@@ -84,11 +82,36 @@ fn valid_moment(certificate: &CertificateDer<'_>) -> Result<UnixTime, rustls::Er
     Ok(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
 }
 
+/// Whom the device trusts.
+#[derive(Debug)]
+enum Anchor {
+    /// The relay's CA, kept since enrolment.
+    Authority(CertificateDer<'static>),
+    /// The CA with this fingerprint, which the relay must show in its chain.
+    Fingerprint([u8; 32]),
+}
+
 /// Judges everything but the dates.
 #[derive(Debug)]
-struct Undated(Arc<WebPkiServerVerifier>);
+struct RelayVerifier {
+    anchor: Anchor,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for Undated {
+impl RelayVerifier {
+    fn authority(&self, shown: &[CertificateDer<'_>]) -> Result<CertificateDer<'static>, rustls::Error> {
+        let wrong = || CertificateError::Other(OtherError(Arc::new(WrongAuthority)));
+        match &self.anchor {
+            Anchor::Authority(ca) => Ok(ca.clone()),
+            Anchor::Fingerprint(expected) => {
+                let found = shown.iter().find(|certificate| fingerprint(certificate) == *expected);
+                found.map(|ca| ca.clone().into_owned()).ok_or_else(|| rustls::Error::InvalidCertificate(wrong()))
+            }
+        }
+    }
+}
+
+impl ServerCertVerifier for RelayVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -97,55 +120,9 @@ impl ServerCertVerifier for Undated {
         ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let moment = valid_moment(end_entity)?;
-        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, moment)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
-}
-
-/// Finds the CA with the pinned fingerprint in the chain shown, and judges the rest by it.
-#[derive(Debug)]
-struct PinnedAuthority {
-    ca_fingerprint: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for PinnedAuthority {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let ca = intermediates
-            .iter()
-            .find(|certificate| fingerprint(certificate) == self.ca_fingerprint)
-            .ok_or(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(WrongAuthority)))))?;
-        let verifier = Undated(authority_verifier(ca.clone().into_owned(), &self.provider)?);
-        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, now)
+        let verifier = authority_verifier(self.authority(intermediates)?, &self.provider)?;
+        // The relay's own CA signs leaves directly: what else it shows is not needed.
+        verifier.verify_server_cert(end_entity, &[], server_name, ocsp_response, valid_moment(end_entity)?)
     }
 
     fn verify_tls12_signature(

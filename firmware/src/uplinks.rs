@@ -3,6 +3,7 @@
 use appliance::{Uplink, UplinkKind};
 use protocol::limits::LINKS_MAX;
 use protocol::state::{self, Radio, Usability};
+use protocol::telemetry::RadioReading;
 use protocol::worker::streamer::{StreamerLink, ToStreamer};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -115,13 +116,25 @@ fn report_one(now: Timestamp, link: LinkId, uplink: &Uplink) -> state::UplinkSta
             None => Usability::Yes,
             Some(reason) => Usability::No { reason: reason.clone() },
         },
-        radio: uplink.radio.as_ref().map(|radio| Radio {
-            technology: radio.technology.clone(),
-            operator: radio.operator.clone(),
-            signal_dbm: radio.signal_dbm,
-            age_ms: (now - radio.read_at).as_millis() as u64,
-        }),
+        radio: radio(now, uplink),
     }
+}
+
+/// What the radios read, for the measurements of each second: the state is published only when it changes.
+pub fn radios(now: Timestamp, uplinks: &[Uplink], numbers: &LinkNumbers) -> Vec<RadioReading> {
+    let readings = uplinks
+        .iter()
+        .filter_map(|uplink| Some(RadioReading { link: numbers.of(uplink)?, radio: radio(now, uplink)? }));
+    readings.take(LINKS_MAX).collect()
+}
+
+fn radio(now: Timestamp, uplink: &Uplink) -> Option<Radio> {
+    uplink.radio.as_ref().map(|radio| Radio {
+        technology: radio.technology.clone(),
+        operator: radio.operator.clone(),
+        signal_dbm: radio.signal_dbm,
+        age_ms: (now - radio.read_at).as_millis() as u64,
+    })
 }
 
 #[cfg(test)]

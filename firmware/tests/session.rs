@@ -78,7 +78,7 @@ fn state(name: &str) -> DeviceState {
 }
 
 fn telemetry(uptime_ms: u64) -> Telemetry {
-    Telemetry::Telemetry { uptime_ms, stream: None, temperature_c: None }
+    Telemetry::Telemetry { uptime_ms, stream: None, temperature_c: None, radios: Vec::new() }
 }
 
 #[tokio::test]

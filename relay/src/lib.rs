@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod dashboard;
 pub mod destinations;
+pub mod door;
 pub mod enrolment;
 pub mod fleet;
 pub mod media;

@@ -1,15 +1,17 @@
 //! TLS 1.3 listeners that one slow or idle peer cannot hold up.
 //!
 //! TCP accept never waits for a handshake: each runs in a task of its own with a time limit, and the finished streams
-//! come out of a bounded queue. A handshake ends after [`HANDSHAKE_TIMEOUT`], and with more than [`HANDSHAKES_MAX`] at once
-//! the oldest is closed for the newcomer: who opens connections and stays silent shuts nobody out.
+//! come out of a bounded queue. A handshake ends after [`HANDSHAKE_TIMEOUT`]. With more than [`HANDSHAKES_PER_ADDRESS_MAX`] of one
+//! address at once, that address's oldest is closed for the newcomer, with more than [`HANDSHAKES_MAX`] in all the oldest of all:
+//! who opens connections and stays silent shuts nobody out, and last of all those who come from elsewhere.
 
+use crate::door::shares::network_of;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -25,6 +27,8 @@ pub type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most handshakes at once on one listener.
 pub const HANDSHAKES_MAX: usize = 256;
+/// Most handshakes at once of one address.
+pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 32;
 /// Finished handshakes that wait for their taker.
 const READY_MAX: usize = 256;
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
@@ -119,7 +123,7 @@ impl Listener {
 }
 
 async fn accept_loop(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sender<(TlsStream, SocketAddr)>) {
-    let mut handshakes: VecDeque<AbortHandle> = VecDeque::new();
+    let mut handshakes = Handshakes::default();
     loop {
         let accepted = tokio::select! {
             () = ready.closed() => return,
@@ -133,15 +137,8 @@ async fn accept_loop(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::
                 continue;
             }
         };
-        if handshakes.len() >= HANDSHAKES_MAX {
-            handshakes.retain(|handshake| !handshake.is_finished());
-        }
-        if handshakes.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = handshakes.pop_front()
-        {
-            tracing::debug!(limit = HANDSHAKES_MAX, "oldest handshake closed, too many at once");
-            oldest.abort();
-        }
+        let network = network_of(peer.ip());
+        handshakes.make_room(network);
         let (acceptor, ready) = (acceptor.clone(), ready.clone());
         let handshake = tokio::spawn(async move {
             // Small control messages: waiting to fill a segment only adds delay. A failure costs nothing else.
@@ -153,6 +150,29 @@ async fn accept_loop(listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::
                 Err(_) => tracing::debug!(%peer, "tls handshake timed out"),
             }
         });
-        handshakes.push_back(handshake.abort_handle());
+        handshakes.running.push_back((network, handshake.abort_handle()));
+    }
+}
+
+/// The handshakes under way, oldest first.
+#[derive(Debug, Default)]
+struct Handshakes {
+    running: VecDeque<(IpAddr, AbortHandle)>,
+}
+
+impl Handshakes {
+    /// Room for one more of `network`.
+    fn make_room(&mut self, network: IpAddr) {
+        self.running.retain(|(_, handshake)| !handshake.is_finished());
+        let of_network = self.running.iter().filter(|(of, _)| *of == network).count();
+        let surplus = if of_network >= HANDSHAKES_PER_ADDRESS_MAX {
+            self.running.iter().position(|(of, _)| *of == network)
+        } else {
+            (self.running.len() >= HANDSHAKES_MAX).then_some(0)
+        };
+        if let Some((of, handshake)) = surplus.and_then(|at| self.running.remove(at)) {
+            tracing::debug!(%of, "oldest handshake closed, too many at once");
+            handshake.abort();
+        }
     }
 }

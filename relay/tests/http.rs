@@ -2,9 +2,10 @@
 
 mod support;
 
+use ::relay::enrolment::http::LIMITS;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{Answer, Operator, RelayProcess, TestRelay, http};
+use support::{Answer, Operator, RelayProcess, TestRelay, http, tcp_from, tls_on};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -140,6 +141,25 @@ async fn a_claim_code_works_once_and_guessing_is_slowed_down() {
     relay.end().await;
 }
 
+/// One who opens connection after connection and never asks anything holds its own share only, and not for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_one_address_keep_nobody_from_enrolling() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(directory.path()).await;
+    let claim = relay.log_in().await.claim("Van").await;
+    let mut idle = Vec::new();
+    for _ in 0..LIMITS.connections_max + 20 {
+        let stream = tcp_from("127.0.0.2", relay.at.enrolment).await.unwrap();
+        idle.push(tls_on(stream, &relay.ca()).await.unwrap());
+    }
+    let began = Instant::now();
+    relay.enrol_with(&claim).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "took {:?}", began.elapsed());
+    let closed = tokio::time::timeout(LIMITS.silence_max + Duration::from_secs(5), idle[0].read(&mut [0; 1])).await;
+    assert!(matches!(closed.expect("shown out in time"), Ok(0) | Err(_)));
+    relay.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_write_only_and_bad_requests_are_named() {
     let directory = tempfile::tempdir().unwrap();
@@ -197,17 +217,22 @@ async fn files_outside_a_streams_hls_directory_are_not_served() {
     relay.end().await;
 }
 
+/// A live page's connection.
+async fn follow(operator: &Operator) -> TcpStream {
+    let mut stream = TcpStream::connect(operator.at).await.unwrap();
+    let cookie = &operator.cookie;
+    let request =
+        format!("GET /devices-events HTTP/1.1\r\nhost: relay\r\nconnection: close\r\ncookie: {cookie}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_hears_of_changes_and_of_its_log_out() {
     let directory = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(directory.path()).await;
     let operator = relay.log_in().await;
-    let mut stream = TcpStream::connect(relay.at.dashboard).await.unwrap();
-    let request = format!(
-        "GET /devices-events HTTP/1.1\r\nhost: relay\r\nconnection: close\r\ncookie: {}\r\n\r\n",
-        operator.cookie
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut stream = follow(&operator).await;
     let mut heard = String::new();
     let mut read_until = async |what: &str| {
         let began = Instant::now();
@@ -236,12 +261,7 @@ async fn a_relay_with_open_pages_ends_in_time() {
     let directory = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(directory.path()).await;
     let operator = relay.log_in().await;
-    let mut stream = TcpStream::connect(relay.at.dashboard).await.unwrap();
-    let request = format!(
-        "GET /devices-events HTTP/1.1\r\nhost: relay\r\nconnection: close\r\ncookie: {}\r\n\r\n",
-        operator.cookie
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut stream = follow(&operator).await;
     let mut byte = [0; 1];
     stream.read_exact(&mut byte).await.unwrap();
     let began = Instant::now();

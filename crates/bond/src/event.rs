@@ -113,17 +113,6 @@ pub enum Cause {
         /// How many.
         packets: u64,
     },
-    /// Repair packets and copies are sent in advance: a link loses packets and there is no time to send them again.
-    ProtectionBegan {
-        /// The link that loses most.
-        link: LinkId,
-        /// Its name.
-        name: String,
-        /// Share of packets it loses.
-        loss: LossRatio,
-    },
-    /// Nothing needs to be protected in advance any more.
-    ProtectionEnded,
     /// The bond could not carry packets in time and gave them up.
     Dropped {
         /// How many since the last such event.
@@ -135,6 +124,24 @@ pub enum Cause {
         before: Bitrate,
         /// Now.
         now: Bitrate,
+    },
+    /// Another size of datagram than before fits the path of a link.
+    LinkMtu {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// The largest datagram (UDP payload) before, in bytes.
+        before: u16,
+        /// The largest now.
+        now: u16,
+    },
+    /// Payloads must become shorter to fit the links in use, or may be longer again.
+    PayloadLimit {
+        /// The longest payload before, in bytes.
+        before: usize,
+        /// The longest now.
+        now: usize,
     },
     /// The far end was identified: with the engine's own extension or as a plain RIST peer.
     PeerIdentified {
@@ -209,17 +216,16 @@ impl fmt::Display for Cause {
             Self::Reinjected { name, packets, .. } => {
                 write!(f, "link {name}: {packets} unconfirmed packets sent again over other links")
             }
-            Self::ProtectionBegan { name, loss, .. } => {
-                write!(
-                    f,
-                    "link {name}: loses {loss} and there is no time to send again: repair packets are sent in advance"
-                )
-            }
-            Self::ProtectionEnded => write!(f, "repair packets are not needed any more"),
             Self::Dropped { packets } => {
                 write!(f, "{packets} packets given up: the links could not carry them in time")
             }
             Self::RateAdvice { before, now } => write!(f, "encoder advised {before} -> {now}"),
+            Self::LinkMtu { name, before, now, .. } => {
+                write!(f, "link {name}: takes datagrams of {before} -> {now} bytes")
+            }
+            Self::PayloadLimit { before, now } => {
+                write!(f, "payloads of {before} -> {now} bytes ({} TS packets) fit the links", now / 188)
+            }
             Self::PeerIdentified { extension: true } => write!(f, "far end speaks the bonding extension"),
             Self::PeerIdentified { extension: false } => write!(f, "far end is a plain RIST peer"),
             Self::Latency { before, now } => {

@@ -12,8 +12,7 @@
 //! us since its arrival 4, bytes received (wrapping) 4, bitmap words 4 each: bit i of word w set when
 //! `highest - 1 - 32 w - i` has arrived.
 //!
-//! **Recovered**, subtype [`RECOVERED`], receiver to sender beside a report, tells which packets came out of repair packets
-//! lately: version 1 (= 1), count 1, sequence numbers 2 each, zero padding to 32 bits.
+//! **Probe**, subtype [`PROBE`], sender to receiver: zeros up to the size of datagram that is tried.
 
 use units::LinkId;
 
@@ -25,10 +24,8 @@ pub const NAME: [u8; 4] = *b"BOND";
 pub const ANNOUNCE: u8 = 8;
 /// Subtype of a report.
 pub const REPORT: u8 = 9;
-/// Subtype of the list of recovered packets.
-pub const RECOVERED: u8 = 10;
-/// Packets named in one list.
-pub const RECOVERED_MAX: usize = 128;
+/// Subtype of a path-MTU probe: zeros only, read by nobody; its per-link number tells that it arrived.
+pub const PROBE: u8 = 10;
 /// Links told of in one report.
 pub const REPORT_LINKS_MAX: usize = 16;
 /// Bitmap words per link in one report.
@@ -77,24 +74,6 @@ impl<'a> Announce<'a> {
     }
 }
 
-/// The sequence numbers of a list of recovered packets; empty for anything malformed or of another version.
-pub(crate) fn parse_recovered(body: &[u8]) -> impl Iterator<Item = u16> + '_ {
-    let (count, numbers) = match body {
-        [VERSION, count, numbers @ ..] => (usize::from(*count).min(RECOVERED_MAX), numbers),
-        _ => (0, body),
-    };
-    numbers.chunks_exact(2).take(count).map(|number| u16::from_be_bytes([number[0], number[1]]))
-}
-
-/// Writes a list of recovered packets, at most [`RECOVERED_MAX`].
-pub(crate) fn emit_recovered(numbers: impl ExactSizeIterator<Item = u16>, body: &mut Vec<u8>) {
-    body.extend_from_slice(&[VERSION, numbers.len().min(RECOVERED_MAX) as u8]);
-    for number in numbers.take(RECOVERED_MAX) {
-        body.extend_from_slice(&number.to_be_bytes());
-    }
-    body.resize(body.len().next_multiple_of(4), 0);
-}
-
 /// When the receiver plays what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Playout {
@@ -115,6 +94,12 @@ pub(crate) struct LinkReport<'a> {
 }
 
 impl<'a> LinkReport<'a> {
+    /// True when the number `back` (from 1) below the highest has arrived, as far as the report tells.
+    pub(crate) fn has(&self, back: u32) -> bool {
+        let bit = back.saturating_sub(1);
+        self.words().nth((bit / 32) as usize).is_some_and(|word| back > 0 && word >> (bit % 32) & 1 == 1)
+    }
+
     /// The bitmap, word by word.
     pub(crate) fn words(&self) -> impl Iterator<Item = u32> + 'a {
         self.words.chunks_exact(4).map(|w| u32::from_be_bytes([w[0], w[1], w[2], w[3]]))
@@ -253,6 +238,8 @@ mod tests {
         assert_eq!(links.len(), 2);
         assert_eq!((links[0].link, links[0].highest, links[0].held_micros), (LinkId(3), 77, 1_500));
         assert_eq!((links[0].bytes, links[0].words().collect::<Vec<_>>()), (u32::MAX, vec![5, 0x8000_0000]));
+        let there: Vec<u32> = (0..100).filter(|back| links[0].has(*back)).collect();
+        assert_eq!(there, [1, 3, 64]);
         assert_eq!(links[1].words().count(), 0);
     }
 
@@ -266,23 +253,10 @@ mod tests {
         assert_eq!(Report::parse(&body).unwrap().playout, None);
     }
 
-    #[test]
-    fn a_list_of_recovered_packets_survives_the_wire() {
-        for count in [0u16, 1, 2, 128, 300] {
-            let mut body = Vec::new();
-            emit_recovered((0..count).map(|i| i * 200), &mut body);
-            assert_eq!(body.len() % 4, 0);
-            assert!(parse_recovered(&body).eq((0..count.min(128)).map(|i| i * 200)));
-        }
-        assert_eq!(parse_recovered(&[2, 1, 0, 7]).count(), 0);
-        assert_eq!(parse_recovered(&[1, 200, 0, 7]).collect::<Vec<_>>(), [7]);
-    }
-
     proptest! {
         #[test]
         fn no_bytes_can_hurt(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Announce::parse(&bytes);
-            prop_assert!(parse_recovered(&bytes).count() <= RECOVERED_MAX);
             if let Some(report) = Report::parse(&bytes) {
                 prop_assert!(report.links().map(|link| link.words().count()).sum::<usize>() <= 50);
             }

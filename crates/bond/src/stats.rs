@@ -65,6 +65,8 @@ pub struct SenderLinkSnapshot {
     pub packets_lost: u64,
     /// Requests for retransmission that came in on this link.
     pub nacks_received: u64,
+    /// The largest datagram (UDP payload) that the path is believed to take; 28 bytes less than its IPv4 MTU.
+    pub datagram_bytes_max: u16,
 }
 
 /// A sender's view of the flow.
@@ -86,6 +88,8 @@ pub struct SenderSnapshot {
     pub send_rate: Bitrate,
     /// What the encoder may produce.
     pub rate_advice: Bitrate,
+    /// The longest payload that fits the links in use, in bytes: a whole number of TS packets.
+    pub payload_bytes_max: usize,
     /// Payloads accepted.
     pub packets_in: u64,
     /// Payload bytes accepted.
@@ -98,16 +102,8 @@ pub struct SenderSnapshot {
     pub queued_ms: f64,
     /// Copies sent because of a loss or a failing link.
     pub retransmits: u64,
-    /// Further copies: in advance, for protection, or beside a retransmission that is the last to fit.
+    /// Copies sent in advance, for protection.
     pub copies: u64,
-    /// Retransmissions and copies that arrived although the far end had the packet already.
-    pub useless_copies: u64,
-    /// Repair packets of forward erasure correction sent.
-    pub fec_packets: u64,
-    /// Packets that the far end recovered from them.
-    pub fec_recovered: u64,
-    /// Everything sent to protect or mend, per packet accepted: retransmissions, copies and repair packets.
-    pub redundancy: f64,
     /// Packets given up before they were sent: their time had passed.
     pub dropped_packets: u64,
     /// Requests that came too late to be served.
@@ -160,10 +156,6 @@ pub struct ReceiverSnapshot {
     pub refused_datagrams: u64,
     /// Requests for retransmission sent, in packets asked for.
     pub nacks_sent: u64,
-    /// Repair packets of forward erasure correction received.
-    pub fec_packets: u64,
-    /// Packets that came out of them and nowhere else.
-    pub fec_recovered: u64,
     /// Payload bits delivered over the last second.
     pub rate: Bitrate,
     /// The latency budget in milliseconds.

@@ -50,7 +50,8 @@ pub(crate) fn diagnose(error: &io::Error) -> (LinkErrorKind, Remedy) {
     use nix::errno::Errno;
     match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => (LinkErrorKind::BufferFull, Remedy::Keep),
-        Errno::EMSGSIZE => (LinkErrorKind::TooLarge, Remedy::Keep),
+        // The size is known where it was sent.
+        Errno::EMSGSIZE => (LinkErrorKind::TooLarge { bytes: 0 }, Remedy::Keep),
         Errno::ECONNREFUSED => (LinkErrorKind::Refused, Remedy::Keep),
         // A packet filter on this machine.
         Errno::EPERM | Errno::EACCES => (LinkErrorKind::Other, Remedy::Keep),
@@ -84,7 +85,7 @@ mod tests {
     fn only_a_lost_address_or_interface_costs_the_socket() {
         let diagnosed = |errno: i32| diagnose(&io::Error::from_raw_os_error(errno));
         assert_eq!(diagnosed(nix::libc::ENOBUFS), (LinkErrorKind::BufferFull, Remedy::Keep));
-        assert_eq!(diagnosed(nix::libc::EMSGSIZE), (LinkErrorKind::TooLarge, Remedy::Keep));
+        assert_eq!(diagnosed(nix::libc::EMSGSIZE), (LinkErrorKind::TooLarge { bytes: 0 }, Remedy::Keep));
         assert_eq!(diagnosed(nix::libc::ENODEV), (LinkErrorKind::Unreachable, Remedy::Reopen));
         assert_eq!(diagnosed(nix::libc::ENETUNREACH), (LinkErrorKind::Unreachable, Remedy::Reopen));
         assert_eq!(diagnosed(nix::libc::EIO), (LinkErrorKind::Other, Remedy::Reopen));

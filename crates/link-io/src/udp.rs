@@ -135,6 +135,8 @@ pub(crate) struct UdpPort {
     outbox: VecDeque<Departure>,
     train: Vec<u8>,
     counters: Counters,
+    /// Size of the datagram that the kernel refused last.
+    refused_bytes: usize,
 }
 
 impl AsFd for UdpPort {
@@ -157,7 +159,14 @@ impl UdpPort {
         socket.bind(&binding.address.into())?;
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { socket, state, outbox: VecDeque::new(), train: Vec::new(), counters: Counters::default() })
+        Ok(Self {
+            socket,
+            state,
+            outbox: VecDeque::new(),
+            train: Vec::new(),
+            counters: Counters::default(),
+            refused_bytes: 0,
+        })
     }
 
     /// The socket itself, for options beyond this type.
@@ -171,6 +180,11 @@ impl UdpPort {
 
     pub(crate) fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Size of the datagram at which [`UdpPort::flush`] failed last; 0 before.
+    pub(crate) fn refused_bytes(&self) -> usize {
+        self.refused_bytes
     }
 
     /// Departures that wait for [`UdpPort::flush`], or for room in the socket after one.
@@ -220,6 +234,7 @@ impl UdpPort {
                 // Segmentation offload was refused and is off from now on: the same datagrams go one by one.
                 Err(_) if count > 1 && self.state.max_gso_segments() == 1 => {}
                 Err(error) => {
+                    self.refused_bytes = self.outbox.front().map_or(0, |front| front.datagram.len());
                     self.outbox.drain(..count);
                     self.counters.dropped += count as u64;
                     return Err(error);
@@ -346,6 +361,7 @@ mod tests {
         post(&mut here, to, b"next");
         let error = here.flush().expect_err("longer than the interface carries");
         assert!(quinn_udp::is_msg_size_err(&error), "{error}");
+        assert_eq!(here.refused_bytes(), 65_530);
         assert_eq!(here.flush().expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), [b"next".to_vec()]);
     }

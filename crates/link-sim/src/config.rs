@@ -112,6 +112,8 @@ pub struct LinkConfig {
     pub burst_loss: Option<BurstLoss>,
     /// Larger packets (IP bytes) vanish.
     pub mtu: Option<u32>,
+    /// `(from_ms, mtu)`, ascending: the MTU changes at these times, as on another route.
+    pub mtu_steps: Vec<(u64, u32)>,
     /// Times without service, ascending.
     pub outages: Vec<Outage>,
 }
@@ -132,6 +134,7 @@ impl Default for LinkConfig {
             loss: 0.0,
             burst_loss: None,
             mtu: None,
+            mtu_steps: Vec::new(),
             outages: Vec::new(),
         }
     }
@@ -227,6 +230,9 @@ impl LinkConfig {
         }
         if !self.delay_steps.is_sorted_by_key(|step| step.0) {
             return Err(ConfigError::Order { what: "delay_steps" });
+        }
+        if !self.mtu_steps.is_sorted_by_key(|step| step.0) {
+            return Err(ConfigError::Order { what: "mtu_steps" });
         }
         if self.outages.iter().any(|o| o.to_ms < o.from_ms) || !self.outages.is_sorted_by_key(|o| o.from_ms) {
             return Err(ConfigError::Order { what: "outages" });

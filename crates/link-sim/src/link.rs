@@ -203,7 +203,8 @@ impl<P: Clone> Link<P> {
 
     /// When a packet that enters at `now` arrives.
     fn carry(&mut self, now: Nanos, bytes: u64) -> Result<Nanos, DropReason> {
-        if self.config.mtu.is_some_and(|mtu| bytes > u64::from(mtu)) {
+        let mtu = self.config.mtu_steps.iter().rfind(|step| step.0 * MILLI <= now).map(|step| step.1);
+        if mtu.or(self.config.mtu).is_some_and(|mtu| bytes > u64::from(mtu)) {
             return Err(DropReason::Mtu);
         }
         let lose = |o: &&crate::config::Outage| o.kind == OutageKind::Lose;
@@ -408,6 +409,9 @@ mod tests {
         let mut l =
             link(LinkConfig { mtu: Some(1400), delay_steps: vec![(100, 30.0)], delay_ms: 10.0, ..Default::default() });
         assert_eq!(run(&mut l, &[(0.0, 1400), (0.0, 1401), (100.0, 40)]), [Ok(10.0), Err(DropReason::Mtu), Ok(130.0)]);
+        let mut l = link(LinkConfig { mtu_steps: vec![(50, 1000), (90, 1500)], ..Default::default() });
+        let fates = run(&mut l, &[(49.0, 1400), (50.0, 1400), (50.0, 1000), (90.0, 1400)]);
+        assert_eq!(fates, [Ok(49.0), Err(DropReason::Mtu), Ok(50.0), Ok(90.0)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Measured values, once a second.
 
 use crate::envelope::Body;
+use crate::state::Radio;
 use serde::{Deserialize, Serialize};
 use units::{Bitrate, LinkId, LossRatio, StreamId};
 
@@ -18,11 +19,24 @@ pub enum Telemetry {
         /// Temperature of the board, degrees Celsius, where there is a sensor.
         #[serde(default)]
         temperature_c: Option<f32>,
+        /// What the radios of the uplinks read, at most [`crate::limits::LINKS_MAX`].
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        radios: Vec<RadioReading>,
     },
 }
 
 impl Body for Telemetry {
     const KINDS: &'static [&'static str] = &["telemetry"];
+}
+
+/// What one uplink's radio reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RadioReading {
+    /// Which uplink.
+    pub link: LinkId,
+    /// The reading, with its age when it was sent.
+    #[serde(flatten)]
+    pub radio: Radio,
 }
 
 /// One stream as its sender sees it.

@@ -10,7 +10,7 @@ use protocol::state::{
     Signal, StreamingState, UplinkKind, UplinkState, Usability,
 };
 use protocol::stream::{EncodingSpec, ReceiverAddress, StreamSpec};
-use protocol::telemetry::{LinkState, LinkTelemetry, StreamTelemetry, Telemetry};
+use protocol::telemetry::{LinkState, LinkTelemetry, RadioReading, StreamTelemetry, Telemetry};
 use protocol::{Envelope, EnvelopeError, Secret};
 use units::{Bitrate, LinkId, LossRatio, StreamId};
 use uuid::Uuid;
@@ -143,7 +143,15 @@ fn telemetry_keeps_its_shape() {
         encoder: "mpph264enc".to_owned(),
         links: vec![link],
     };
-    check("telemetry", Telemetry::Telemetry { uptime_ms: 61_000, stream: Some(stream), temperature_c: Some(54.5) });
+    let telemetry = |radios| Telemetry::Telemetry {
+        uptime_ms: 61_000,
+        stream: Some(stream.clone()),
+        temperature_c: Some(54.5),
+        radios,
+    };
+    check("telemetry", telemetry(Vec::new()));
+    let radio = Radio { technology: "4G".to_owned(), operator: "Northcell".to_owned(), signal_dbm: -90.5, age_ms: 400 };
+    check("telemetry-radios", telemetry(vec![RadioReading { link: LinkId(0), radio }]));
 }
 
 #[test]

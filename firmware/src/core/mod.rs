@@ -83,6 +83,8 @@ pub enum Output {
     },
     /// Ask something of the streamer process.
     Port(PortCommand),
+    /// An uplink came, went or changed its address: try the relay again without waiting.
+    NetworkChanged,
 }
 
 /// How the device stands with its relay.
@@ -254,9 +256,13 @@ impl Core {
     pub fn handle_hardware(&mut self, now: Timestamp, snapshot: HardwareSnapshot) {
         self.numbers.assign(&snapshot.uplinks);
         let links_changed = self.hardware.uplinks != snapshot.uplinks;
+        let ways_changed = !same_ways(&self.hardware.uplinks, &snapshot.uplinks);
         self.hardware = snapshot;
         if links_changed {
             self.update_links();
+        }
+        if ways_changed {
+            self.outputs.push_back(Output::NetworkChanged);
         }
         self.publish_state(now);
     }
@@ -302,6 +308,12 @@ impl Core {
         let text = text.chars().take(protocol::limits::TEXT_CHARS_MAX).collect();
         self.outputs.push_back(Output::Event(DeviceEvent::Remark { severity, text }));
     }
+}
+
+/// Whether both give the same ways to the relay, whatever their radios read.
+fn same_ways(before: &[Uplink], now: &[Uplink]) -> bool {
+    let way = |uplink: &Uplink| (uplink.interface.clone(), uplink.addresses.clone(), uplink.problem.is_none());
+    before.len() == now.len() && before.iter().zip(now).all(|(before, now)| way(before) == way(now))
 }
 
 #[cfg(test)]

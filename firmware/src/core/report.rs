@@ -84,6 +84,7 @@ impl Core {
             uptime_ms: now.as_millis(),
             stream: self.stream_telemetry(now),
             temperature_c: self.hardware.temperature_c,
+            radios: crate::uplinks::radios(now, &self.hardware.uplinks, &self.numbers),
         })));
     }
 

@@ -81,6 +81,7 @@ struct Out {
     settings: Vec<Settings>,
     asked: usize,
     resolves: Vec<String>,
+    network_changes: usize,
 }
 
 impl Rig {
@@ -121,6 +122,7 @@ impl Rig {
                 }
                 Output::Port(PortCommand::Send(line)) => out.lines.push(*line),
                 Output::Port(PortCommand::Kill) => out.kills += 1,
+                Output::NetworkChanged => out.network_changes += 1,
             }
         }
         out
@@ -299,6 +301,33 @@ fn a_command_that_comes_after_its_time_is_expired() {
     assert!(out.launches.is_empty());
     let out = rig.message(Leaf::Command, 52, rig.now.back(Duration::from_millis(4999)), start("s"));
     assert_eq!(out.reports, [(52, Outcome::Accepted)]);
+}
+
+/// An uplink that comes, goes, or works again is a reason to try the relay at once; a signal that moves is none.
+#[test]
+fn another_network_is_told_and_a_moving_signal_is_not() {
+    let mut rig = Rig::new(Beginning { enrolled: true, ..Beginning::default() });
+    let mut changes = |hardware: HardwareSnapshot| {
+        rig.core.handle_hardware(rig.now, hardware);
+        rig.drain().network_changes
+    };
+    let mut moved = hardware(&[1, 2]);
+    moved.uplinks[0].radio = Some(appliance::Radio {
+        technology: "LTE".to_owned(),
+        operator: "Northcell".to_owned(),
+        signal_dbm: -90.0,
+        read_at: Timestamp::ZERO,
+    });
+    assert_eq!(changes(moved), 0);
+    assert_eq!(changes(hardware(&[1, 2, 3])), 1);
+    assert_eq!(changes(hardware(&[1, 2, 3])), 0);
+    let mut dead = hardware(&[1, 2, 3]);
+    dead.uplinks[0].problem = Some("no carrier".to_owned());
+    assert_eq!(changes(dead), 1);
+    assert_eq!(changes(hardware(&[1, 2, 3])), 1);
+    let mut moved_house = hardware(&[1, 2, 3]);
+    moved_house.uplinks[0].addresses = vec!["203.0.113.9".parse().unwrap()];
+    assert_eq!(changes(moved_house), 1);
 }
 
 #[test]

@@ -2,30 +2,35 @@
 
 use std::time::Duration;
 
-/// Wait after the first failure.
-pub const WAIT_MIN: Duration = Duration::from_secs(1);
-/// Longest wait.
-pub const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Time between the beginnings of the first two tries.
+pub const PERIOD_MIN: Duration = Duration::from_secs(1);
+/// Longest time between the beginnings of two tries: after an outage of any length the device is back this soon after its
+/// cause is over. A try costs a few packets; the relay's own gate limits what a whole fleet may do at once.
+pub const PERIOD_MAX: Duration = Duration::from_secs(5);
+/// Shortest wait, after a try that itself took long.
+pub const WAIT_MIN: Duration = Duration::from_millis(250);
 /// A session that lasted this long starts the waits anew.
 pub const STABLE_AFTER: Duration = Duration::from_secs(30);
-/// Largest share that chance takes off a wait, so that a fleet does not return at one moment.
+/// Largest share that chance takes off a period, so that a fleet does not return at one moment.
 const JITTER_SHARE: f64 = 0.3;
 
-/// Doubling waits from [`WAIT_MIN`] to [`WAIT_MAX`].
+/// Doubling periods from [`PERIOD_MIN`] to [`PERIOD_MAX`].
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The next wait after a session that lasted `lasted`; `chance` is any random number.
+    /// The next wait after a try (and the session it may have led to) that lasted `lasted`; `chance` is any random number.
     pub fn next_wait(&mut self, lasted: Duration, chance: u64) -> Duration {
         if lasted >= STABLE_AFTER {
             self.failures = 0;
         }
-        let full = WAIT_MIN.saturating_mul(1 << self.failures.min(10)).min(WAIT_MAX);
+        let full = PERIOD_MIN.saturating_mul(1 << self.failures.min(10)).min(PERIOD_MAX);
         self.failures = self.failures.saturating_add(1);
-        full.mul_f64(1.0 - JITTER_SHARE * (chance as f64 / u64::MAX as f64))
+        let period = full.mul_f64(1.0 - JITTER_SHARE * (chance as f64 / u64::MAX as f64));
+        // A session was ended by the other side: it needs a moment.
+        if lasted >= STABLE_AFTER { period } else { period.saturating_sub(lasted).max(WAIT_MIN) }
     }
 }
 
@@ -34,12 +39,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_to_thirty_seconds_and_start_anew_after_a_stable_session() {
+    fn waits_double_to_five_seconds_and_start_anew_after_a_stable_session() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u64> = (0..7).map(|_| backoff.next_wait(Duration::ZERO, 0).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!(backoff.next_wait(STABLE_AFTER, 0), WAIT_MIN);
-        assert_eq!(backoff.next_wait(Duration::ZERO, 0), 2 * WAIT_MIN);
+        let waits: Vec<u64> = (0..100).map(|_| backoff.next_wait(Duration::ZERO, 0).as_secs()).collect();
+        assert_eq!(waits[..5], [1, 2, 4, 5, 5]);
+        assert_eq!(waits[99], 5, "an outage of any length");
+        assert_eq!(backoff.next_wait(STABLE_AFTER, 0), PERIOD_MIN);
+        assert_eq!(backoff.next_wait(Duration::ZERO, 0), 2 * PERIOD_MIN);
+    }
+
+    #[test]
+    fn the_time_a_try_took_counts() {
+        let mut backoff = Backoff { failures: 9 };
+        assert_eq!(backoff.next_wait(Duration::from_secs(4), 0), Duration::from_secs(1));
+        assert_eq!(backoff.next_wait(Duration::from_secs(20), 0), WAIT_MIN);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! only while one connection is being made.
 
 use crate::identity::{DeviceKey, Identity, IdentityError};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpUserTimeout;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,8 +17,13 @@ use tokio::net::{TcpStream, UnixListener};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Longest wait for TCP and TLS together.
+/// Longest wait for TCP. The kernel asks again after 1 and 3 s, then only after 7 and 15: a new try asks sooner.
+const TCP_TIME_MAX: Duration = Duration::from_secs(4);
+/// Longest wait for TCP and TLS together: five round trips of a very slow link.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
+/// A connection whose bytes are not acknowledged for so long is dead, milliseconds: its uplink is gone, or the relay is.
+/// Telemetry makes bytes each second.
+const UNACKNOWLEDGED_MS_MAX: u32 = 8_000;
 
 /// Why there is no secure connection to the relay.
 #[derive(Debug, Error)]
@@ -80,13 +87,14 @@ async fn connect_untimed(identity: &Identity, key: &DeviceKey) -> Result<TlsStre
     let (host, port) = (identity.broker_host.as_str(), identity.broker_port);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| BridgeError::Host { host: host.to_owned() })?;
     let config = identity.tls_config(key)?;
-    let stream = TcpStream::connect((host, port)).await.map_err(|source| BridgeError::PeerUnreachable {
-        host: host.to_owned(),
-        port,
-        source,
-    })?;
+    let unreachable = |source| BridgeError::PeerUnreachable { host: host.to_owned(), port, source };
+    let stream = tokio::time::timeout(TCP_TIME_MAX, TcpStream::connect((host, port)))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(unreachable)?;
     // Small messages that should leave at once.
-    stream.set_nodelay(true).map_err(|source| BridgeError::PeerTls { source })?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    setsockopt(&stream, TcpUserTimeout, &UNACKNOWLEDGED_MS_MAX).map_err(|error| unreachable(error.into()))?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|source| BridgeError::PeerTls { source })
 }
 

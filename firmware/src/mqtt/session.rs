@@ -89,9 +89,15 @@ pub struct SessionHandle {
     urgent: mpsc::Sender<(Leaf, Vec<u8>)>,
     queue: OfflineQueue,
     queue_grew: Arc<Notify>,
+    network_changed: Arc<Notify>,
 }
 
 impl SessionHandle {
+    /// The network is another: what failed before may work now, so the next try does not wait.
+    pub fn network_changed(&self) {
+        self.network_changed.notify_waiters(); // only a wait is cut short, not a later one
+    }
+
     /// Connects as this device from now on.
     pub fn set_identity(&self, identity: Identity) {
         self.identity.send_replace(Some(Arc::new(identity)));
@@ -140,6 +146,7 @@ pub struct Session {
     urgent: mpsc::Receiver<(Leaf, Vec<u8>)>,
     queue: OfflineQueue,
     queue_grew: Arc<Notify>,
+    network_changed: Arc<Notify>,
     events: mpsc::Sender<RelayEvent>,
     shutdown: Shutdown,
 }
@@ -157,7 +164,7 @@ pub fn start(
     let (telemetry_sender, telemetry) = mpsc::channel(TELEMETRY_MAX);
     let (urgent_sender, urgent) = mpsc::channel(TELEMETRY_MAX);
     let (events, events_receiver) = mpsc::channel(EVENTS_MAX);
-    let queue_grew = Arc::new(Notify::new());
+    let (queue_grew, network_changed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let handle = SessionHandle {
         identity: identity_sender,
         state: state_sender,
@@ -165,8 +172,21 @@ pub fn start(
         urgent: urgent_sender,
         queue: queue.clone(),
         queue_grew: Arc::clone(&queue_grew),
+        network_changed: Arc::clone(&network_changed),
     };
-    let session = Session { key, socket, identity, state, telemetry, urgent, queue, queue_grew, events, shutdown };
+    let session = Session {
+        key,
+        socket,
+        identity,
+        state,
+        telemetry,
+        urgent,
+        queue,
+        queue_grew,
+        network_changed,
+        events,
+        shutdown,
+    };
     (handle, events_receiver, tokio::spawn(session.keep()))
 }
 
@@ -202,6 +222,7 @@ impl Session {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = self.network_changed.notified() => {}
                 _ = self.identity.changed() => {}
                 () = self.shutdown.wait() => return,
             }

@@ -3,6 +3,7 @@
 use super::rate::{Bucket, RateLimit};
 use super::rules::{self, Refused};
 use super::{Admission, CONNECTIONS_MAX, OpenLink, Unread, Up, publish_packet};
+use crate::door::shares::Shares;
 use crate::tls::{self, TlsStream};
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
@@ -40,6 +41,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the same device's earlier connection to end.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Connections of one device at once, those before CONNECT included: broken links leave some behind, one is served.
+const CONNECTIONS_PER_DEVICE_MAX: usize = 8;
 /// SUBSCRIBEs that wait for the router's answer.
 const SUBSCRIBES_PENDING_MAX: usize = 8;
 
@@ -100,12 +103,14 @@ pub(super) struct Gate {
     /// One entry for each device that connected since start: bounded by the enrolled devices.
     slots: Mutex<HashMap<DeviceId, Arc<Slot>>>,
     places: Arc<Semaphore>,
+    shares: Shares<DeviceId>,
 }
 
 impl Gate {
     pub(super) fn new(open_link: OpenLink, admission: Arc<dyn Admission>, up: mpsc::Sender<Up>) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { open_link, admission, up, slots: Mutex::default(), places }
+        let shares = Shares::new(CONNECTIONS_PER_DEVICE_MAX);
+        Self { open_link, admission, up, slots: Mutex::default(), places, shares }
     }
 
     pub(super) fn is_connected(&self, device: &DeviceId) -> bool {
@@ -148,6 +153,10 @@ impl Gate {
                 tracing::warn!(%peer, reason, "device refused");
                 return;
             }
+        };
+        let Some(_share) = self.shares.take(device.clone()) else {
+            tracing::warn!(%peer, %device, limit = CONNECTIONS_PER_DEVICE_MAX, "device turned away, it holds too many connections");
+            return;
         };
         let mut wire = Wire::new(stream);
         let (keep_alive_s, will) = match wire.expect_connect(&device).await {

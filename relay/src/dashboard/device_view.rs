@@ -6,7 +6,7 @@ use crate::fleet::commands::Pending;
 use crate::sessions::live::{FRESH, StreamSnapshot, StreamWord};
 use protocol::command::Outcome;
 use protocol::state::{DeviceState, InputKind, Severity, Signal, StreamingState, UplinkKind, UplinkState, Usability};
-use protocol::telemetry::{LinkState, LinkTelemetry};
+use protocol::telemetry::{LinkState, LinkTelemetry, RadioReading};
 use std::time::Duration;
 
 /// Board temperature at which the device reduces.
@@ -303,7 +303,10 @@ fn row_links(device: &DeviceSnapshot) -> Vec<RowLink> {
         let measured = telemetry.and_then(|(it, age)| Some((it.links.iter().find(|l| l.link == uplink.link)?, *age)));
         let (state, text, age) = match (measured, &uplink.usable) {
             (Some((link, age)), _) => (link_state(link.state), format::bitrate(link.send_rate), age),
-            (None, Usability::Yes) => ("up", signal(uplink).unwrap_or_default(), reading_age(uplink, *reported)),
+            (None, Usability::Yes) => {
+                let (text, age) = signal(uplink, *reported, &device.radios).unwrap_or_default();
+                ("up", text, age)
+            }
             // A state stands until the device reports another: it does not grow old while the device is connected.
             (None, Usability::No { .. }) => ("down", "not usable".to_owned(), Duration::ZERO),
         };
@@ -312,14 +315,19 @@ fn row_links(device: &DeviceSnapshot) -> Vec<RowLink> {
     uplinks.iter().map(row).collect()
 }
 
-/// "−85 dBm".
-fn signal(uplink: &UplinkState) -> Option<String> {
-    uplink.radio.as_ref().map(|radio| format!("{:.0} dBm", radio.signal_dbm).replace('-', "−"))
-}
-
-/// A radio reading is as old as it was when it was reported, and older since.
-fn reading_age(uplink: &UplinkState, reported: Duration) -> Duration {
-    reported + Duration::from_millis(uplink.radio.as_ref().map_or(0, |radio| radio.age_ms))
+/// "−85 dBm" and its age: from the measurements of each second, else from the reported state, which is older than its reading.
+fn signal(
+    uplink: &UplinkState,
+    reported: Duration,
+    readings: &[(RadioReading, Duration)],
+) -> Option<(String, Duration)> {
+    let measured = readings.iter().find(|(reading, _)| reading.link == uplink.link);
+    let (radio, since) = match measured {
+        Some((reading, since)) => (&reading.radio, *since),
+        None => (uplink.radio.as_ref()?, reported),
+    };
+    let text = format!("{:.0} dBm", radio.signal_dbm).replace('-', "−");
+    Some((text, since + Duration::from_millis(radio.age_ms)))
 }
 
 /// The CSS class of a link's state.
@@ -356,7 +364,11 @@ pub struct UplinkRow {
 }
 
 impl UplinkRow {
-    fn new(uplink: &UplinkState, reported: Duration, measured: Option<(&LinkTelemetry, Duration)>) -> Self {
+    fn new(
+        uplink: &UplinkState,
+        signal: Option<(String, Duration)>,
+        measured: Option<(&LinkTelemetry, Duration)>,
+    ) -> Self {
         let kind = match uplink.kind {
             UplinkKind::Modem => "Modem",
             UplinkKind::Wifi => "Wi-Fi",
@@ -376,7 +388,7 @@ impl UplinkRow {
             kind,
             state: measured.map_or(usable, |(link, _)| link_state(link.state)),
             reason,
-            signal: signal(uplink).map(|text| Measured::new(text, reading_age(uplink, reported))),
+            signal: signal.map(|(text, age)| Measured::new(text, age)),
             rate: measured.and_then(|(link, _)| with(format::bitrate(link.send_rate))),
             rtt: measured.and_then(|(link, _)| with(format::millis(f64::from(link.rtt_ms?)))),
             loss: measured.and_then(|(link, _)| with(format::percent(link.loss.as_f64()))),
@@ -462,7 +474,8 @@ impl DeviceDetail {
                 let (telemetry, age) = device.telemetry.as_ref()?;
                 Some((telemetry.links.iter().find(|link| link.link == uplink.link)?, *age))
             };
-            uplinks = u.iter().map(|uplink| UplinkRow::new(uplink, *age, measured(uplink))).collect();
+            let row = |uplink| UplinkRow::new(uplink, signal(uplink, *age, &device.radios), measured(uplink));
+            uplinks = u.iter().map(row).collect();
             inputs = i.iter().map(|input| input_row(input, s.input.as_deref())).collect();
             let input = s.input.as_ref().and_then(|id| i.iter().find(|it| it.id == *id));
             settings = vec![

@@ -14,6 +14,7 @@ pub mod stream_view;
 
 use crate::api;
 use crate::app::App;
+use crate::door::{Door, Limits, LocalProxy};
 use crate::problem::Problem;
 use axum::Router;
 use axum::extract::connect_info::Connected;
@@ -25,15 +26,18 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
+use tokio::net::TcpListener;
 
-/// Most connections at once, live pages included.
-pub const CONNECTIONS_MAX: usize = 1024;
+/// Live pages included. An office of operators behind one address fits; a TLS proxy on this machine speaks for everybody, and
+/// limits them itself.
+pub const LIMITS: Limits = Limits {
+    connections_max: 1024,
+    per_address_max: 128,
+    local_proxy: LocalProxy::Exempt,
+    silence_max: Duration::from_secs(60),
+    life_max: None,
+};
 /// Longest request body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Scripts, styles and connections from here only; blobs for the player; no frames around us.
@@ -80,35 +84,11 @@ pub fn router(app: App) -> Router {
 pub async fn serve(listener: TcpListener, app: App) -> io::Result<()> {
     let mut shutdown = app.shutdown.clone();
     let service = router(app).into_make_service_with_connect_info::<Peer>();
-    let listener = Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
-    axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.wait().await }).await
+    axum::serve(Door::new(listener, LIMITS), service).with_graceful_shutdown(async move { shutdown.wait().await }).await
 }
 
-/// A listener with at most [`CONNECTIONS_MAX`] connections; further ones wait in the kernel's queue.
-struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Bounded {
-    type Io = Placed;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Placed, SocketAddr) {
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-            return std::future::pending().await;
-        };
-        let (stream, peer) = axum::serve::Listener::accept(&mut self.listener).await;
-        (Placed { stream, _place: place }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Bounded>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+impl Connected<IncomingStream<'_, Door<TcpListener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door<TcpListener>>) -> Self {
         Self(*stream.remote_addr())
     }
 }
@@ -116,32 +96,6 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
 /// The address at the other end.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
-
-/// A connection that gives its place back when it ends.
-struct Placed {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Placed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Placed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
 
 /// Adds the headers that keep pages to themselves.
 async fn guarded(request: Request, next: Next) -> Response {

@@ -1,10 +1,11 @@
 //! The enrolment listener: HTTPS with the relay's own CA, one call, `POST /enrol`.
 //!
-//! It faces strangers. A connection lives [`CONNECTION_TTL`] at most, [`CONNECTIONS_MAX`] exist at once, a body has
-//! [`BODY_BYTES_MAX`] at most, and each address has a small allowance of wrong codes.
+//! It faces strangers: [`LIMITS`] for connections, [`BODY_BYTES_MAX`] for a body, and a small allowance of wrong codes for each
+//! address.
 
 use super::{EnrolError, Enrolment, PublicAddress};
 use crate::accounts::throttle::{Throttle, ThrottleKey};
+use crate::door::{Door, Limits, LocalProxy};
 use crate::tls;
 use axum::Router;
 use axum::extract::connect_info::Connected;
@@ -16,18 +17,18 @@ use axum::serve::IncomingStream;
 use protocol::enrolment::{ENROL_PATH, EnrolRefusal, EnrolRefusalReason, EnrolRequest};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
 
-/// Longest life of one connection.
-pub const CONNECTION_TTL: Duration = Duration::from_secs(30);
-/// Most connections at once; a newcomer waits.
-pub const CONNECTIONS_MAX: usize = 64;
+/// An enrolment is one request of a few kilobytes: who has not sent it within seconds never will. A workshop that enrols many
+/// devices from one address at once is served some at a time.
+pub const LIMITS: Limits = Limits {
+    connections_max: 128,
+    per_address_max: 16,
+    local_proxy: LocalProxy::Counted,
+    silence_max: Duration::from_secs(10),
+    life_max: Some(Duration::from_secs(30)),
+};
 /// Longest request body.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
 
@@ -59,8 +60,7 @@ pub async fn serve(
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(desk)
         .into_make_service_with_connect_info::<Peer>();
-    let listener = Door { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
-    axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.wait().await }).await
+    axum::serve(Door::new(listener, LIMITS), router).with_graceful_shutdown(async move { shutdown.wait().await }).await
 }
 
 async fn enrol(
@@ -107,66 +107,8 @@ fn refuse(status: StatusCode, reason: EnrolRefusalReason, detail: String) -> Res
 #[derive(Debug, Clone, Copy)]
 struct Peer(SocketAddr);
 
-impl Connected<IncomingStream<'_, Door>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, Door<tls::Listener>>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Door<tls::Listener>>) -> Self {
         Self(*stream.remote_addr())
-    }
-}
-
-/// Hands finished TLS connections to axum.
-struct Door {
-    listener: tls::Listener,
-    places: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Door {
-    type Io = Mortal;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Mortal, SocketAddr) {
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-            return std::future::pending().await;
-        };
-        match self.listener.next().await {
-            Some((stream, peer)) => {
-                let end = Box::pin(tokio::time::sleep(CONNECTION_TTL));
-                (Mortal { stream, end, _place: place }, peer)
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.listener.address())
-    }
-}
-
-/// A connection with an end: reading fails after [`CONNECTION_TTL`].
-struct Mortal {
-    stream: tls::TlsStream,
-    end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Mortal {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.end.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Mortal {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

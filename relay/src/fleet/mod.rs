@@ -12,9 +12,9 @@ use crate::store::{Batch, DeviceRecord, ReportRecord, Store, StoreError, Timelin
 use commands::{Ledger, Pending};
 use protocol::command::{Command, CommandReport, Notice, Outcome, SettingsChange};
 use protocol::envelope::{Body, Envelope};
-use protocol::limits::TEXT_CHARS_MAX;
+use protocol::limits::{LINKS_MAX, TEXT_CHARS_MAX};
 use protocol::state::{DeviceEvent, DeviceState, Presence, Settings};
-use protocol::telemetry::{StreamTelemetry, Telemetry};
+use protocol::telemetry::{RadioReading, StreamTelemetry, Telemetry};
 use protocol::topic::{Leaf, Topic};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -81,6 +81,7 @@ struct Device {
     report_dirty: bool,
     telemetry: Option<(StreamTelemetry, Instant)>,
     temperature_c: Option<(f32, Instant)>,
+    radios: (Vec<RadioReading>, Option<Instant>),
     ledger: Ledger,
     remarks: VecDeque<TimelineEvent>,
     malformed: u64,
@@ -102,6 +103,7 @@ impl Device {
             report_dirty: false,
             telemetry: None,
             temperature_c: None,
+            radios: (Vec::new(), None),
             ledger: Ledger::default(),
             remarks: VecDeque::new(),
             malformed: 0,
@@ -145,6 +147,8 @@ pub struct DeviceSnapshot {
     pub telemetry: Option<(StreamTelemetry, Duration)>,
     /// Board temperature, degrees Celsius, and its age.
     pub temperature_c: Option<(f32, Duration)>,
+    /// What the radios of its uplinks read, and how long ago each was told.
+    pub radios: Vec<(RadioReading, Duration)>,
     /// Commands without a final word, and the last ones that have it; oldest first.
     pub commands: Vec<Pending>,
     /// What it remarked, oldest first.
@@ -383,7 +387,8 @@ impl Fleet {
     }
 
     fn measured(&self, device: &DeviceId, telemetry: Telemetry) -> Vec<FleetEvent> {
-        let Telemetry::Telemetry { stream, temperature_c, .. } = telemetry;
+        let Telemetry::Telemetry { stream, temperature_c, mut radios, .. } = telemetry;
+        radios.truncate(LINKS_MAX);
         let now = Instant::now();
         if let Some(entry) = self.devices().get_mut(device) {
             entry.telemetry = stream.map(|stream| {
@@ -391,6 +396,7 @@ impl Fleet {
                 (stream, now.checked_sub(age).unwrap_or(now))
             });
             entry.temperature_c = temperature_c.map(|celsius| (celsius, now));
+            entry.radios = (radios, Some(now));
         }
         Vec::new()
     }
@@ -473,6 +479,10 @@ fn snapshot(device: &Device, now: Instant) -> DeviceSnapshot {
         report_is_old: device.report_from_store,
         telemetry: device.telemetry.clone().map(|(telemetry, at)| (telemetry, age(at))),
         temperature_c: device.temperature_c.map(|(celsius, at)| (celsius, age(at))),
+        radios: device
+            .radios
+            .1
+            .map_or_else(Vec::new, |at| device.radios.0.iter().map(|reading| (reading.clone(), age(at))).collect()),
         commands: device.ledger.list(),
         remarks: device.remarks.iter().cloned().collect(),
     }

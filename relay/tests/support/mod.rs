@@ -168,6 +168,11 @@ impl Place {
         std::fs::read_to_string(self.data.join("initial-password.txt")).unwrap().trim().to_owned()
     }
 
+    /// The relay's CA, PEM.
+    pub fn ca(&self) -> Vec<u8> {
+        std::fs::read(self.data.join("ca/ca.pem")).unwrap()
+    }
+
     pub async fn log_in(&self) -> Operator {
         let body = serde_json::json!({ "name": "admin", "password": self.password() }).to_string();
         let json = ("content-type", "application/json");
@@ -194,8 +199,7 @@ impl Place {
             board: "test".to_owned(),
             agent_version: "0".to_owned(),
         };
-        let ca = std::fs::read(self.data.join("ca/ca.pem")).unwrap();
-        let stream = tls(self.at.enrolment, &ca, None).await.unwrap();
+        let stream = tls(self.at.enrolment, &self.ca(), None).await.unwrap();
         let body = serde_json::to_string(&request).unwrap();
         let answer = exchange(stream, "POST", "/enrol", &[("content-type", "application/json")], &body).await;
         if answer.status != 200 {
@@ -274,6 +278,20 @@ pub async fn tls_of(
     ca_pem: &[u8],
     identity: Option<&Identity>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    shake_hands(versions, TcpStream::connect(at).await?, ca_pem, identity).await
+}
+
+/// TLS without a certificate of ours on an open connection.
+pub async fn tls_on(stream: TcpStream, ca_pem: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+    shake_hands(&[&rustls::version::TLS13], stream, ca_pem, None).await
+}
+
+async fn shake_hands(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    stream: TcpStream,
+    ca_pem: &[u8],
+    identity: Option<&Identity>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -289,7 +307,14 @@ pub async fn tls_of(
         }
     };
     let name = ServerName::try_from("127.0.0.1").unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(at).await?).await
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// TCP to `at` from an address of this machine.
+pub async fn tcp_from(from: &str, at: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(format!("{from}:0").parse().unwrap())?;
+    socket.connect(at).await
 }
 
 /// MQTT packets on TLS, by rumqttc's codec.

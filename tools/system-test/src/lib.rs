@@ -7,6 +7,7 @@
 //! * [`readers`]: RTMP and SRT listeners (ffmpeg) that play the streaming platform.
 //! * [`media`]: decodes what came out and compares it with the source.
 //! * [`demo`]: `make demo`.
+//! * [`latency`]: the age of the picture at every output, measured in the picture itself.
 //!
 //! Nothing here is part of the product; it may depend on all of it, and nothing depends on it.
 
@@ -14,5 +15,6 @@ pub mod dashboard;
 pub mod demo;
 pub mod emulator;
 pub mod lab;
+pub mod latency;
 pub mod media;
 pub mod readers;

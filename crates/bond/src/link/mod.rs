@@ -5,6 +5,7 @@
 
 pub(crate) mod capacity;
 pub(crate) mod delay;
+pub(crate) mod mtu;
 pub(crate) mod sent;
 
 use std::time::Duration;
@@ -13,7 +14,6 @@ use units::{LinkId, Timestamp};
 use crate::config::LinkOptions;
 use crate::event::StateReason;
 use crate::extension::LinkReport;
-use crate::fec::loss::{LossModel, Losses};
 use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
@@ -96,8 +96,6 @@ pub(crate) struct Link {
     pub reported: bool,
     /// Share of lost packets, slowly following.
     loss: f64,
-    /// The same, remembered for longer, and whether it comes in bursts.
-    pub losses: LossModel,
     /// When the state was entered.
     since: Timestamp,
     /// When a report last confirmed something new, or the link fell idle.
@@ -134,7 +132,6 @@ impl Link {
             goodput_meter: Meter::default(),
             reported: false,
             loss: 0.0,
-            losses: LossModel::new(now),
             since: now,
             progress_at: now,
             heard_at: None,
@@ -249,7 +246,7 @@ impl Link {
         self.share += bytes as f64 / f64::from(weight);
     }
 
-    pub(crate) fn pace(&mut self, now: Timestamp, bytes: usize) {
+    fn pace(&mut self, now: Timestamp, bytes: usize) {
         let rate = if self.reported {
             self.rate() * if self.queue_limit < QUEUE_SHALLOW { PACING_GAIN_SHALLOW } else { PACING_GAIN }
         } else {
@@ -284,13 +281,11 @@ impl Link {
             self.progress_at = now;
             self.heard_at = Some(now);
         }
-        self.note_loss(now, &progress);
+        self.note_loss(&progress);
         progress
     }
 
-    fn note_loss(&mut self, now: Timestamp, progress: &Progress) {
-        let (arrived, lost, runs) = (progress.confirmed, progress.lost, progress.lost_runs);
-        self.losses.push(now, &Losses { arrived, lost, runs, span_micros: progress.lost_span });
+    fn note_loss(&mut self, progress: &Progress) {
         let total = f64::from(progress.lost + progress.confirmed);
         if total > 0.0 {
             let share = f64::from(progress.lost) / total;

@@ -22,8 +22,6 @@ pub(crate) struct Candidate {
     pub round_trip: Micros,
     /// Share of packets lost.
     pub loss: f64,
-    /// Extra cost of a link whose losses can not be mended in time.
-    pub penalty: Micros,
     /// Believed capacity in bytes per second.
     pub rate: f64,
     /// True when pacing and window let it send now.
@@ -92,7 +90,7 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
             continue;
         }
         // Loss costs a second round in the mean.
-        let mut cost = candidate.arrival + candidate.loss * 2.0 * candidate.round_trip + candidate.penalty;
+        let mut cost = candidate.arrival + candidate.loss * 2.0 * candidate.round_trip;
         if ask.lost_on >> candidate.slot & 1 == 1 {
             cost += LOST_PENALTY * candidate.round_trip;
         }
@@ -134,7 +132,6 @@ mod tests {
             spread: 2e3,
             round_trip: 40e3,
             loss: 0.0,
-            penalty: 0.0,
             rate: 1e6,
             ready,
         }

@@ -8,7 +8,7 @@ use units::Timestamp;
 
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
 use crate::event::Cause;
-use crate::extension::{ANNOUNCE, Announce, NAME, RECOVERED, REPORT, Report, parse_recovered};
+use crate::extension::{ANNOUNCE, Announce, NAME, PROBE, REPORT, Report};
 
 /// RTCP while a link is in use (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -27,6 +27,10 @@ const KEEP_ALIVE_BURST: u32 = 3;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// With reports coming in, echoes and announcements are only needed now and then.
 const EVERY: u32 = 10;
+/// What framing adds to RTCP until the first compound has shown it: GRE with key and number, virtual ports, VSF.
+const FRAMING_BYTES: usize = 20;
+/// Bytes of an RTP header.
+const RTP_BYTES: usize = 12;
 /// An echo answered later than this tells nothing.
 const ECHO_AGE_MAX: u64 = 10_000_000;
 
@@ -39,11 +43,25 @@ pub(super) struct Control {
     next_keep_alive: Timestamp,
     compounds: u32,
     keep_alives: u32,
+    /// What the framing adds to an RTCP compound or RTP packet, in bytes.
+    framing_bytes: usize,
 }
 
 impl Control {
     pub(super) fn new(now: Timestamp, echo_ssrc: u32) -> Self {
-        Self { echo_ssrc, next_rtcp: now, next_keep_alive: now, compounds: 0, keep_alives: 0 }
+        Self {
+            echo_ssrc,
+            next_rtcp: now,
+            next_keep_alive: now,
+            compounds: 0,
+            keep_alives: 0,
+            framing_bytes: FRAMING_BYTES,
+        }
+    }
+
+    /// The datagram that a media payload of `payload_bytes` bytes travels in.
+    pub(super) fn media_bytes(&self, payload_bytes: usize) -> u16 {
+        u16::try_from(payload_bytes + RTP_BYTES + self.framing_bytes).unwrap_or(u16::MAX)
     }
 
     /// Begins the handshake again.
@@ -81,11 +99,23 @@ impl Sender {
                 self.scratch.clear();
                 write_compound(&mut self.scratch, now, slot, self.flow, rtp_time, &self.config, known);
                 if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
+                    slot.control.framing_bytes = datagram.len() - self.scratch.len();
                     slot.link.on_sent(now, sequence, datagram.len(), None);
                     made.push((channel, datagram));
                 }
                 slot.control.compounds += 1;
                 slot.control.next_rtcp = now + interval(slot, now, any_up);
+            }
+            if slot.link.reported && slot.link.state == LinkState::Up {
+                let trip = Duration::from_micros(slot.link.round_trip_low() as u64);
+                while let Some(size) = slot.mtu.poll(now, trip) {
+                    write_probe(&mut self.scratch, self.flow, &self.config, usize::from(size), slot);
+                    if let Some((channel, datagram, Some(sequence))) = slot.framing.rtcp(now, &self.scratch) {
+                        slot.link.on_sent(now, Some(sequence), datagram.len(), None);
+                        slot.mtu.on_sent(now, size, sequence);
+                        made.push((channel, datagram));
+                    }
+                }
             }
             next = next.min(slot.control.next_rtcp).min(slot.control.next_keep_alive);
             for (channel, datagram) in made {
@@ -110,10 +140,7 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension: true, fec } => {
-                self.protection.announced = fec;
-                self.use_extension(now);
-            }
+            Inbound::KeepAlive { extension: true } => self.use_extension(now),
             Inbound::Rtcp(compound) => {
                 for packet in packets(compound).filter_map(Result::ok) {
                     self.on_rtcp(now, index, packet);
@@ -153,9 +180,6 @@ impl Sender {
                     self.use_extension(now);
                     self.on_report(now, &report);
                 }
-            }
-            RtcpPacket::App(App { name: NAME, subtype: RECOVERED, body, .. }) if self.extension == Some(true) => {
-                parse_recovered(body).for_each(|sequence| self.on_recovered(sequence));
             }
             _ => {}
         }
@@ -227,6 +251,16 @@ fn write_compound(
         Announce { link: slot.link.id, latency_ms, name: &slot.link.options.name }.emit(&mut body);
         App { subtype: ANNOUNCE, ssrc: flow, name: NAME, body: &body }.emit(out);
     }
+}
+
+/// A compound that fills a datagram of `size` bytes.
+fn write_probe(out: &mut Vec<u8>, flow: u32, config: &super::SenderConfig, size: usize, slot: &Slot) {
+    const APP_HEADER_BYTES: usize = 12;
+    out.clear();
+    ReceiverReport::emit(flow, &[], None, out);
+    Sdes { ssrc: flow, cname: cname(&config.cname) }.emit(out);
+    let padding = size.saturating_sub(slot.control.framing_bytes + out.len() + APP_HEADER_BYTES);
+    App { subtype: PROBE, ssrc: flow, name: NAME, body: &vec![0; padding & !3] }.emit(out);
 }
 
 /// Our clock as 32.32 fixed-point seconds; opaque to the peer.

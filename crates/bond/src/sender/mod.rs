@@ -6,7 +6,7 @@
 
 mod control;
 mod history;
-mod protect;
+mod path_mtu;
 mod repair;
 mod report;
 mod transmit;
@@ -20,6 +20,7 @@ use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX,
 use crate::event::{Cause, EVENTS_MAX, Event, StateReason};
 use crate::framing::{Framing, Inbound};
 use crate::link::capacity::Meter;
+use crate::link::mtu::PathMtu;
 use crate::link::sent::Outcome;
 use crate::link::{Link, Moved};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
@@ -28,7 +29,6 @@ use crate::rate_advice::RateAdvice;
 use crate::stats::{LinkState, SenderSnapshot};
 use control::Control;
 use history::{History, Packet, Standing};
-use protect::Protection;
 
 /// Why a socket could not send; contained to its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +38,11 @@ pub enum LinkErrorKind {
     Unreachable,
     /// The far port is closed (ICMP).
     Refused,
-    /// The datagram is larger than the path takes.
-    TooLarge,
+    /// A datagram is larger than the interface takes.
+    TooLarge {
+        /// Its size (UDP payload).
+        bytes: usize,
+    },
     /// The system's send buffer is full.
     BufferFull,
     /// Anything else.
@@ -157,6 +160,9 @@ struct Slot {
     link: Link,
     framing: Framing,
     control: Control,
+    mtu: PathMtu,
+    /// The datagram size that the last event told.
+    mtu_told: u16,
 }
 
 /// Counters of the flow.
@@ -169,7 +175,6 @@ struct Totals {
     copies: u64,
     dropped: u64,
     unrecoverable: u64,
-    useless: u64,
 }
 
 /// The sending end of one flow over any number of links.
@@ -194,7 +199,6 @@ pub struct Sender {
     next_tick: Timestamp,
     next_second: Timestamp,
     totals: Totals,
-    protection: Protection,
     /// Source time of the first packet of the newest unit.
     unit_began: Timestamp,
     dropped_told: u64,
@@ -205,6 +209,8 @@ pub struct Sender {
     scratch: Vec<u8>,
     /// A payload without its null packets.
     shortened: Vec<u8>,
+    /// See [`Sender::payload_bytes_max`].
+    payload_bytes_max: usize,
 }
 
 impl Sender {
@@ -234,7 +240,6 @@ impl Sender {
             next_tick: now,
             next_second: now,
             totals: Totals::default(),
-            protection: Protection::default(),
             unit_began: Timestamp::ZERO,
             dropped_told: 0,
             media_meter: Meter::default(),
@@ -243,6 +248,7 @@ impl Sender {
             outcomes: Vec::new(),
             scratch: Vec::new(),
             shortened: Vec::new(),
+            payload_bytes_max: path_mtu::PAYLOAD_BYTES_USUAL,
         })
     }
 
@@ -312,7 +318,7 @@ impl Sender {
             self.settle_outcomes(now, index);
         }
         self.rescue(now);
-        self.observe_protection(now);
+        self.limit_payloads(now);
         self.advise(now);
         self.trim(now);
         if self.next_second <= now {
@@ -328,7 +334,6 @@ impl Sender {
             self.dropped_told = self.totals.dropped;
             self.note(now, Cause::Dropped { packets: dropped });
         }
-        self.tell_protection(now);
     }
 
     fn trim(&mut self, now: Timestamp) {
@@ -341,6 +346,13 @@ impl Sender {
             self.totals.refused += 1;
             return;
         }
+        let Payload { bytes, source_time, class } = payload;
+        for bytes in self.cut(bytes) {
+            self.queue(now, Payload { bytes, source_time, class });
+        }
+    }
+
+    fn queue(&mut self, now: Timestamp, payload: Payload) {
         let bytes = payload.bytes.len() as u64;
         // Never ahead of the clock and never back: numbers are deadlines.
         let (newest, unit) = self.history.newest().map_or((Timestamp::ZERO, 0), |p| (p.source_time, p.unit));
@@ -356,13 +368,11 @@ impl Sender {
             unit: unit.wrapping_add(u32::from(fresh)),
             aside: false,
             critical: payload.class.is_critical(),
-            protected: payload.class.is_protected(),
             standing: Standing::Open,
             on_the_way: 0,
             transmissions: 0,
             repair: false,
             copies: 0,
-            further: false,
             sent_at: Timestamp::ZERO,
             lost_on: 0,
             avoid: 0,
@@ -404,7 +414,9 @@ impl Sender {
         let mut link = Link::new(now, id, options);
         link.reported = self.extension == Some(true);
         let name = link.options.name.clone();
-        self.slots[index] = Some(Slot { link, framing, control: Control::new(now, self.random.next_u32()) });
+        let mtu = PathMtu::new(now, link.options.mtu);
+        let control = Control::new(now, self.random.next_u32());
+        self.slots[index] = Some(Slot { link, framing, control, mtu_told: mtu.fits(), mtu });
         self.note(
             now,
             Cause::LinkState {
@@ -432,6 +444,7 @@ impl Sender {
         let Some(slot) = &mut self.slots[index] else { return };
         let moved = slot.link.restart(now, &mut self.outcomes);
         slot.control.restart(now);
+        slot.mtu.restart(now);
         if self.config.srp.is_some() {
             // To the far end this is a stranger, who has to log in.
             slot.framing = Framing::client(&self.config, &mut self.random);
@@ -443,8 +456,14 @@ impl Sender {
     fn link_error(&mut self, now: Timestamp, id: LinkId, kind: LinkErrorKind) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
-        if matches!(kind, LinkErrorKind::BufferFull | LinkErrorKind::TooLarge) {
-            return;
+        match kind {
+            LinkErrorKind::BufferFull => return,
+            LinkErrorKind::TooLarge { bytes } => {
+                slot.mtu.on_too_large(now, u16::try_from(bytes).unwrap_or(u16::MAX));
+                self.limit_payloads(now);
+                return;
+            }
+            _ => {}
         }
         let moved = slot.link.on_error(now);
         self.note_moved(now, index, moved);

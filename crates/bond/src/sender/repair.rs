@@ -9,8 +9,6 @@ use crate::extension::Report;
 /// A packet that hangs on a stalled link is sent again over another when no more than this (beyond the other link's delay) is
 /// left of its time.
 const RESCUE_MICROS: f64 = 150_000.0;
-/// The same as a share of the latency, where that is less: silence is often only a longer queue.
-const RESCUE_SHARE: f64 = 0.35;
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
 /// The shortest time between two copies asked for by a plain RIST peer.
@@ -27,6 +25,7 @@ impl Sender {
             let Some(index) = self.slot_index(told.link) else { continue };
             let Some(slot) = &mut self.slots[index] else { continue };
             let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
+            slot.mtu.on_report(now, told.highest, |back| told.has(back));
             let moved = if progress.confirmed > 0 { slot.link.on_confirmed(now) } else { None };
             self.note_moved(now, index, moved);
             self.settle_outcomes(now, index);
@@ -60,9 +59,11 @@ impl Sender {
     fn on_arrived(&mut self, now: Timestamp, index: usize, number: u64) {
         let Some(packet) = self.history.get_mut(number) else { return };
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
-        if packet.standing == Standing::Delivered {
-            self.totals.useless += u64::from(packet.transmissions > 1);
-        } else {
+        let length = packet.bytes.len();
+        if let Some(slot) = &mut self.slots[index] {
+            slot.mtu.on_media(slot.control.media_bytes(length), true);
+        }
+        if packet.standing != Standing::Delivered {
             let bytes = packet.bytes.len() as u64;
             self.history.settle(number, Standing::Delivered);
             if let Some(slot) = &mut self.slots[index] {
@@ -73,10 +74,19 @@ impl Sender {
 
     fn on_lost(&mut self, index: usize, number: u64) {
         let Some(packet) = self.history.get_mut(number) else { return };
+        if let Some(slot) = &mut self.slots[index] {
+            slot.mtu.on_media(slot.control.media_bytes(packet.bytes.len()), false);
+        }
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
         packet.lost_on |= 1 << index;
         if packet.on_the_way == 0 {
-            self.history.queue_repair(number, 1 << index, 0);
+            let length = packet.bytes.len();
+            if self.fits_nowhere(length) {
+                self.history.settle(number, Standing::Dropped);
+                self.totals.dropped += 1;
+            } else {
+                self.history.queue_repair(number, 1 << index, 0);
+            }
         }
     }
 
@@ -140,7 +150,7 @@ impl Sender {
                 }
                 let deadline = self.deadline(packet.source_time);
                 let expected = base + (ahead * 1e6 / rate - pipe).max(0.0);
-                let last_call = stalled && deadline - best < RESCUE_MICROS.min(RESCUE_SHARE * latency);
+                let last_call = stalled && deadline - best < RESCUE_MICROS;
                 if best < deadline && (last_call || expected > deadline) {
                     hanging.push(number);
                 }

@@ -42,6 +42,7 @@ impl Sender {
             media_rate: self.media_meter.rate(now),
             send_rate: links.iter().map(|link| link.send_rate).sum(),
             rate_advice: self.rate_advice(now),
+            payload_bytes_max: self.payload_bytes_max(),
             packets_in: self.totals.packets_in,
             bytes_in: ByteCount::new(self.totals.bytes_in),
             packets_refused: self.totals.refused,
@@ -49,11 +50,6 @@ impl Sender {
             queued_ms: oldest.map_or(0.0, |packet| (now - packet.source_time).as_secs_f64() * 1e3),
             retransmits: self.totals.retransmits,
             copies: self.totals.copies,
-            useless_copies: self.totals.useless,
-            fec_packets: self.protection.sent,
-            fec_recovered: self.protection.recovered,
-            redundancy: (self.totals.retransmits + self.totals.copies + self.protection.sent) as f64
-                / self.totals.packets_in.max(1) as f64,
             dropped_packets: self.totals.dropped,
             unrecoverable: self.totals.unrecoverable,
             links,
@@ -82,5 +78,6 @@ fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
         retransmits: link.counters.retransmits,
         packets_lost: link.counters.lost,
         nacks_received: link.counters.nacks,
+        datagram_bytes_max: slot.mtu.fits(),
     }
 }

@@ -27,33 +27,21 @@ const PRESSED_AGE_SHARE: f64 = 0.3;
 const UNIT_DOUBT: f64 = 2.0;
 /// Nothing is weighed in this time after the first answer: capacities are not known yet.
 const LEARNING: Duration = Duration::from_secs(2);
-/// A copy in advance waits so long for a link.
-const COPY_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of a full datagram.
-pub(super) const PACKET_BYTES: u64 = 1344;
+const PACKET_BYTES: u64 = 1344;
 
 /// The links at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Table {
+struct Table {
     candidates: [Candidate; LINKS_MAX],
     count: usize,
     /// When pacing lets the next of those with room in their window send.
     wake: Timestamp,
 }
 
-impl Table {
-    /// The links that may carry media.
-    pub(super) fn links(&self) -> &[Candidate] {
-        &self.candidates[..self.count]
-    }
-}
-
 impl Sender {
     /// The next media datagram, or when to look again.
     pub(super) fn transmit_next(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
-        if let Some(output) = self.transmit_repair(now) {
-            return Ok(output);
-        }
         if self.history.pending_len() == 0 {
             return Err(Timestamp::MAX);
         }
@@ -95,7 +83,7 @@ impl Sender {
         (usual + 0.5 * (waited - latency * QUEUE_SHARE).max(0.0)).min((latency * QUEUE_SHARE_PRESSED).max(usual))
     }
 
-    pub(super) fn table(&self, now: Timestamp, bytes: u64) -> Table {
+    fn table(&self, now: Timestamp, bytes: u64) -> Table {
         let empty = Candidate {
             slot: 0,
             rate: 0.0,
@@ -104,7 +92,6 @@ impl Sender {
             spread: 0.0,
             round_trip: 0.0,
             loss: 0.0,
-            penalty: 0.0,
             ready: false,
         };
         let mut table = Table { candidates: [empty; LINKS_MAX], count: 0, wake: Timestamp::MAX };
@@ -121,13 +108,11 @@ impl Sender {
             }
             table.candidates[table.count] = Candidate {
                 slot: index,
-                // Where there is no time to send again, links that lose packets come after those that do not.
-                priority: link.options.priority.saturating_add(u8::from(self.protection.avoids(index))),
+                priority: link.options.priority,
                 arrival: link.arrival(now, bytes),
                 spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(bytes),
                 round_trip: link.round_trip_low(),
                 loss: link.loss(),
-                penalty: self.protection.penalty(index),
                 rate: link.rate(),
                 ready: room && paced,
             };
@@ -144,9 +129,6 @@ impl Sender {
         for _ in 0..LOOK_MAX {
             let Some(number) = self.history.pending_from(from) else { break };
             from = number + 1;
-            if self.drop_waiting_copy(now, number) {
-                continue;
-            }
             let Some(ask) = self.ask(now, number, false) else { continue };
             match choose(candidates, &ask) {
                 // A picture that will hardly be complete in time stands back while another can be.
@@ -180,22 +162,11 @@ impl Sender {
         Some(Ask {
             deadline: self.deadline(packet.source_time),
             age: (now - packet.source_time).as_micros() as f64,
-            avoid: packet.avoid,
+            avoid: packet.avoid | self.too_narrow(packet.bytes.len()),
             lost_on: packet.lost_on,
             latency: self.config.latency.as_micros() as f64,
             gamble: gamble || packet.critical || self.history.unit_begun(number),
         })
-    }
-
-    /// A copy in advance waits for a second link only briefly: it must not hold up packets that nobody has yet.
-    fn drop_waiting_copy(&mut self, now: Timestamp, number: u64) -> bool {
-        let Some(packet) = self.history.get_mut(number) else { return false };
-        if packet.repair || packet.transmissions == 0 || now - packet.sent_at < COPY_WAIT {
-            return false;
-        }
-        (packet.copies, packet.avoid) = (0, 0);
-        self.history.unqueue(number);
-        true
     }
 
     /// True when a picture that has not begun can not be completed in time, while others wait.
@@ -229,21 +200,13 @@ impl Sender {
         candidates: &[Candidate],
         ask: &Ask,
     ) -> SenderOutput {
-        let Some(packet) = self.history.get(number) else { return self.send(now, number, index) };
-        if packet.repair && packet.copies == 0 {
+        if let Some(packet) = self.history.get_mut(number)
+            && packet.repair
+            && packet.copies == 0
+        {
             let chosen = candidates.iter().find(|candidate| candidate.slot == index);
             let (loss, trip) = chosen.map_or((0.0, 0.0), |c| (c.loss, c.round_trip));
-            let wanted = copies(candidates, ask, loss, trip);
-            let joined = wanted > 1 && self.join_last_round(now, number, index, wanted, loss);
-            if let Some(packet) = self.history.get_mut(number) {
-                packet.copies = if joined { 1 } else { wanted };
-            }
-        } else if packet.transmissions == 0 {
-            let copy = packet.protected && candidates.len() > 1 && self.protection.copy_pays(index);
-            self.protect_source(now, number, index);
-            if let Some(packet) = self.history.get_mut(number) {
-                packet.copies = 1 + u8::from(copy);
-            }
+            packet.copies = copies(candidates, ask, loss, trip);
         }
         self.send(now, number, index)
     }
@@ -252,7 +215,8 @@ impl Sender {
     fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
         let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
         let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
-        let (avoid, lost_on, repair) = (packet.avoid, packet.lost_on, packet.repair);
+        let avoid = packet.avoid | self.too_narrow(packet.bytes.len());
+        let (lost_on, repair) = (packet.lost_on, packet.repair);
         let usable = |slot: &Slot| slot.link.usable();
         let duplicate =
             self.slots.iter().flatten().filter(|slot| usable(slot)).all(|slot| slot.link.options.weight == Some(0));
@@ -319,15 +283,13 @@ impl Sender {
         slot.link.add_share(datagram.len());
         if again {
             slot.link.counters.retransmits += 1;
-            let again = packet.repair && !packet.further;
-            if again { self.totals.retransmits += 1 } else { self.totals.copies += 1 }
+            if packet.repair { self.totals.retransmits += 1 } else { self.totals.copies += 1 }
         }
         packet.transmissions = packet.transmissions.saturating_add(1);
         packet.on_the_way = packet.on_the_way.saturating_add(u8::from(slot.link.reported));
         packet.sent_at = now;
         packet.avoid |= 1 << index;
         packet.copies = packet.copies.saturating_sub(1);
-        packet.further = packet.copies > 0;
         if packet.copies == 0 {
             packet.avoid = 0;
             packet.repair = false;

@@ -48,6 +48,11 @@ fn outage(from_ms: u64, to_ms: u64) -> Outage {
     Outage { from_ms, to_ms, kind: OutageKind::Lose }
 }
 
+/// Outages that lose everything, `(from_ms, to_ms)`.
+pub fn outages_of(times: &[(u64, u64)]) -> Vec<Outage> {
+    times.iter().map(|(from_ms, to_ms)| outage(*from_ms, *to_ms)).collect()
+}
+
 fn scenario(name: &str, mbps: f64, paths: Vec<PathConfig>) -> Scenario {
     Scenario { name: name.into(), paths, bps: mbps * 1e6, latency: Duration::from_secs(1), seconds: 45.0 }
 }

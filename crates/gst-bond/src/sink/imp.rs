@@ -270,6 +270,9 @@ impl BaseSinkImpl for Sink {
         let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
         let mut packer = lock(&self.packer);
         let packer = packer.as_mut().ok_or(gst::FlowError::Flushing)?;
+        if let Some(limit) = self.with_flow(FlowSender::payload_bytes_max) {
+            packer.limit(limit);
+        }
         packer.push(&map, |bytes, class| self.push(&bytes, class, time))?;
         self.skipped.store(packer.skipped_bytes(), Ordering::Relaxed);
         Ok(gst::FlowSuccess::Ok)

@@ -1,4 +1,4 @@
-//! From buffers of any size to payloads of seven whole TS packets. Pure.
+//! From buffers of any size to payloads of up to seven whole TS packets. Pure.
 
 use super::classify::Classifier;
 use super::ts::TS_PACKET_BYTES;
@@ -19,6 +19,7 @@ pub struct Packer {
     partial: Vec<u8>,
     packets: u64,
     skipped_bytes: u64,
+    payload_bytes_max: usize,
 }
 
 impl Default for Packer {
@@ -36,6 +37,7 @@ impl Packer {
             partial: Vec::with_capacity(TS_PACKET_BYTES),
             packets: 0,
             skipped_bytes: 0,
+            payload_bytes_max: FULL_PAYLOAD_BYTES,
         }
     }
 
@@ -47,6 +49,12 @@ impl Packer {
     /// Bytes that belong to no TS packet and were left out.
     pub fn skipped_bytes(&self) -> u64 {
         self.skipped_bytes
+    }
+
+    /// Payloads become no longer than this from now on, but for one under way: the links in use may take less than a full
+    /// payload (`FlowSender::payload_bytes_max`).
+    pub fn limit(&mut self, payload_bytes_max: usize) {
+        self.payload_bytes_max = payload_bytes_max.clamp(TS_PACKET_BYTES, FULL_PAYLOAD_BYTES);
     }
 
     /// Takes the next bytes of the stream and emits every payload that became full.
@@ -105,7 +113,7 @@ impl Packer {
     ) -> Result<(), E> {
         self.packets += 1;
         self.payload.extend_from_slice(packet);
-        if self.payload.len() == FULL_PAYLOAD_BYTES { self.emit(emit) } else { Ok(()) }
+        if self.payload.len() + TS_PACKET_BYTES > self.payload_bytes_max { self.emit(emit) } else { Ok(()) }
     }
 
     fn emit<E>(&mut self, emit: &mut impl FnMut(Bytes, PacketClass) -> Result<(), E>) -> Result<(), E> {
@@ -155,6 +163,17 @@ mod tests {
             let chunks: Vec<&[u8]> = stream.chunks(size).collect();
             assert_eq!(collect(&mut Packer::new(), &chunks), whole, "chunks of {size}");
         }
+    }
+
+    #[test]
+    fn payloads_become_shorter_when_links_ask_for_it() {
+        let stream = stream(14);
+        let mut packer = Packer::new();
+        packer.limit(1200);
+        let payloads = collect(&mut packer, &[&stream]);
+        assert_eq!(payloads.iter().map(|(bytes, _)| bytes.len()).collect::<Vec<_>>(), [1128, 1128, 2 * 188]);
+        packer.limit(0);
+        assert_eq!(collect(&mut packer, &[&stream]).len(), 14);
     }
 
     #[test]

@@ -107,10 +107,14 @@ impl Link {
             let Some(port) = self.sockets.waiting_port_mut(channel) else { continue };
             let sent = port.counters().sent;
             let flushed = port.flush();
+            let refused_bytes = port.refused_bytes();
             if port.counters().sent > sent {
                 self.sockets.worked();
             }
-            flushed.map_err(|error| self.failed(now, &error))?;
+            flushed.map_err(|error| match self.failed(now, &error) {
+                LinkErrorKind::TooLarge { .. } => LinkErrorKind::TooLarge { bytes: refused_bytes },
+                kind => kind,
+            })?;
         }
         Ok(())
     }

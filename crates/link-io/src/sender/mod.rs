@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use units::{Bitrate, LinkId, Timestamp};
@@ -101,6 +101,7 @@ struct Published {
     snapshot: Mutex<Arc<SenderSnapshot>>,
     counters: Mutex<SenderIoCounters>,
     rate_advice_bps: AtomicU64,
+    payload_bytes_max: AtomicUsize,
     events: Queue<Event>,
 }
 
@@ -147,6 +148,7 @@ impl FlowSender {
             snapshot: Mutex::new(Arc::new(machine.snapshot(now))),
             counters: Mutex::default(),
             rate_advice_bps: AtomicU64::new(machine.rate_advice(now).as_bps()),
+            payload_bytes_max: AtomicUsize::new(machine.payload_bytes_max()),
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
         let payloads = Arc::new(Queue::new(PAYLOADS_QUEUED_MAX, Overflow::Refuse));
@@ -229,6 +231,12 @@ impl FlowSender {
     /// What the encoder may produce, in payload bits; at most 100 ms old.
     pub fn rate_advice(&self) -> Bitrate {
         Bitrate::from_bps(self.published.rate_advice_bps.load(Ordering::Relaxed))
+    }
+
+    /// The longest payload that fits the links in use, in bytes; at most 100 ms old. Seven TS packets, fewer over links with
+    /// a small MTU; what is longer is cut between TS packets, at the price of more headers.
+    pub fn payload_bytes_max(&self) -> usize {
+        self.published.payload_bytes_max.load(Ordering::Relaxed)
     }
 
     /// What was dropped outside the engine, at most a second old.

@@ -303,6 +303,8 @@ impl Worker {
             self.advice_at = now + ADVICE_INTERVAL;
             let advice = self.parts.machine.rate_advice(now);
             self.parts.published.rate_advice_bps.store(advice.as_bps(), Ordering::Relaxed);
+            let payload_bytes_max = self.parts.machine.payload_bytes_max();
+            self.parts.published.payload_bytes_max.store(payload_bytes_max, Ordering::Relaxed);
         }
         if now >= self.snapshot_at {
             self.snapshot_at = now + SNAPSHOT_INTERVAL;

@@ -41,6 +41,9 @@ const N_2048: [u8; 256] = [
     0x9b, 0x65, 0xe3, 0x72, 0xfc, 0xd6, 0x8e, 0xf2, 0x0f, 0xa7, 0x11, 0x1f, 0x9e, 0x4a, 0xff, 0x73,
 ];
 
+/// A prime of 64 bits, 2^64 - 59.
+const N_FUZZING: [u8; 8] = (u64::MAX - 58).to_be_bytes();
+
 /// A prime and a generator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Group {
@@ -55,7 +58,9 @@ impl Group {
 
     /// RFC 5054, 2048 bits, g = 2: the only group this end accepts.
     pub(super) fn default_2048() -> &'static Self {
-        static GROUP: LazyLock<Group> = LazyLock::new(|| Group::new(&N_2048, &[2]));
+        // Fuzzers (never a program) calculate in a tiny group: they look for paths, not for strength.
+        const N: &[u8] = if cfg!(fuzzing) { &N_FUZZING } else { &N_2048 };
+        static GROUP: LazyLock<Group> = LazyLock::new(|| Group::new(N, &[2]));
         &GROUP
     }
 

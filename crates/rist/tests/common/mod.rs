@@ -1,5 +1,9 @@
 //! Seeded mutation of datagrams, shared by the fuzz tests.
 #![allow(dead_code)] // each test file uses its part
+#![allow(clippy::unwrap_used)]
+
+pub mod checks;
+pub mod seeds;
 
 /// SplitMix64: the whole run follows from the seed.
 pub struct Rng(pub u64);

@@ -67,6 +67,12 @@ fn input(media: &MediaSource) -> Value {
             table.insert("kind".into(), "file".into());
             table.insert("path".into(), path(file));
         }
+        MediaSource::Lan(uri) => {
+            table.insert("id".into(), "camera".into());
+            table.insert("name".into(), "Camera on the network".into());
+            table.insert("kind".into(), "lan".into());
+            table.insert("uri".into(), uri.clone().into());
+        }
     }
     Value::Table(table)
 }

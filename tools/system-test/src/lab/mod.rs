@@ -41,6 +41,8 @@ pub enum MediaSource {
     Test,
     /// A media file, looped.
     File(PathBuf),
+    /// A camera on the device's network, by its address.
+    Lan(String),
 }
 
 /// One modem of the device and the network behind it.

@@ -26,6 +26,8 @@ pub struct Ports {
     pub rtmp: u16,
     /// The SRT reader (UDP).
     pub srt: u16,
+    /// The camera on the device's network (UDP).
+    pub camera: u16,
 }
 
 impl Ports {
@@ -43,6 +45,7 @@ impl Ports {
             receivers_first: finder.receivers(Some(5000), gateways)?,
             rtmp: finder.tcp(Some(1935))?,
             srt: finder.udp(Some(9710))?,
+            camera: finder.udp(Some(9720))?,
         })
     }
 
@@ -60,6 +63,7 @@ impl Ports {
             receivers_first: finder.receivers(None, gateways)?,
             rtmp: finder.tcp(None)?,
             srt: finder.udp(None)?,
+            camera: finder.udp(None)?,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::dashboard::Dashboard;
 use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
 use std::path::Path;
 
 /// Most segments that are fetched: a live playlist is short.
@@ -18,14 +19,27 @@ pub async fn fetch(dashboard: &mut Dashboard, stream: &str, file: &Path) -> Resu
     }
     let mut bytes = Vec::new();
     for name in &names {
-        let answer = dashboard.get_raw(&format!("/streams/{stream}/hls/{name}")).await?;
-        if !answer.status.is_success() {
-            bail!("the listed HLS segment {name} is answered with {}", answer.status);
-        }
-        bytes.extend_from_slice(&answer.body);
+        bytes.extend_from_slice(&segment(dashboard, stream, name).await?);
     }
     std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(names)
+}
+
+/// Fetches one segment into `file`.
+///
+/// # Errors
+/// It is absent.
+pub async fn fetch_one(dashboard: &mut Dashboard, stream: &str, name: &str, file: &Path) -> Result<()> {
+    let bytes = segment(dashboard, stream, name).await?;
+    std::fs::write(file, bytes).with_context(|| format!("cannot write {}", file.display()))
+}
+
+async fn segment(dashboard: &mut Dashboard, stream: &str, name: &str) -> Result<Bytes> {
+    let answer = dashboard.get_raw(&format!("/streams/{stream}/hls/{name}")).await?;
+    if !answer.status.is_success() {
+        bail!("the listed HLS segment {name} is answered with {}", answer.status);
+    }
+    Ok(answer.body)
 }
 
 /// Names of the segments in the live playlist, oldest first.

@@ -8,6 +8,7 @@ mod browser;
 mod crew;
 mod device;
 mod faults;
+mod latency;
 mod live;
 mod rig;
 mod secrets;

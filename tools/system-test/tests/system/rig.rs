@@ -66,18 +66,24 @@ fn directory(test: &str) -> PathBuf {
 
 /// A relay without a device.
 pub async fn relay_only(test: &str) -> (Lab, MutexGuard<'static, ()>) {
+    let (options, turn) = lab_options(test).await;
+    (Lab::open(LabOptions { media: MediaSource::File(clip().unwrap()), ..options }).await.unwrap(), turn)
+}
+
+/// What a lab is made of, to be opened by the one who measures.
+pub async fn lab_options(test: &str) -> (LabOptions, MutexGuard<'static, ()>) {
     let turn = ONE_AT_A_TIME.lock().await;
     let links = links();
     let gateways: Vec<_> = links.iter().map(|link| link.gateway).collect();
     let options = LabOptions {
         directory: directory(test),
         ports: Ports::any(&gateways).unwrap(),
-        media: MediaSource::File(clip().unwrap()),
+        media: MediaSource::Test,
         links,
         latency_ms: LATENCY_MS,
         bitrate_max_kbps: 1500,
     };
-    (Lab::open(options).await.unwrap(), turn)
+    (options, turn)
 }
 
 impl Rig {

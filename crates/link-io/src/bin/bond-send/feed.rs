@@ -106,6 +106,7 @@ fn pass_on_piped(input: &mut File, packer: &mut Packer, sender: &FlowSender) -> 
         }
         return Ok(false);
     }
+    packer.limit(sender.payload_bytes_max());
     packer.push(&buffer[..read], send)?;
     let (skipped, taken) = (packer.skipped_bytes(), packer.packets() * TS_PACKET_BYTES as u64);
     ensure!(

@@ -1,0 +1,293 @@
+//! A whole flow: sender and receiver of the bond over three links, and everything a network, an operator or a stranger
+//! can do to them.
+//!
+//! For all inputs: both ends come to rest, what is delivered is in order and without repetition, and while nobody has
+//! forged anything it is what was sent.
+
+use crate::script::Script;
+use bond::config::{Extension, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
+use bond::sender::{LinkErrorKind, RadioHint, Sender, SenderInput, SenderOutput};
+use bond::{Channel, PacketClass, Payload};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+use units::{Bitrate, LinkId, Timestamp};
+
+const LINKS: u8 = 3;
+/// Datagrams on each way of each link.
+const KEPT_MAX: usize = 64;
+/// Outputs after one input before an end must rest.
+const OUTPUTS_MAX: usize = 20_000;
+/// Far from the sender's clock.
+const CLOCK_AHEAD: Duration = Duration::from_secs(1000);
+
+type Wire = VecDeque<(Channel, Vec<u8>)>;
+
+struct World {
+    now: Timestamp,
+    sender: Sender,
+    receiver: Receiver,
+    up: [Wire; LINKS as usize],
+    down: [Wire; LINKS as usize],
+    bindings: [u16; LINKS as usize],
+    sent: u32,
+    /// The number in the last payload delivered.
+    delivered: Option<u32>,
+    /// Anything was damaged or forged.
+    forged: bool,
+}
+
+fn configs(kind: u8) -> (SenderConfig, ReceiverConfig) {
+    let profile = if kind & 1 == 1 { Profile::Simple } else { Profile::Main };
+    let extension = if kind & 2 == 2 { Extension::Off } else { Extension::Offer };
+    let main = profile == Profile::Main;
+    let psk = (kind & 4 == 4 && main).then(|| PskConfig {
+        passphrase: Secret::new("secret"),
+        key_size: bond::config::KeySize::Aes128,
+        rotate_after_packets: Some(40),
+    });
+    let login = (kind & 8 == 8 && main).then(|| Login { user: "van".into(), password: Secret::new("right") });
+    let latency = Duration::from_millis(if kind & 16 == 16 { 100 } else { 1000 });
+    let sender = SenderConfig {
+        profile,
+        extension,
+        latency,
+        psk: psk.clone(),
+        srp: login.clone(),
+        null_deletion: kind & 32 == 32,
+        ..SenderConfig::default()
+    };
+    let receiver = ReceiverConfig {
+        profile,
+        extension,
+        latency,
+        psk,
+        srp_users: login.into_iter().collect(),
+        ..ReceiverConfig::default()
+    };
+    (sender, receiver)
+}
+
+fn keep(wire: &mut Wire, channel: Channel, bytes: &[u8]) {
+    if wire.len() < KEPT_MAX {
+        wire.push_back((channel, bytes.to_vec()));
+    }
+}
+
+impl World {
+    fn new(kind: u8) -> Self {
+        let (sender, receiver) = configs(kind);
+        let mut world = Self {
+            now: Timestamp::ZERO,
+            sender: Sender::new(sender, u64::from(kind), Timestamp::ZERO).expect("a configuration that can work"),
+            receiver: Receiver::new(receiver, 7, Timestamp::ZERO + CLOCK_AHEAD).expect("the same"),
+            up: Default::default(),
+            down: Default::default(),
+            bindings: [0; LINKS as usize],
+            sent: 0,
+            delivered: None,
+            forged: false,
+        };
+        for link in 0..2 {
+            let options = LinkOptions { weight: (kind & 64 == 64).then_some(0), ..LinkOptions::default() };
+            world.input(SenderInput::AddLink { link: LinkId(link), options });
+        }
+        world
+    }
+
+    fn input(&mut self, input: SenderInput<'_>) {
+        self.sender.handle_input(self.now, input);
+        for _ in 0..OUTPUTS_MAX {
+            match self.sender.poll_output(self.now) {
+                SenderOutput::Transmit { link, channel, bytes } => {
+                    keep(&mut self.up[usize::from(link.0)], channel, &bytes);
+                }
+                SenderOutput::Timeout(at) => {
+                    assert!(at > self.now);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        panic!("the sender never rests");
+    }
+
+    fn receiver_input(&mut self, input: ReceiverInput<'_>) {
+        let now = self.now + CLOCK_AHEAD;
+        self.receiver.handle_input(now, input);
+        for _ in 0..OUTPUTS_MAX {
+            match self.receiver.poll_output(now) {
+                ReceiverOutput::Transmit { to, channel, bytes, .. } => {
+                    let link = usize::from(to.port() % 16);
+                    if self.bindings.get(link).is_some_and(|binding| to.port() >> 5 == 100 + binding % 64) {
+                        keep(&mut self.down[link], channel, &bytes);
+                    }
+                }
+                ReceiverOutput::Deliver(delivered) => self.check(&delivered.bytes),
+                ReceiverOutput::Timeout(at) => {
+                    assert!(at > now);
+                    return;
+                }
+                _ => {}
+            }
+        }
+        panic!("the receiver never rests");
+    }
+
+    fn check(&mut self, bytes: &[u8]) {
+        if self.forged {
+            return;
+        }
+        let number = bytes.get(4..8).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).expect("a whole payload");
+        assert_eq!(bytes, &payload(number)[..], "other content");
+        assert!(number < self.sent && self.delivered.is_none_or(|last| number > last), "{number} out of order");
+        self.delivered = Some(number);
+    }
+
+    /// The address a link's datagrams come from: port bits 0 to 3 the link, bit 4 the channel, the rest the binding.
+    fn address(&self, link: usize, channel: Channel) -> SocketAddr {
+        let half = u16::from(channel == Channel::Control);
+        SocketAddr::from(([10, 0, 0, 1], (100 + self.bindings[link] % 64) << 5 | half << 4 | link as u16))
+    }
+
+    fn give_up(&mut self, link: usize, (channel, mut bytes): (Channel, Vec<u8>)) {
+        let from = self.address(link, channel);
+        self.receiver_input(ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes });
+    }
+
+    fn give_down(&mut self, link: usize, (channel, mut bytes): (Channel, Vec<u8>)) {
+        self.input(SenderInput::Datagram { link: LinkId(link as u16), channel, bytes: &mut bytes });
+    }
+
+    /// Lets time pass in steps of 10 ms with a clean network, so that the ends talk.
+    fn live(&mut self, steps: u8) {
+        for _ in 0..steps {
+            self.now += Duration::from_millis(10);
+            self.input(SenderInput::Timeout);
+            self.receiver_input(ReceiverInput::Timeout);
+            for link in 0..usize::from(LINKS) {
+                for packet in std::mem::take(&mut self.up[link]) {
+                    self.give_up(link, packet);
+                }
+                for packet in std::mem::take(&mut self.down[link]) {
+                    self.give_down(link, packet);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, count: u8, class: PacketClass) {
+        for _ in 0..count {
+            let payload = Payload { bytes: payload(self.sent), source_time: self.now, class };
+            self.sent += 1;
+            self.input(SenderInput::Payload(payload));
+        }
+    }
+}
+
+fn payload(number: u32) -> Bytes {
+    let mut bytes = vec![0x47, 1, 0, 0x10];
+    bytes.extend(number.to_be_bytes());
+    bytes.resize(188, number as u8);
+    if number % 5 == 0 {
+        bytes.extend([0x47, 0x1f, 0xff, 0x10]);
+        bytes.resize(376, 0xff);
+    }
+    bytes.into()
+}
+
+/// Kind, then steps.
+pub fn run(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    if let Some(kind) = script.byte() {
+        let mut world = World::new(kind);
+        while step(&mut world, &mut script).is_some() {}
+        let _ = (world.sender.snapshot(world.now), world.receiver.snapshot(world.now + CLOCK_AHEAD));
+    }
+}
+
+fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
+    let operation = script.byte()?;
+    let argument = script.byte()?;
+    let link = usize::from(argument % LINKS);
+    let id = LinkId(link as u16);
+    match operation % 20 {
+        0 | 1 => world.live(argument % 64),
+        2 => world.push(argument % 32, PacketClass::Video),
+        3 => world.push(argument % 8, PacketClass::Idr),
+        4 => {
+            world.now += Duration::from_millis(u64::from(argument) * u64::from(argument));
+            world.input(SenderInput::Timeout);
+            world.receiver_input(ReceiverInput::Timeout);
+        }
+        5 => {
+            if let Some(packet) = world.up[link].pop_front() {
+                world.give_up(link, packet);
+            }
+        }
+        6 => {
+            if let Some(packet) = world.down[link].pop_front() {
+                world.give_down(link, packet);
+            }
+        }
+        7 => world.up[link].clear(),
+        8 => world.down[link].clear(),
+        9 => {
+            if let Some(packet) = world.up[link].back().cloned() {
+                world.give_up(link, packet.clone());
+                world.give_up(link, packet);
+            }
+        }
+        10 => {
+            world.forged = true;
+            if let Some(mut packet) = world.up[link].pop_front() {
+                script.damage(&mut packet.1)?;
+                world.give_up(link, packet);
+            }
+        }
+        11 => {
+            world.forged = true;
+            if let Some(mut packet) = world.down[link].pop_front() {
+                script.damage(&mut packet.1)?;
+                world.give_down(link, packet);
+            }
+        }
+        12 => {
+            world.forged = true;
+            let channel = if argument & 128 == 0 { Channel::Media } else { Channel::Control };
+            world.give_up(link, (channel, script.bytes()?.to_vec()));
+        }
+        13 => {
+            world.forged = true;
+            let channel = if argument & 128 == 0 { Channel::Media } else { Channel::Control };
+            world.give_down(link, (channel, script.bytes()?.to_vec()));
+        }
+        14 => world.input(SenderInput::RemoveLink { link: id }),
+        15 => {
+            let options = LinkOptions { priority: argument >> 6, ..LinkOptions::default() };
+            world.input(SenderInput::AddLink { link: id, options });
+        }
+        16 => {
+            world.bindings[link] += 1;
+            if argument & 128 == 0 {
+                world.input(SenderInput::LinkAddressChanged { link: id });
+            }
+        }
+        17 => world.input(SenderInput::LinkError { link: id, kind: LinkErrorKind::Unreachable }),
+        18 => {
+            let latency = Duration::from_millis(u64::from(argument) * 20);
+            world.input(SenderInput::SetLatency(latency));
+            world.receiver_input(ReceiverInput::SetLatency(latency));
+        }
+        _ => {
+            let hint = RadioHint { handover: argument & 128 == 0, ..RadioHint::default() };
+            world.input(SenderInput::RadioHint { link: id, hint });
+            let max = Bitrate::from_kbps(u64::from(argument) * 100);
+            world.input(SenderInput::SetEncoderRange { min: Bitrate::ZERO, max });
+            let _ = world.sender.rate_advice(world.now);
+        }
+    }
+    Some(())
+}
