@@ -113,6 +113,17 @@ pub enum Cause {
         /// How many.
         packets: u64,
     },
+    /// Repair packets and copies are sent in advance: a link loses packets and there is no time to send them again.
+    ProtectionBegan {
+        /// The link that loses most.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Share of packets it loses.
+        loss: LossRatio,
+    },
+    /// Nothing needs to be protected in advance any more.
+    ProtectionEnded,
     /// The bond could not carry packets in time and gave them up.
     Dropped {
         /// How many since the last such event.
@@ -216,6 +227,13 @@ impl fmt::Display for Cause {
             Self::Reinjected { name, packets, .. } => {
                 write!(f, "link {name}: {packets} unconfirmed packets sent again over other links")
             }
+            Self::ProtectionBegan { name, loss, .. } => {
+                write!(
+                    f,
+                    "link {name}: loses {loss} and there is no time to send again: repair packets are sent in advance"
+                )
+            }
+            Self::ProtectionEnded => write!(f, "repair packets are not needed any more"),
             Self::Dropped { packets } => {
                 write!(f, "{packets} packets given up: the links could not carry them in time")
             }

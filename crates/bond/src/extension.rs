@@ -13,6 +13,9 @@
 //! `highest - 1 - 32 w - i` has arrived.
 //!
 //! **Probe**, subtype [`PROBE`], sender to receiver: zeros up to the size of datagram that is tried.
+//!
+//! **Recovered**, subtype [`RECOVERED`], receiver to sender beside a report, tells which packets came out of repair packets
+//! lately: version 1 (= 1), count 1, sequence numbers 2 each, zero padding to 32 bits.
 
 use units::LinkId;
 
@@ -26,6 +29,10 @@ pub const ANNOUNCE: u8 = 8;
 pub const REPORT: u8 = 9;
 /// Subtype of a path-MTU probe: zeros only, read by nobody; its per-link number tells that it arrived.
 pub const PROBE: u8 = 10;
+/// Subtype of the list of recovered packets.
+pub const RECOVERED: u8 = 11;
+/// Packets named in one list.
+pub const RECOVERED_MAX: usize = 128;
 /// Links told of in one report.
 pub const REPORT_LINKS_MAX: usize = 16;
 /// Bitmap words per link in one report.
@@ -72,6 +79,24 @@ impl<'a> Announce<'a> {
         body.extend_from_slice(&self.name.as_bytes()[..end]);
         body.resize(body.len().next_multiple_of(4), 0);
     }
+}
+
+/// The sequence numbers of a list of recovered packets; empty for anything malformed or of another version.
+pub(crate) fn parse_recovered(body: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    let (count, numbers) = match body {
+        [VERSION, count, numbers @ ..] => (usize::from(*count).min(RECOVERED_MAX), numbers),
+        _ => (0, body),
+    };
+    numbers.chunks_exact(2).take(count).map(|number| u16::from_be_bytes([number[0], number[1]]))
+}
+
+/// Writes a list of recovered packets, at most [`RECOVERED_MAX`].
+pub(crate) fn emit_recovered(numbers: impl ExactSizeIterator<Item = u16>, body: &mut Vec<u8>) {
+    body.extend_from_slice(&[VERSION, numbers.len().min(RECOVERED_MAX) as u8]);
+    for number in numbers.take(RECOVERED_MAX) {
+        body.extend_from_slice(&number.to_be_bytes());
+    }
+    body.resize(body.len().next_multiple_of(4), 0);
 }
 
 /// When the receiver plays what.
@@ -253,10 +278,23 @@ mod tests {
         assert_eq!(Report::parse(&body).unwrap().playout, None);
     }
 
+    #[test]
+    fn a_list_of_recovered_packets_survives_the_wire() {
+        for count in [0u16, 1, 2, 128, 300] {
+            let mut body = Vec::new();
+            emit_recovered((0..count).map(|i| i * 200), &mut body);
+            assert_eq!(body.len() % 4, 0);
+            assert!(parse_recovered(&body).eq((0..count.min(128)).map(|i| i * 200)));
+        }
+        assert_eq!(parse_recovered(&[2, 1, 0, 7]).count(), 0);
+        assert_eq!(parse_recovered(&[1, 200, 0, 7]).collect::<Vec<_>>(), [7]);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_can_hurt(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Announce::parse(&bytes);
+            prop_assert!(parse_recovered(&bytes).count() <= RECOVERED_MAX);
             if let Some(report) = Report::parse(&bytes) {
                 prop_assert!(report.links().map(|link| link.words().count()).sum::<usize>() <= 50);
             }

@@ -7,6 +7,7 @@ use units::Timestamp;
 
 use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
 use crate::extension::FEATURE;
+use crate::fec;
 use crate::payload::Channel;
 use crate::random::Random;
 
@@ -20,8 +21,8 @@ pub(crate) enum Inbound<'a> {
     Media(&'a [u8]),
     /// An RTCP compound.
     Rtcp(&'a [u8]),
-    /// A keep-alive; true when the peer announces the engine's extension.
-    KeepAlive { extension: bool },
+    /// A keep-alive: whether the peer announces the engine's extension, and repair packets within it.
+    KeepAlive { extension: bool, fec: bool },
     /// Handled below, or of no interest.
     Nothing,
 }
@@ -139,8 +140,9 @@ impl Framing {
                     Inner::Rtcp(compound) => Inbound::Rtcp(compound),
                     Inner::KeepAlive(keep_alive) => {
                         let announced = keep_alive.announcement().ok().flatten();
-                        let named = announced.is_some_and(|a| a.vendor.features.iter().any(|f| f == FEATURE));
-                        Inbound::KeepAlive { extension: named && offer == Extension::Offer }
+                        let features = announced.map(|a| a.vendor.features).unwrap_or_default();
+                        let named = |feature: &str| offer == Extension::Offer && features.iter().any(|f| f == feature);
+                        Inbound::KeepAlive { extension: named(FEATURE), fec: named(fec::FEATURE) }
                     }
                     _ => Inbound::Nothing,
                 };
@@ -162,7 +164,7 @@ fn tunnel_config(role: Role, side: Side, psk: Option<&PskConfig>, cname: &str, e
     let mut config = TunnelConfig::new(role, side);
     cname.clone_into(&mut config.cname);
     if extension == Extension::Offer {
-        config.features.push(FEATURE.to_owned());
+        config.features.extend([FEATURE, fec::FEATURE].map(str::to_owned));
     }
     config.psk = psk.map(|psk| rist::tunnel::PskConfig {
         psk: Psk::new(psk.passphrase.reveal()),

@@ -4,7 +4,8 @@
 //! [`receiver::Receiver`] merges what arrives on any link and delivers it once, in order and at a fixed latency.
 //! Towards a plain RIST peer (Simple or Main Profile, VSF TR-06-1 and TR-06-2) both behave as plain RIST. Between two
 //! ends of this crate a report per link (RTCP APP, announced in the keep-alive) drives rate control, loss detection
-//! and the deadline scheduler.
+//! and the deadline scheduler, and packets that no retransmission can mend in time are protected by forward erasure
+//! correction.
 //!
 //! # Contract
 //! The machines own no socket, clock, thread or operating-system randomness. The caller
@@ -22,6 +23,7 @@
 pub mod config;
 pub mod event;
 mod extension;
+mod fec;
 mod framing;
 mod link;
 pub mod payload;

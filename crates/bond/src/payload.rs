@@ -46,6 +46,11 @@ impl PacketClass {
     pub const fn is_critical(self) -> bool {
         matches!(self, Self::Idr | Self::ParameterSet | Self::Audio)
     }
+
+    /// True for what gets a copy in advance where retransmissions come too late.
+    pub const fn is_protected(self) -> bool {
+        self.is_critical() || matches!(self, Self::Clock)
+    }
 }
 
 /// One packet of the flow before it is numbered.

@@ -102,8 +102,16 @@ pub struct SenderSnapshot {
     pub queued_ms: f64,
     /// Copies sent because of a loss or a failing link.
     pub retransmits: u64,
-    /// Copies sent in advance, for protection.
+    /// Further copies: in advance, for protection, or beside a retransmission that is the last to fit.
     pub copies: u64,
+    /// Retransmissions and copies that arrived although the far end had the packet already.
+    pub useless_copies: u64,
+    /// Repair packets of forward erasure correction sent.
+    pub fec_packets: u64,
+    /// Packets that the far end recovered from them.
+    pub fec_recovered: u64,
+    /// Everything sent to protect or mend, per packet accepted: retransmissions, copies and repair packets.
+    pub redundancy: f64,
     /// Packets given up before they were sent: their time had passed.
     pub dropped_packets: u64,
     /// Requests that came too late to be served.
@@ -156,6 +164,10 @@ pub struct ReceiverSnapshot {
     pub refused_datagrams: u64,
     /// Requests for retransmission sent, in packets asked for.
     pub nacks_sent: u64,
+    /// Repair packets of forward erasure correction received.
+    pub fec_packets: u64,
+    /// Packets that came out of them and nowhere else.
+    pub fec_recovered: u64,
     /// Payload bits delivered over the last second.
     pub rate: Bitrate,
     /// The latency budget in milliseconds.

@@ -8,6 +8,8 @@
 mod outage;
 #[path = "acceptance/rate.rs"]
 mod rate;
+#[path = "acceptance/repair.rs"]
+mod repair;
 mod simulation;
 
 use link_sim::PathConfig;
@@ -89,7 +91,7 @@ fn limited(share: f64) -> Encoder {
 #[test]
 fn acceptance_table() {
     let mut rows = Vec::new();
-    for part in [rate::rows, outage::rows] {
+    for part in [rate::rows, outage::rows, repair::rows] {
         part(&mut rows);
     }
     rows.sort_by_key(|row| row.number);

@@ -14,6 +14,7 @@ use units::{LinkId, Timestamp};
 use crate::config::LinkOptions;
 use crate::event::StateReason;
 use crate::extension::LinkReport;
+use crate::fec::loss::{LossModel, Losses};
 use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
@@ -96,6 +97,8 @@ pub(crate) struct Link {
     pub reported: bool,
     /// Share of lost packets, slowly following.
     loss: f64,
+    /// The same, remembered for longer, and whether it comes in bursts.
+    pub losses: LossModel,
     /// When the state was entered.
     since: Timestamp,
     /// When a report last confirmed something new, or the link fell idle.
@@ -132,6 +135,7 @@ impl Link {
             goodput_meter: Meter::default(),
             reported: false,
             loss: 0.0,
+            losses: LossModel::new(now),
             since: now,
             progress_at: now,
             heard_at: None,
@@ -246,7 +250,7 @@ impl Link {
         self.share += bytes as f64 / f64::from(weight);
     }
 
-    fn pace(&mut self, now: Timestamp, bytes: usize) {
+    pub(crate) fn pace(&mut self, now: Timestamp, bytes: usize) {
         let rate = if self.reported {
             self.rate() * if self.queue_limit < QUEUE_SHALLOW { PACING_GAIN_SHALLOW } else { PACING_GAIN }
         } else {
@@ -281,11 +285,13 @@ impl Link {
             self.progress_at = now;
             self.heard_at = Some(now);
         }
-        self.note_loss(&progress);
+        self.note_loss(now, &progress);
         progress
     }
 
-    fn note_loss(&mut self, progress: &Progress) {
+    fn note_loss(&mut self, now: Timestamp, progress: &Progress) {
+        let (arrived, lost, runs) = (progress.confirmed, progress.lost, progress.lost_runs);
+        self.losses.push(now, &Losses { arrived, lost, runs, span_micros: progress.lost_span });
         let total = f64::from(progress.lost + progress.confirmed);
         if total > 0.0 {
             let share = f64::from(progress.lost) / total;

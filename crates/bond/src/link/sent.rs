@@ -58,6 +58,9 @@ pub(crate) struct Progress {
     pub confirmed_bytes: u64,
     /// Media packets newly taken for lost.
     pub lost: u32,
+    /// Runs of lost datagrams without an arrival between them, and the time they span in all, in microseconds.
+    pub lost_runs: u32,
+    pub lost_span: f64,
     /// Packets that had been taken for lost and arrived.
     pub spurious: u32,
     /// Sums of the queues, in microseconds, that the newly confirmed and the newly lost had met.
@@ -230,6 +233,7 @@ impl SentLog {
     fn find_losses(&mut self, progress: &mut Progress, outcomes: &mut Vec<Outcome>) {
         let Some(highest) = self.highest_confirmed else { return };
         let Some(newest_at) = self.entry(highest).map(|sent| sent.at) else { return };
+        let mut run: Option<Timestamp> = None;
         while let Some(sent) = self.entries.get_mut(self.decided) {
             let sequence = self.first + self.decided as u64;
             if sent.fate == Fate::Waiting {
@@ -237,6 +241,10 @@ impl SentLog {
                     break;
                 }
                 sent.fate = Fate::Lost;
+                match run.replace(sent.at) {
+                    Some(before) => progress.lost_span += (sent.at - before).as_micros() as f64,
+                    None => progress.lost_runs += 1,
+                }
                 self.in_flight_bytes -= u64::from(sent.bytes);
                 if let Some(packet) = sent.packet {
                     self.in_flight_packets -= 1;
@@ -244,6 +252,8 @@ impl SentLog {
                     progress.queue_lost += f64::from(sent.queue);
                     outcomes.push(Outcome::Lost(packet));
                 }
+            } else {
+                run = None;
             }
             self.decided += 1;
         }

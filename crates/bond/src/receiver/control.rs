@@ -10,7 +10,7 @@ use units::Timestamp;
 use super::flow::AskPolicy;
 use super::{Channel, Receiver, ReceiverOutput};
 use crate::config::{Extension, Profile};
-use crate::extension::{ANNOUNCE, Announce, NAME, Playout, REPORT, ReportWriter};
+use crate::extension::{ANNOUNCE, Announce, NAME, Playout, RECOVERED, REPORT, ReportWriter, emit_recovered};
 
 /// RTCP interval (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -163,6 +163,13 @@ impl Receiver {
             };
             told.push(flow);
             let body = self.write_report(now, flow);
+            let mut recovered = Vec::new();
+            if let Some(known) = self.flows.iter_mut().find(|known| known.id == flow) {
+                let numbers = known.repair.told(now);
+                if numbers.len() > 0 {
+                    emit_recovered(numbers, &mut recovered);
+                }
+            }
             let mut paths: Vec<usize> = (0..self.peers.len())
                 .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
                 .filter(|i| self.peers[*i].extension)
@@ -171,6 +178,9 @@ impl Receiver {
             for path in paths.into_iter().take(REPORT_PATHS) {
                 self.begin_compound();
                 App { subtype: REPORT, ssrc: self.ssrc, name: NAME, body: &body }.emit(&mut self.scratch);
+                if !recovered.is_empty() {
+                    App { subtype: RECOVERED, ssrc: self.ssrc, name: NAME, body: &recovered }.emit(&mut self.scratch);
+                }
                 self.send_compound(now, path);
             }
         }

@@ -9,6 +9,7 @@ use units::Timestamp;
 
 use super::Delivered;
 use super::playout::{Playout, Timed};
+use super::repair::Repair;
 use crate::config::HISTORY_PACKETS_MAX;
 use crate::link::capacity::Meter;
 
@@ -21,9 +22,17 @@ const DONE_WINDOW: u64 = 4096;
 const IDLE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
-enum Cell {
+pub(super) enum Cell {
     Missing { since: Timestamp, asked_at: Timestamp, asked: u8 },
-    Held { bytes: Bytes, media: i64, again: bool },
+    Held { bytes: Bytes, media: i64, rtp_time: u32, origin: Origin },
+}
+
+/// How a packet came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    First,
+    Retransmitted,
+    Repaired,
 }
 
 /// How and when to ask for missing packets.
@@ -49,6 +58,9 @@ pub(crate) struct FlowTotals {
     pub recovered: u64,
     pub duplicates: u64,
     pub asked: u64,
+    /// Repair packets received, and packets that came out of them.
+    pub repairs: u64,
+    pub repaired: u64,
 }
 
 impl FlowTotals {
@@ -61,6 +73,8 @@ impl FlowTotals {
         self.recovered += other.recovered;
         self.duplicates += other.duplicates;
         self.asked += other.asked;
+        self.repairs += other.repairs;
+        self.repaired += other.repaired;
     }
 }
 
@@ -80,14 +94,15 @@ pub(crate) struct Flow {
     pub playout: Playout,
     extender: Extender,
     /// Number of the first cell; everything before is delivered or given up.
-    next: u64,
-    cells: VecDeque<Cell>,
+    pub(super) next: u64,
+    pub(super) cells: VecDeque<Cell>,
     missing: usize,
     /// Set bits: numbers below `next` that were delivered, by number modulo the window.
     done: Vec<u64>,
     started: bool,
     gap: u64,
-    last_media: i64,
+    pub(super) last_media: i64,
+    pub(super) repair: Repair,
     pub heard_at: Timestamp,
     pub totals: FlowTotals,
     pub meter: Meter,
@@ -106,6 +121,7 @@ impl Flow {
             started: false,
             gap: 0,
             last_media: i64::MIN,
+            repair: Repair::default(),
             heard_at: now,
             totals: FlowTotals::default(),
             meter: Meter::default(),
@@ -113,7 +129,7 @@ impl Flow {
     }
 
     /// Takes a packet.
-    pub(crate) fn push(&mut self, now: Timestamp, sequence: u16, rtp_time: u32, again: bool, bytes: Bytes) -> Taken {
+    pub(crate) fn push(&mut self, now: Timestamp, sequence: u16, rtp_time: u32, origin: Origin, bytes: Bytes) -> Taken {
         let idle = now - self.heard_at;
         self.heard_at = now;
         let media = match self.playout.push(now, rtp_time) {
@@ -137,27 +153,45 @@ impl Flow {
             self.next = self.extender.extend(SequenceNumber(sequence));
             self.gap += u64::from(self.started);
             self.done.fill(0);
+            self.repair = Repair::default();
         }
         let number = self.extender.peek(SequenceNumber(sequence));
         if number < self.next {
-            return self.take_old(now, number, media, again, bytes);
+            return self.take_old(now, number, media, rtp_time, origin, bytes);
         }
         let index = (number - self.next) as usize;
         if index >= HISTORY_PACKETS_MAX {
             return Taken::Refused;
         }
-        self.extender.extend(SequenceNumber(sequence));
-        while self.cells.len() <= index {
+        self.extend(now, number);
+        let taken = self.hold(index, media, rtp_time, origin, bytes);
+        self.teach_repair(now, number);
+        taken
+    }
+
+    /// The full number of a 16-bit one.
+    pub(super) fn peek(&self, sequence: SequenceNumber) -> u64 {
+        self.extender.peek(sequence)
+    }
+
+    /// The highest number seen.
+    pub(super) fn highest(&self) -> Option<u64> {
+        self.extender.highest()
+    }
+
+    /// Makes room up to `number`, which must lie within [`HISTORY_PACKETS_MAX`] of the edge.
+    pub(super) fn extend(&mut self, now: Timestamp, number: u64) {
+        self.extender.extend(SequenceNumber(number as u16));
+        while self.next + self.cells.len() as u64 <= number {
             self.cells.push_back(Cell::Missing { since: now, asked_at: Timestamp::ZERO, asked: 0 });
             self.missing += 1;
         }
-        self.hold(index, media, again, bytes)
     }
 
-    fn hold(&mut self, index: usize, media: i64, again: bool, bytes: Bytes) -> Taken {
+    pub(super) fn hold(&mut self, index: usize, media: i64, rtp_time: u32, origin: Origin, bytes: Bytes) -> Taken {
         match &mut self.cells[index] {
             cell @ Cell::Missing { .. } => {
-                *cell = Cell::Held { bytes, media, again };
+                *cell = Cell::Held { bytes, media, rtp_time, origin };
                 self.missing -= 1;
                 Taken::New
             }
@@ -169,7 +203,15 @@ impl Flow {
     }
 
     /// A number below the edge: a copy, too late, or from before the first packet of a flow not yet started.
-    fn take_old(&mut self, now: Timestamp, number: u64, media: i64, again: bool, bytes: Bytes) -> Taken {
+    fn take_old(
+        &mut self,
+        now: Timestamp,
+        number: u64,
+        media: i64,
+        rtp_time: u32,
+        origin: Origin,
+        bytes: Bytes,
+    ) -> Taken {
         if !self.started
             && self.next - number <= DONE_WINDOW
             && self.cells.len() + DONE_WINDOW as usize <= HISTORY_PACKETS_MAX
@@ -179,7 +221,7 @@ impl Flow {
                 self.missing += 1;
             }
             self.next = number;
-            return self.hold(0, media, again, bytes);
+            return self.hold(0, media, rtp_time, origin, bytes);
         }
         if self.next - number <= DONE_WINDOW && self.is_done(number) {
             self.totals.duplicates += 1;
@@ -204,14 +246,16 @@ impl Flow {
             self.totals.lost += 1;
             self.gap += 1;
         }
-        let Some(Cell::Held { bytes, media, again }) = self.cells.pop_front() else { return None };
+        let Some(Cell::Held { bytes, media, rtp_time, origin }) = self.cells.pop_front() else { return None };
+        self.repair.on_delivered(self.next, rtp_time, &bytes);
         self.set_done(self.next, true);
         self.next += 1;
+        self.repair.forget_below(self.next);
         self.started = true;
         self.playout.lock();
         self.totals.delivered += 1;
         self.totals.delivered_bytes += bytes.len() as u64;
-        self.totals.recovered += u64::from(again);
+        self.totals.recovered += u64::from(origin == Origin::Retransmitted);
         self.meter.add(now, bytes.len() as u64);
         let discontinuity = self.gap > 0;
         self.last_media = self.last_media.max(media);
@@ -306,6 +350,7 @@ impl Flow {
         self.started = false;
         self.done.fill(0);
         self.last_media = i64::MIN;
+        self.repair = Repair::default();
     }
 
     fn is_done(&self, number: u64) -> bool {

@@ -8,6 +8,7 @@ mod control;
 mod flow;
 mod peer;
 mod playout;
+mod repair;
 mod report;
 
 use bytes::Bytes;
@@ -19,11 +20,12 @@ use units::Timestamp;
 
 use crate::config::{ConfigError, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
 use crate::event::{Cause, EVENTS_MAX, Event};
+use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
 use crate::framing::{Inbound, Refusal};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
 use crate::random::{Random, Seed};
 use crate::stats::ReceiverSnapshot;
-use flow::{Flow, FlowTotals, Taken};
+use flow::{Flow, FlowTotals, Origin, Taken};
 use peer::Peer;
 
 /// What a caller tells a [`Receiver`].
@@ -251,7 +253,7 @@ impl Receiver {
             }
         };
         peer.hear(now, from, channel, sequence, length);
-        let extension = matches!(inbound, Inbound::KeepAlive { extension: true });
+        let extension = matches!(inbound, Inbound::KeepAlive { extension: true, .. });
         let answer = matches!(inbound, Inbound::KeepAlive { .. });
         let (media, compound) = match inbound {
             Inbound::Media(rtp) => (Some(rtp), None),
@@ -287,6 +289,10 @@ impl Receiver {
             return;
         };
         let header = packet.header;
+        if header.payload_type == PAYLOAD_TYPE_REPAIR && self.peers[index].extension {
+            self.take_repair(now, &packet);
+            return;
+        }
         let bytes = match header.extension.filter(|extension| extension.null_deletion.is_some()) {
             Some(extension) => {
                 let mut restored = Vec::with_capacity(PAYLOAD_BYTES_MAX);
@@ -303,7 +309,8 @@ impl Receiver {
             return;
         };
         let flow = &mut self.flows[flow];
-        let taken = flow.push(now, header.sequence, header.timestamp, header.is_retransmit(), bytes);
+        let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
+        let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes);
         let peer = &mut self.peers[index];
         peer.flow = Some(header.flow());
         peer.media_packets += 1;
@@ -311,6 +318,15 @@ impl Receiver {
             Taken::Duplicate => peer.duplicates += 1,
             Taken::Refused => self.refused += 1,
             Taken::New | Taken::Late => {}
+        }
+    }
+
+    /// Takes a repair packet of a flow that is known; it never begins one.
+    fn take_repair(&mut self, now: Timestamp, packet: &RtpPacket<'_>) {
+        let id = packet.header.flow();
+        match (RepairHead::parse(packet.payload), self.flows.iter_mut().find(|flow| flow.id == id)) {
+            (Some((head, symbol)), Some(flow)) => flow.push_repair(now, packet.header.sequence, &head, symbol),
+            _ => self.refused += 1,
         }
     }
 

@@ -84,6 +84,13 @@ impl Playout {
         Timed::At(media)
     }
 
+    /// The media time of an RTP time near those seen; `None` before the first and for another timeline.
+    pub(crate) fn media(&self, rtp_time: u32) -> Option<i64> {
+        let last = self.last?;
+        let step = i64::from(rtp_time.wrapping_sub(last as u32) as i32);
+        (step.abs() * 1000 / TICKS_PER_MILLI < JUMP_MICROS).then(|| (last + step) * 1000 / TICKS_PER_MILLI)
+    }
+
     /// When the content of `media` time is delivered.
     pub(crate) fn due(&self, media: i64, latency: Duration) -> Timestamp {
         let at = media as f64 + self.offset.unwrap_or(0.0) + latency.as_micros() as f64;

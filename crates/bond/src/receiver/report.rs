@@ -24,6 +24,8 @@ impl Receiver {
             duplicates: totals.duplicates,
             refused_datagrams: self.refused,
             nacks_sent: totals.asked,
+            fec_packets: totals.repairs,
+            fec_recovered: totals.repaired,
             rate: self.flows.iter().map(|flow| flow.meter.rate(now)).sum::<Bitrate>(),
             latency_ms: self.config.latency.as_secs_f64() * 1e3,
             buffer_ms: held.as_secs_f64() * 1e3,

@@ -22,6 +22,8 @@ pub(crate) struct Candidate {
     pub round_trip: Micros,
     /// Share of packets lost.
     pub loss: f64,
+    /// Extra cost of a link whose losses can not be mended in time.
+    pub penalty: Micros,
     /// Believed capacity in bytes per second.
     pub rate: f64,
     /// True when pacing and window let it send now.
@@ -90,7 +92,7 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
             continue;
         }
         // Loss costs a second round in the mean.
-        let mut cost = candidate.arrival + candidate.loss * 2.0 * candidate.round_trip;
+        let mut cost = candidate.arrival + candidate.loss * 2.0 * candidate.round_trip + candidate.penalty;
         if ask.lost_on >> candidate.slot & 1 == 1 {
             cost += LOST_PENALTY * candidate.round_trip;
         }
@@ -132,6 +134,7 @@ mod tests {
             spread: 2e3,
             round_trip: 40e3,
             loss: 0.0,
+            penalty: 0.0,
             rate: 1e6,
             ready,
         }

@@ -8,7 +8,7 @@ use units::Timestamp;
 
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
 use crate::event::Cause;
-use crate::extension::{ANNOUNCE, Announce, NAME, PROBE, REPORT, Report};
+use crate::extension::{ANNOUNCE, Announce, NAME, PROBE, RECOVERED, REPORT, Report, parse_recovered};
 
 /// RTCP while a link is in use (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -140,7 +140,10 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension: true } => self.use_extension(now),
+            Inbound::KeepAlive { extension: true, fec } => {
+                self.protection.announced = fec;
+                self.use_extension(now);
+            }
             Inbound::Rtcp(compound) => {
                 for packet in packets(compound).filter_map(Result::ok) {
                     self.on_rtcp(now, index, packet);
@@ -180,6 +183,9 @@ impl Sender {
                     self.use_extension(now);
                     self.on_report(now, &report);
                 }
+            }
+            RtcpPacket::App(App { name: NAME, subtype: RECOVERED, body, .. }) if self.extension == Some(true) => {
+                parse_recovered(body).for_each(|sequence| self.on_recovered(sequence));
             }
             _ => {}
         }

@@ -32,6 +32,8 @@ pub(crate) struct Packet {
     pub aside: bool,
     /// It must not be given up for the sake of others.
     pub critical: bool,
+    /// It gets a copy in advance where that pays.
+    pub protected: bool,
     pub standing: Standing,
     /// Copies on their way whose fate is not known.
     pub on_the_way: u8,
@@ -41,6 +43,8 @@ pub(crate) struct Packet {
     pub repair: bool,
     /// Copies still wanted in the present round; 0 until the round begins.
     pub copies: u8,
+    /// True when the next copy is a further one of the present round.
+    pub further: bool,
     /// When the last copy was sent.
     pub sent_at: Timestamp,
     /// Links (slots) that lost a copy, one bit each.
@@ -236,11 +240,13 @@ mod tests {
             unit: 0,
             aside: false,
             critical: false,
+            protected: false,
             standing: Standing::Open,
             on_the_way: 0,
             transmissions: 0,
             repair: false,
             copies: 0,
+            further: false,
             sent_at: Timestamp::ZERO,
             lost_on: 0,
             avoid: 0,

@@ -7,6 +7,7 @@
 mod control;
 mod history;
 mod path_mtu;
+mod protect;
 mod repair;
 mod report;
 mod transmit;
@@ -29,6 +30,7 @@ use crate::rate_advice::RateAdvice;
 use crate::stats::{LinkState, SenderSnapshot};
 use control::Control;
 use history::{History, Packet, Standing};
+use protect::Protection;
 
 /// Why a socket could not send; contained to its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +177,7 @@ struct Totals {
     copies: u64,
     dropped: u64,
     unrecoverable: u64,
+    useless: u64,
 }
 
 /// The sending end of one flow over any number of links.
@@ -199,6 +202,7 @@ pub struct Sender {
     next_tick: Timestamp,
     next_second: Timestamp,
     totals: Totals,
+    protection: Protection,
     /// Source time of the first packet of the newest unit.
     unit_began: Timestamp,
     dropped_told: u64,
@@ -240,6 +244,7 @@ impl Sender {
             next_tick: now,
             next_second: now,
             totals: Totals::default(),
+            protection: Protection::default(),
             unit_began: Timestamp::ZERO,
             dropped_told: 0,
             media_meter: Meter::default(),
@@ -319,6 +324,7 @@ impl Sender {
         }
         self.rescue(now);
         self.limit_payloads(now);
+        self.observe_protection(now);
         self.advise(now);
         self.trim(now);
         if self.next_second <= now {
@@ -334,6 +340,7 @@ impl Sender {
             self.dropped_told = self.totals.dropped;
             self.note(now, Cause::Dropped { packets: dropped });
         }
+        self.tell_protection(now);
     }
 
     fn trim(&mut self, now: Timestamp) {
@@ -368,11 +375,13 @@ impl Sender {
             unit: unit.wrapping_add(u32::from(fresh)),
             aside: false,
             critical: payload.class.is_critical(),
+            protected: payload.class.is_protected(),
             standing: Standing::Open,
             on_the_way: 0,
             transmissions: 0,
             repair: false,
             copies: 0,
+            further: false,
             sent_at: Timestamp::ZERO,
             lost_on: 0,
             avoid: 0,

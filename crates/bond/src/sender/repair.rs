@@ -9,6 +9,8 @@ use crate::extension::Report;
 /// A packet that hangs on a stalled link is sent again over another when no more than this (beyond the other link's delay) is
 /// left of its time.
 const RESCUE_MICROS: f64 = 150_000.0;
+/// The same as a share of the latency, where that is less: silence is often only a longer queue.
+const RESCUE_SHARE: f64 = 0.35;
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
 /// The shortest time between two copies asked for by a plain RIST peer.
@@ -63,7 +65,9 @@ impl Sender {
         if let Some(slot) = &mut self.slots[index] {
             slot.mtu.on_media(slot.control.media_bytes(length), true);
         }
-        if packet.standing != Standing::Delivered {
+        if packet.standing == Standing::Delivered {
+            self.totals.useless += u64::from(packet.transmissions > 1);
+        } else {
             let bytes = packet.bytes.len() as u64;
             self.history.settle(number, Standing::Delivered);
             if let Some(slot) = &mut self.slots[index] {
@@ -150,7 +154,7 @@ impl Sender {
                 }
                 let deadline = self.deadline(packet.source_time);
                 let expected = base + (ahead * 1e6 / rate - pipe).max(0.0);
-                let last_call = stalled && deadline - best < RESCUE_MICROS;
+                let last_call = stalled && deadline - best < RESCUE_MICROS.min(RESCUE_SHARE * latency);
                 if best < deadline && (last_call || expected > deadline) {
                     hanging.push(number);
                 }

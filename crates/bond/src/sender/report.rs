@@ -50,6 +50,11 @@ impl Sender {
             queued_ms: oldest.map_or(0.0, |packet| (now - packet.source_time).as_secs_f64() * 1e3),
             retransmits: self.totals.retransmits,
             copies: self.totals.copies,
+            useless_copies: self.totals.useless,
+            fec_packets: self.protection.sent,
+            fec_recovered: self.protection.recovered,
+            redundancy: (self.totals.retransmits + self.totals.copies + self.protection.sent) as f64
+                / self.totals.packets_in.max(1) as f64,
             dropped_packets: self.totals.dropped,
             unrecoverable: self.totals.unrecoverable,
             links,

@@ -27,21 +27,33 @@ const PRESSED_AGE_SHARE: f64 = 0.3;
 const UNIT_DOUBT: f64 = 2.0;
 /// Nothing is weighed in this time after the first answer: capacities are not known yet.
 const LEARNING: Duration = Duration::from_secs(2);
+/// A copy in advance waits so long for a link.
+const COPY_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of a full datagram.
-const PACKET_BYTES: u64 = 1344;
+pub(super) const PACKET_BYTES: u64 = 1344;
 
 /// The links at one moment.
 #[derive(Debug, Clone, Copy)]
-struct Table {
+pub(super) struct Table {
     candidates: [Candidate; LINKS_MAX],
     count: usize,
     /// When pacing lets the next of those with room in their window send.
     wake: Timestamp,
 }
 
+impl Table {
+    /// The links that may carry media.
+    pub(super) fn links(&self) -> &[Candidate] {
+        &self.candidates[..self.count]
+    }
+}
+
 impl Sender {
     /// The next media datagram, or when to look again.
     pub(super) fn transmit_next(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        if let Some(output) = self.transmit_repair(now) {
+            return Ok(output);
+        }
         if self.history.pending_len() == 0 {
             return Err(Timestamp::MAX);
         }
@@ -83,7 +95,7 @@ impl Sender {
         (usual + 0.5 * (waited - latency * QUEUE_SHARE).max(0.0)).min((latency * QUEUE_SHARE_PRESSED).max(usual))
     }
 
-    fn table(&self, now: Timestamp, bytes: u64) -> Table {
+    pub(super) fn table(&self, now: Timestamp, bytes: u64) -> Table {
         let empty = Candidate {
             slot: 0,
             rate: 0.0,
@@ -92,6 +104,7 @@ impl Sender {
             spread: 0.0,
             round_trip: 0.0,
             loss: 0.0,
+            penalty: 0.0,
             ready: false,
         };
         let mut table = Table { candidates: [empty; LINKS_MAX], count: 0, wake: Timestamp::MAX };
@@ -108,11 +121,13 @@ impl Sender {
             }
             table.candidates[table.count] = Candidate {
                 slot: index,
-                priority: link.options.priority,
+                // Where there is no time to send again, links that lose packets come after those that do not.
+                priority: link.options.priority.saturating_add(u8::from(self.protection.avoids(index))),
                 arrival: link.arrival(now, bytes),
                 spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(bytes),
                 round_trip: link.round_trip_low(),
                 loss: link.loss(),
+                penalty: self.protection.penalty(index),
                 rate: link.rate(),
                 ready: room && paced,
             };
@@ -129,6 +144,9 @@ impl Sender {
         for _ in 0..LOOK_MAX {
             let Some(number) = self.history.pending_from(from) else { break };
             from = number + 1;
+            if self.drop_waiting_copy(now, number) {
+                continue;
+            }
             let Some(ask) = self.ask(now, number, false) else { continue };
             match choose(candidates, &ask) {
                 // A picture that will hardly be complete in time stands back while another can be.
@@ -169,6 +187,17 @@ impl Sender {
         })
     }
 
+    /// A copy in advance waits for a second link only briefly: it must not hold up packets that nobody has yet.
+    fn drop_waiting_copy(&mut self, now: Timestamp, number: u64) -> bool {
+        let Some(packet) = self.history.get_mut(number) else { return false };
+        if packet.repair || packet.transmissions == 0 || now - packet.sent_at < COPY_WAIT {
+            return false;
+        }
+        (packet.copies, packet.avoid) = (0, 0);
+        self.history.unqueue(number);
+        true
+    }
+
     /// True when a picture that has not begun can not be completed in time, while others wait.
     fn is_too_much(&self, number: u64, ask: &Ask, candidates: &[Candidate]) -> bool {
         let learning = self.answered_at.is_none_or(|at| self.now - at < LEARNING);
@@ -200,13 +229,21 @@ impl Sender {
         candidates: &[Candidate],
         ask: &Ask,
     ) -> SenderOutput {
-        if let Some(packet) = self.history.get_mut(number)
-            && packet.repair
-            && packet.copies == 0
-        {
+        let Some(packet) = self.history.get(number) else { return self.send(now, number, index) };
+        if packet.repair && packet.copies == 0 {
             let chosen = candidates.iter().find(|candidate| candidate.slot == index);
             let (loss, trip) = chosen.map_or((0.0, 0.0), |c| (c.loss, c.round_trip));
-            packet.copies = copies(candidates, ask, loss, trip);
+            let wanted = copies(candidates, ask, loss, trip);
+            let joined = wanted > 1 && self.join_last_round(now, number, index, wanted, loss);
+            if let Some(packet) = self.history.get_mut(number) {
+                packet.copies = if joined { 1 } else { wanted };
+            }
+        } else if packet.transmissions == 0 {
+            let copy = packet.protected && candidates.len() > 1 && self.protection.copy_pays(index);
+            self.protect_source(now, number, index);
+            if let Some(packet) = self.history.get_mut(number) {
+                packet.copies = 1 + u8::from(copy);
+            }
         }
         self.send(now, number, index)
     }
@@ -283,13 +320,15 @@ impl Sender {
         slot.link.add_share(datagram.len());
         if again {
             slot.link.counters.retransmits += 1;
-            if packet.repair { self.totals.retransmits += 1 } else { self.totals.copies += 1 }
+            let again = packet.repair && !packet.further;
+            if again { self.totals.retransmits += 1 } else { self.totals.copies += 1 }
         }
         packet.transmissions = packet.transmissions.saturating_add(1);
         packet.on_the_way = packet.on_the_way.saturating_add(u8::from(slot.link.reported));
         packet.sent_at = now;
         packet.avoid |= 1 << index;
         packet.copies = packet.copies.saturating_sub(1);
+        packet.further = packet.copies > 0;
         if packet.copies == 0 {
             packet.avoid = 0;
             packet.repair = false;

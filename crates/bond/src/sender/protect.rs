@@ -1,0 +1,359 @@
+//! Protection in advance and coded repair: the plan of [`crate::fec::policy`], carried out.
+//!
+//! Repair packets go only to a far end that has announced them. They leave on links that carry the fewest of the packets
+//! they cover, and never while packets wait for links.
+
+use bytes::Bytes;
+use rist::wire::rtp::RtpHeader;
+use std::collections::VecDeque;
+use units::{LossRatio, Timestamp};
+
+use super::transmit::Table;
+use super::{Channel, LINKS_MAX, Sender, SenderOutput, Slot, Standing};
+use crate::event::Cause;
+use crate::fec::encoder::{Source, encode};
+use crate::fec::policy::{Exposure, Path, Placed, Planner, exposure, last_round_extra};
+use crate::fec::wire::{
+    COVERED_MAX, PAYLOAD_TYPE_REPAIR, REPAIR_HEAD_BYTES_MAX, RepairHead, SPAN_MAX, SYMBOL_HEAD_BYTES,
+};
+
+/// Repair packets per source packet, at most.
+const SHARE_MAX: f64 = 0.5;
+/// The same while less than [`SPARE_TIGHT`] of the links' capacity is free: more would congest them.
+const SHARE_MAX_TIGHT: f64 = 0.15;
+const SPARE_TIGHT: f64 = 0.2;
+/// Media and repair packets may load links by so much.
+const LOAD_MAX: f64 = 0.9;
+/// Copies in advance need so much of the capacity free.
+const SPARE_COPIES: f64 = 0.15;
+/// Bytes sent per byte of media.
+const HEADERS: f64 = 1.06;
+/// Links that lose packets are avoided while the others would be loaded by less; beginning, and once they are avoided.
+const LOAD_BEGIN_AVOIDING: f64 = 0.85;
+const LOAD_AVOIDING: f64 = 0.97;
+/// Queue that is accepted on links without loss rather than use others, as a share of the time there is.
+const AVOID_SHARE: f64 = 0.1;
+/// Links keep up while no packet waits for longer than this share of the latency.
+const WAITED_SHARE: f64 = 0.2;
+/// A packet must have arrived so long before its time.
+const MARGIN_MICROS: f64 = 5_000.0;
+/// Retransmissions of a last round that follow each other within this time are mended together.
+const GROUP_MICROS: u128 = 3_000;
+/// Groups waiting for coded packets.
+const GROUPS_MAX: usize = 16;
+
+/// Packets retransmitted in their last round.
+#[derive(Debug)]
+struct Group {
+    numbers: Vec<u64>,
+    since: Timestamp,
+    /// Loss of the links they take.
+    loss: f64,
+    /// Copies that a single one asks for, and links it has taken.
+    copies: u8,
+    taken: u16,
+    /// Coded packets still to be sent; `None` while the group grows.
+    coded: Option<usize>,
+}
+
+/// What protects the flow.
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    /// Whether the far end takes repair packets.
+    pub announced: bool,
+    planner: Planner,
+    /// Indexed by slot.
+    exposures: [Exposure; LINKS_MAX],
+    share_max: f64,
+    window_micros: f64,
+    spare: f64,
+    /// True while the links that lose nothing can carry everything.
+    avoiding: bool,
+    /// Oldest first; at most [`GROUPS_MAX`].
+    groups: VecDeque<Group>,
+    /// Repair packets sent, and those when the operator was last told.
+    pub sent: u64,
+    told: u64,
+    active: bool,
+    pub recovered: u64,
+}
+
+impl Protection {
+    /// True when other links are better for new packets.
+    pub(super) fn avoids(&self, index: usize) -> bool {
+        self.avoiding && self.exposures[index].avoid
+    }
+
+    /// Extra cost of a link that loses packets, in microseconds.
+    pub(super) fn penalty(&self, index: usize) -> f64 {
+        if self.exposures[index].avoid { AVOID_SHARE * self.window_micros } else { 0.0 }
+    }
+
+    /// True when a copy in advance of what this link carries pays.
+    pub(super) fn copy_pays(&self, index: usize) -> bool {
+        self.exposures[index].risk > 0.0 && self.spare > SPARE_COPIES
+    }
+}
+
+impl Sender {
+    /// Looks at links and load; called every tick.
+    pub(super) fn observe_protection(&mut self, now: Timestamp) {
+        let (mut paths, mut slots) = (Vec::with_capacity(LINKS_MAX), Vec::with_capacity(LINKS_MAX));
+        let (mut capacity, mut used, mut nearest) = (0.0, 0.0, f64::MAX);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(Slot { link, .. }) = slot.as_ref().filter(|slot| slot.link.usable()) else { continue };
+            let (loss, burst_micros) = (link.losses.share(), link.losses.burst_micros());
+            paths.push(Path { loss, burst_micros, round_trip: link.round_trip_low() });
+            slots.push(index);
+            capacity += link.rate() * 8.0;
+            used += link.send_meter.rate(now).as_bps() as f64;
+            nearest = nearest.min(link.path_delay());
+        }
+        self.protection.exposures = [Exposure::default(); LINKS_MAX];
+        if self.extension != Some(true) || paths.is_empty() {
+            return;
+        }
+        let slack = self.deadline(now) - now.as_micros() as f64 - nearest - MARGIN_MICROS;
+        let mut free_of_loss = 0.0;
+        for (i, index) in slots.into_iter().enumerate() {
+            self.protection.exposures[index] = exposure(&paths, i, slack);
+            let rate = self.slots[index].as_ref().map_or(0.0, |slot| slot.link.rate() * 8.0);
+            free_of_loss += if self.protection.exposures[index].avoid { 0.0 } else { rate };
+        }
+        // A queue on good links does more harm than losses on others.
+        let load = self.media_meter.rate(now).as_bps() as f64 * HEADERS / f64::max(free_of_loss, 1.0);
+        self.protection.avoiding = load < if self.protection.avoiding { LOAD_AVOIDING } else { LOAD_BEGIN_AVOIDING };
+        self.protection.window_micros = slack.max(0.0);
+        self.protection.spare = 1.0 - used / f64::max(capacity, 1.0);
+        let share_max = if self.protection.spare < SPARE_TIGHT { SHARE_MAX_TIGHT } else { SHARE_MAX };
+        let media = self.media_meter.rate(now).as_bps() as f64 * HEADERS;
+        let room = (capacity * LOAD_MAX - media) / f64::max(media, 1.0);
+        self.protection.share_max = room.clamp(0.0, share_max);
+    }
+
+    /// A source packet is sent for the first time.
+    pub(super) fn protect_source(&mut self, now: Timestamp, number: u64, index: usize) {
+        if self.protection.announced {
+            let Protection { planner, exposures, share_max, window_micros, .. } = &mut self.protection;
+            let placed = Placed { number, slot: index, at: now, exposure: exposures[index] };
+            planner.on_source(*share_max, Some(placed), *window_micros);
+        }
+    }
+
+    /// A packet is retransmitted in its last round, in which `copies` of it would have to be sent: it joins a group that is
+    /// mended together. False when the far end takes no coded packets.
+    pub(super) fn join_last_round(&mut self, now: Timestamp, number: u64, index: usize, copies: u8, loss: f64) -> bool {
+        let groups = &mut self.protection.groups;
+        if !self.protection.announced {
+            return false;
+        }
+        if let Some(group) = groups.back_mut().filter(|group| group.coded.is_none())
+            && group.numbers.len() < COVERED_MAX
+            && group.numbers.first().is_some_and(|first| number.abs_diff(*first) < SPAN_MAX / 2)
+        {
+            group.numbers.push(number);
+            group.loss = group.loss.max(loss);
+            return true;
+        }
+        if groups.len() >= GROUPS_MAX {
+            return false;
+        }
+        let (numbers, taken) = (vec![number], 1 << index);
+        groups.push_back(Group { numbers, since: now, loss, copies, taken, coded: None });
+        true
+    }
+
+    /// Ends groups that have grown for long enough: one packet gets its copies, several get coded packets.
+    fn close_groups(&mut self, now: Timestamp) {
+        while let Some(group) = self.protection.groups.iter_mut().find(|group| {
+            group.coded.is_none()
+                && ((now - group.since).as_micros() >= GROUP_MICROS || group.numbers.len() >= COVERED_MAX)
+        }) {
+            group.coded = Some(last_round_extra(group.numbers.len(), group.loss));
+            if let [number] = group.numbers[..] {
+                group.coded = Some(0);
+                let (copies, taken) = (group.copies - 1, group.taken);
+                self.history.queue_repair(number, 0, taken);
+                if let Some(packet) = self.history.get_mut(number)
+                    && packet.standing == Standing::Open
+                {
+                    packet.copies = copies;
+                    packet.further = true;
+                }
+            }
+        }
+        self.protection.groups.retain(|group| group.coded != Some(0));
+    }
+
+    /// The next repair packet, if one is due and a link has room.
+    pub(super) fn transmit_repair(&mut self, now: Timestamp) -> Option<SenderOutput> {
+        if !self.protection.announced {
+            return None;
+        }
+        self.close_groups(now);
+        let demanded = self.protection.groups.front().is_some_and(|group| group.coded.is_some());
+        if !demanded && !self.protection.planner.is_due() {
+            return None;
+        }
+        let table = self.table(now, super::transmit::PACKET_BYTES);
+        let earliest = table.links().iter().map(|c| c.arrival).fold(f64::MAX, f64::min) + MARGIN_MICROS;
+        if demanded { self.transmit_coded(now, &table, earliest) } else { self.transmit_planned(now, &table, earliest) }
+    }
+
+    /// A coded packet for the oldest group.
+    fn transmit_coded(&mut self, now: Timestamp, table: &Table, earliest: f64) -> Option<SenderOutput> {
+        let mut group = self.protection.groups.pop_front()?;
+        group.numbers.retain(|number| self.is_open(*number, earliest));
+        group.numbers.sort_unstable();
+        group.numbers.dedup();
+        let left = group.coded.unwrap_or(0);
+        if group.numbers.is_empty() || left == 0 {
+            return None;
+        }
+        let fits = |slot: usize| self.fits(slot, group.numbers.iter().copied());
+        let index = table.links().iter().filter(|c| c.ready && fits(c.slot)).min_by(|a, b| {
+            let taken = |slot: usize| group.taken >> slot & 1;
+            (taken(a.slot), a.arrival).partial_cmp(&(taken(b.slot), b.arrival)).unwrap_or(std::cmp::Ordering::Equal)
+        });
+        let output = index.map(|candidate| candidate.slot).and_then(|index| {
+            group.taken |= 1 << index;
+            // Each link once, then again from the first.
+            if table.links().iter().all(|c| group.taken >> c.slot & 1 == 1) {
+                group.taken = 0;
+            }
+            let key = self.protection.planner.next_key();
+            self.send_repair(now, key, &group.numbers, index)
+        });
+        group.coded = Some(left - usize::from(output.is_some()));
+        self.protection.groups.push_front(group);
+        output
+    }
+
+    /// A repair packet of the plan.
+    fn transmit_planned(&mut self, now: Timestamp, table: &Table, earliest: f64) -> Option<SenderOutput> {
+        let latency = self.config.latency.as_micros() as f64;
+        let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
+        if oldest.is_some_and(|packet| (now - packet.source_time).as_micros() as f64 > WAITED_SHARE * latency) {
+            self.protection.planner.forgive();
+            return None;
+        }
+        let mut planner = std::mem::take(&mut self.protection.planner);
+        let covered = planner.cover(|placed| self.is_open(placed.number, earliest));
+        let output = if covered.is_empty() {
+            planner.on_repair(false);
+            None
+        } else {
+            self.link_for(table, &covered, planner.is_pressing()).and_then(|index| {
+                let numbers: Vec<u64> = covered.iter().map(|placed| placed.number).collect();
+                let key = planner.on_repair(true);
+                self.send_repair(now, key, &numbers, index)
+            })
+        };
+        self.protection.planner = planner;
+        output
+    }
+
+    /// True while a packet is neither known to have arrived nor too late to be mended.
+    fn is_open(&self, number: u64, earliest: f64) -> bool {
+        self.history.get(number).is_some_and(|packet| {
+            packet.standing != Standing::Delivered && self.deadline(packet.source_time) > earliest
+        })
+    }
+
+    /// The link that loses least and carries the fewest of the packets covered; another one with room when it is pressing.
+    fn link_for(&self, table: &Table, covered: &[Placed], pressing: bool) -> Option<usize> {
+        let share = |slot: usize| {
+            let carried = covered.iter().filter(|placed| placed.slot == slot).count() as f64;
+            let loss = self.slots[slot].as_ref().map_or(1.0, |slot| slot.link.losses.share());
+            carried / covered.len() as f64 + loss * 2.0
+        };
+        let best = |all: bool| {
+            let numbers = || covered.iter().map(|placed| placed.number);
+            let candidates = table.links().iter().filter(|c| (all || c.ready) && self.fits(c.slot, numbers()));
+            candidates.min_by(|a, b| {
+                (share(a.slot), a.arrival).partial_cmp(&(share(b.slot), b.arrival)).unwrap_or(std::cmp::Ordering::Equal)
+            })
+        };
+        let (wanted, possible) = (best(true)?, best(false)?);
+        let good_enough = share(possible.slot) <= share(wanted.slot) + 0.2;
+        (good_enough || pressing).then_some(possible.slot)
+    }
+
+    /// True when the path takes a repair packet of these packets.
+    fn fits(&self, slot: usize, numbers: impl Iterator<Item = u64>) -> bool {
+        let longest = numbers.filter_map(|number| self.history.get(number)).map(|packet| packet.bytes.len()).max();
+        self.slots[slot].as_ref().is_some_and(|slot| {
+            slot.mtu.fits()
+                >= slot.control.media_bytes(longest.unwrap_or(0) + REPAIR_HEAD_BYTES_MAX + SYMBOL_HEAD_BYTES)
+        })
+    }
+
+    fn send_repair(&mut self, now: Timestamp, key: u16, numbers: &[u64], index: usize) -> Option<SenderOutput> {
+        let (first, newest) = (*numbers.first()?, self.history.get(*numbers.last()?)?);
+        let timestamp = newest.rtp_time;
+        let mut head = RepairHead::new(key);
+        let sources = numbers.iter().filter_map(|number| {
+            let packet = self.history.get(*number)?;
+            (number - first < SPAN_MAX).then_some(Source {
+                number: *number,
+                rtp_time: packet.rtp_time,
+                bytes: &packet.bytes,
+            })
+        });
+        let sources: Vec<Source<'_>> = sources.take(COVERED_MAX).collect();
+        for source in &sources {
+            head.cover(source.number - first);
+        }
+        self.shortened.clear();
+        head.emit(&mut self.shortened);
+        encode(key, sources.into_iter(), &mut self.shortened);
+        let slot = self.slots[index].as_mut()?;
+        let header = RtpHeader {
+            marker: false,
+            payload_type: PAYLOAD_TYPE_REPAIR,
+            sequence: first as u16,
+            timestamp,
+            ssrc: self.flow,
+            extension: None,
+        };
+        self.scratch.clear();
+        header.emit(&self.shortened, &mut self.scratch);
+        let (datagram, sequence) = slot.framing.media(now, &self.scratch);
+        slot.link.on_sent(now, sequence, datagram.len(), None);
+        slot.link.pace(now, datagram.len());
+        self.protection.sent += 1;
+        let link = slot.link.id;
+        Some(SenderOutput::Transmit { link, channel: Channel::Media, bytes: Bytes::from(datagram) })
+    }
+
+    /// The far end has recovered a packet.
+    pub(super) fn on_recovered(&mut self, sequence: u16) {
+        let Some(number) = self.history.extend(sequence) else { return };
+        if self.history.get(number).is_some_and(|packet| packet.standing != Standing::Delivered) {
+            self.protection.recovered += 1;
+            self.history.settle(number, Standing::Delivered);
+        }
+    }
+
+    /// Tells when protection in advance begins and ends; called every second.
+    pub(super) fn tell_protection(&mut self, now: Timestamp) {
+        let sent = self.protection.sent - self.protection.told;
+        self.protection.told = self.protection.sent;
+        let active = sent > 0;
+        if active == self.protection.active {
+            return;
+        }
+        self.protection.active = active;
+        let exposed = self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            let loss = self.protection.exposures[index].risk;
+            slot.as_ref().map(|slot| (slot.link.id, slot.link.options.name.clone(), loss))
+        });
+        let Some((link, name, loss)) = exposed.max_by(|a, b| a.2.total_cmp(&b.2)) else { return };
+        let cause = if active {
+            Cause::ProtectionBegan { link, name, loss: LossRatio::new(loss) }
+        } else {
+            Cause::ProtectionEnded
+        };
+        self.note(now, cause);
+    }
+}
