@@ -8,6 +8,9 @@ use units::Bitrate;
 
 use protocol::stream::{EncodingSpec, LATENCY_MS_MAX, LATENCY_MS_MIN, VideoCodec};
 
+/// Most streams in the history that can be configured.
+pub const STREAMS_MAX: usize = 20_000;
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +29,8 @@ pub struct Config {
     pub receivers: Receivers,
     /// Defaults of a new stream.
     pub streams: StreamDefaults,
+    /// What is kept of streams that are over.
+    pub retention: Retention,
 }
 
 impl Default for Config {
@@ -38,6 +43,7 @@ impl Default for Config {
             enrolment: Listen::everywhere(8443),
             receivers: Receivers::default(),
             streams: StreamDefaults::default(),
+            retention: Retention::default(),
         }
     }
 }
@@ -137,6 +143,28 @@ impl StreamDefaults {
     }
 }
 
+/// What is kept of streams that are over, and for how long. Running streams are never touched.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Hours for which a preview (HLS) can still be watched.
+    pub preview_hours: u64,
+    /// Days for which a recording is kept; 0 for as long as there is room.
+    pub recording_days: u64,
+    /// Gigabytes (1e9 bytes) of all recordings; 0 for no such limit.
+    pub recordings_gb_max: u64,
+    /// Gigabytes that stay free on the disk; at most a tenth of it.
+    pub free_gb_min: u64,
+    /// Streams in the history.
+    pub streams_max: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { preview_hours: 24, recording_days: 0, recordings_gb_max: 0, free_gb_min: 2, streams_max: 2000 }
+    }
+}
+
 /// What is wrong with values that TOML cannot judge.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -161,6 +189,12 @@ pub enum ConfigValueError {
     /// The encoding is out of range.
     #[error("[streams] is not a usable encoding")]
     Encoding(#[source] protocol::stream::SpecError),
+    /// No stream could be remembered, or more than can be looked through.
+    #[error("[retention] streams_max is {got}, it must be from 1 to {STREAMS_MAX}")]
+    Streams {
+        /// The value.
+        got: usize,
+    },
     /// The working directory is gone, so that a relative path means nothing.
     #[error("data_dir {} cannot be made absolute", path.display())]
     DataDir {
@@ -187,6 +221,10 @@ impl Config {
         let latency = self.streams.latency_ms;
         if !(LATENCY_MS_MIN..=LATENCY_MS_MAX).contains(&latency) {
             return Err(ConfigValueError::Latency { got: latency });
+        }
+        let streams = self.retention.streams_max;
+        if !(1..=STREAMS_MAX).contains(&streams) {
+            return Err(ConfigValueError::Streams { got: streams });
         }
         self.streams.encoding(None).check().map_err(ConfigValueError::Encoding)?;
         self.data_dir = std::path::absolute(&self.data_dir)
@@ -225,5 +263,7 @@ mod tests {
         assert!(matches!(wrong.checked(), Err(ConfigValueError::Ports { first: 5001, last: 5001 })));
         let wrong = parse("[streams]\nlatency_ms = 20\n").unwrap();
         assert!(matches!(wrong.checked(), Err(ConfigValueError::Latency { got: 20 })));
+        let wrong = parse("[retention]\nstreams_max = 0\n").unwrap();
+        assert!(matches!(wrong.checked(), Err(ConfigValueError::Streams { got: 0 })));
     }
 }

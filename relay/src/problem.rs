@@ -52,8 +52,16 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
-    /// The relay's own fault: logged here, once, with its chain.
+    /// The relay's own fault: logged here, once, with its chain. A full disk is named, because the asker can do something.
     pub(crate) fn ours(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(link) = cause {
+            if let Some(full @ StoreError::DiskFull { .. }) = link.downcast_ref::<StoreError>() {
+                tracing::warn!(error, "request refused");
+                return Self::new(StatusCode::INSUFFICIENT_STORAGE, "disk-full", full.to_string());
+            }
+            cause = link.source();
+        }
         tracing::error!(error, "request failed");
         let detail = "the relay could not do this; see its log";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)

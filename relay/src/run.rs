@@ -8,6 +8,7 @@ use crate::dashboard;
 use crate::enrolment::ca::{Ca, CaError};
 use crate::enrolment::{Enrolment, PublicAddress, http as enrolment_http};
 use crate::fleet::{EVENTS_QUEUE_MAX, Fleet};
+use crate::retention::Keeper;
 use crate::secrets::{Sealer, SecretsError};
 use crate::sessions::{SessionError, Sessions};
 use crate::store::{Store, StoreError};
@@ -156,6 +157,8 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: impl FnOnce(Addresse
         event_streams: Arc::new(Semaphore::new(crate::app::EVENT_STREAMS_MAX)),
         shutdown: shutdown.clone(),
     });
+    let keeper = Keeper::new(Arc::clone(&config), store.clone());
+    tokio::spawn(keeper.run(shutdown.clone()));
     let exported = tokio::spawn(store.keep_exported(shutdown.clone()));
     let pages = tokio::spawn(dashboard::serve(dashboard_listener, app));
     tracing::info!(

@@ -1,4 +1,5 @@
 //! Log-in, sessions, forged requests, claims and files over real HTTP and HTTPS.
+#![allow(clippy::unwrap_used)] // helpers of tests may, as tests may
 
 mod support;
 

@@ -16,7 +16,7 @@ use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use protocol::Secret;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
@@ -33,6 +33,8 @@ pub const HASHES_WAITING_MAX: usize = 32;
 pub const LOGIN_TTL: Duration = Duration::from_hours(12);
 /// Most log-ins of one user; the oldest goes.
 pub const LOGINS_PER_USER_MAX: usize = 32;
+/// Most log-ins that are kept in memory only.
+const LOGINS_IN_MEMORY_MAX: usize = 32;
 /// Longest password, bytes.
 pub const PASSWORD_BYTES_MAX: usize = 256;
 /// The user that is made when there is none.
@@ -103,6 +105,8 @@ pub struct Accounts {
     hashes: Arc<Semaphore>,
     waiting: Semaphore,
     throttle: Mutex<Throttle>,
+    /// Log-ins made while the disk was full: gone with this process. At most [`LOGINS_IN_MEMORY_MAX`], oldest first.
+    in_memory: Mutex<Vec<LoginRecord>>,
     /// A hash that no password has: unknown users cost as much as known ones.
     decoy_hash: String,
 }
@@ -116,8 +120,9 @@ impl Accounts {
     pub async fn open(store: Store, data_dir: &Path) -> Result<Self, AccountError> {
         let hashes = Arc::new(Semaphore::new(HASHES_AT_ONCE));
         let decoy_hash = hash(&hashes, secrets::token()?).await?;
-        let accounts =
-            Self { store, hashes, waiting: Semaphore::new(HASHES_WAITING_MAX), throttle: Mutex::default(), decoy_hash };
+        let waiting = Semaphore::new(HASHES_WAITING_MAX);
+        let (throttle, in_memory) = (Mutex::default(), Mutex::default());
+        let accounts = Self { store, hashes, waiting, throttle, in_memory, decoy_hash };
         if accounts.store.scan::<UserRecord>()?.is_empty() {
             accounts.make_first_user(data_dir).await?;
         }
@@ -202,8 +207,23 @@ impl Accounts {
         let surplus = (own.len() + 1).saturating_sub(LOGINS_PER_USER_MAX);
         let gone = over.iter().chain(own.iter().take(surplus));
         let batch = gone.fold(Batch::new().put(&record), |batch, login| batch.delete::<LoginRecord>(&login.token_hash));
-        self.store.commit(batch).await?;
+        match self.store.commit(batch).await {
+            // Who comes to mend a full disk must get in.
+            Err(StoreError::DiskFull { .. }) => {
+                tracing::warn!(user, "log-in kept in memory, the disk is full");
+                let mut in_memory = self.in_memory();
+                if in_memory.len() >= LOGINS_IN_MEMORY_MAX {
+                    in_memory.remove(0);
+                }
+                in_memory.push(record);
+            }
+            outcome => outcome?,
+        }
         Ok((token, login))
+    }
+
+    fn in_memory(&self) -> MutexGuard<'_, Vec<LoginRecord>> {
+        self.in_memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log-in of a cookie's token, while it lasts.
@@ -211,7 +231,9 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Store`].
     pub fn login_of(&self, token: &str) -> Result<Option<Login>, AccountError> {
-        let record = self.store.get::<LoginRecord>(&sha256_hex(token.as_bytes()))?;
+        let hash = sha256_hex(token.as_bytes());
+        let in_memory = || self.in_memory().iter().find(|login| login.token_hash == hash).cloned();
+        let record = self.store.get::<LoginRecord>(&hash)?.or_else(in_memory);
         let valid = record.filter(|login| login.expires_ms > unix_ms());
         Ok(valid.map(|record| Login::of(token, record.user)))
     }
@@ -221,6 +243,11 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Store`].
     pub async fn log_out(&self, login: &Login) -> Result<(), AccountError> {
+        let kept = self.in_memory().len();
+        self.in_memory().retain(|it| it.token_hash != login.token_hash);
+        if self.in_memory().len() < kept {
+            return Ok(());
+        }
         Ok(self.store.commit(Batch::new().delete::<LoginRecord>(&login.token_hash)).await?)
     }
 }

@@ -171,7 +171,7 @@ impl Follower {
                 Err(_) => Vec::new(),
             },
         };
-        for (id, html) in fragments {
+        for (id, html) in fragments.into_iter().chain([pages::notice_fragment(&self.app)]) {
             if self.shown.get(id) != Some(&html) {
                 let data = serde_json::json!({ "id": id, "html": html }).to_string();
                 self.waiting.push_back(Event::default().event("fragment").data(data));

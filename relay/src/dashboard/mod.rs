@@ -35,7 +35,7 @@ pub const LIMITS: Limits = Limits {
     connections_max: 1024,
     per_address_max: 128,
     local_proxy: LocalProxy::Exempt,
-    silence_max: Duration::from_secs(60),
+    silence_max: Duration::from_mins(1),
     life_max: None,
 };
 /// Longest request body.

@@ -36,12 +36,25 @@ struct Frame {
     csrf: String,
     /// Address of the page's events; empty for none.
     follow: String,
+    notice: String,
+}
+
+#[derive(Template)]
+#[template(path = "parts/notice.html")]
+struct NoticePart {
+    notice: Option<(&'static str, String)>,
+}
+
+/// What every page says above all else, where there is something to say.
+pub(super) fn notice_fragment(app: &App) -> (&'static str, String) {
+    ("notice", fragment(&NoticePart { notice: crate::retention::disk_notice(&app.config) }))
 }
 
 impl Frame {
-    fn new(login: &Operator, section: &'static str, title: impl Into<String>) -> Self {
+    fn new(app: &App, login: &Operator, section: &'static str, title: impl Into<String>) -> Self {
         let csrf = login.0.csrf.reveal().to_owned();
-        Self { title: title.into(), section, user: login.0.user.clone(), csrf, follow: String::new() }
+        let notice = notice_fragment(app).1;
+        Self { title: title.into(), section, user: login.0.user.clone(), csrf, follow: String::new(), notice }
     }
 
     fn following(mut self, address: String) -> Self {
@@ -160,7 +173,7 @@ pub(super) fn devices_fragments(app: &App, csrf: &str) -> Vec<(&'static str, Str
 }
 
 pub(super) async fn devices(State(app): State<App>, login: Operator) -> Response {
-    let frame = Frame::new(&login, "devices", "Devices").following("/devices-events".to_owned());
+    let frame = Frame::new(&app, &login, "devices", "Devices").following("/devices-events".to_owned());
     let mut parts = devices_fragments(&app, &frame.csrf).into_iter().map(|(_, html)| html);
     let (summary, list) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     render(&DevicesPage { frame, summary, list })
@@ -187,7 +200,7 @@ pub(super) async fn make_claim(
         let answer = serde_json::json!({ "claim_link": link.reveal(), "expires_in_s": CLAIM_TTL.as_secs() });
         return Ok(Json(answer).into_response());
     }
-    let frame = Frame::new(&Operator(login), "devices", "Add a device").following("/devices-events".to_owned());
+    let frame = Frame::new(&app, &Operator(login), "devices", "Add a device").following("/devices-events".to_owned());
     Ok(render(&ClaimPage { frame, name, link: link.reveal(), minutes: CLAIM_TTL.as_secs() / 60 }))
 }
 
@@ -255,7 +268,8 @@ pub(super) async fn device(
 ) -> Result<Response, Problem> {
     let id: DeviceId = parse_id(&id, "device")?;
     let device = app.fleet.get(&id).ok_or_else(|| Problem::not_found("device"))?;
-    let frame = Frame::new(&login, "devices", device.name.clone()).following(format!("/devices-events?device={id}"));
+    let frame =
+        Frame::new(&app, &login, "devices", device.name.clone()).following(format!("/devices-events?device={id}"));
     let parts = DeviceParts::of(&app, &id, &frame.csrf).ok_or_else(|| Problem::not_found("device"))?;
     let mut fragments = parts.fragments().into_iter().map(|(_, html)| html);
     let (head, detail) = (fragments.next().unwrap_or_default(), fragments.next().unwrap_or_default());
@@ -373,7 +387,7 @@ pub(super) async fn destinations(State(app): State<App>, login: Operator) -> Res
         url: it.url,
     };
     let rows = app.store.scan::<DestinationRecord>()?.into_iter().map(row).collect();
-    Ok(render(&DestinationsPage { frame: Frame::new(&login, "destinations", "Destinations"), rows }))
+    Ok(render(&DestinationsPage { frame: Frame::new(&app, &login, "destinations", "Destinations"), rows }))
 }
 
 pub(super) async fn add_destination(
@@ -451,7 +465,7 @@ struct StreamsPage {
 
 pub(super) async fn streams(State(app): State<App>, login: Operator) -> Result<Response, Problem> {
     let rows = app.sessions.history()?.iter().take(HISTORY_ROWS_MAX).map(HistoryRow::new).collect();
-    Ok(render(&StreamsPage { frame: Frame::new(&login, "streams", "Streams"), rows }))
+    Ok(render(&StreamsPage { frame: Frame::new(&app, &login, "streams", "Streams"), rows }))
 }
 
 #[derive(Template)]
@@ -591,7 +605,7 @@ pub(super) async fn stream(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let id: StreamId = parse_id(&id, "stream")?;
-    let frame = Frame::new(&login, "streams", "Stream");
+    let frame = Frame::new(&app, &login, "streams", "Stream");
     let recording = recording_summary(&app, &id).await;
     let parts = StreamParts::of(&app, &id, &frame.csrf, recording)?;
     let over = parts.head.over;

@@ -124,7 +124,7 @@ impl<S: Source> Listener for Door<S> {
             match self.share_of(peer) {
                 Ok(share) => return (Visitor::new(stream, self.limits, Some(place), share), peer),
                 Err(()) => {
-                    tracing::debug!(%peer, limit = self.limits.per_address_max, "turned away, too many of one address")
+                    tracing::debug!(%peer, limit = self.limits.per_address_max, "turned away, too many of one address");
                 }
             }
         }

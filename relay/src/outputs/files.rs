@@ -41,9 +41,8 @@ impl StorageError {
     pub fn sentence(&self) -> String {
         let (path, source) = match self {
             Self::Directory { path, source } | Self::Write { path, source } => (path, source),
-            Self::NearlyFull { left, .. } => {
-                return format!("{self}, {} MB left: free some space, it goes on by itself then", left / 1_000_000);
-            }
+            // Without the figure: it changes all the time, and the sentence would be news each time.
+            Self::NearlyFull { .. } => return format!("{self}: free some space, it goes on by itself then"),
         };
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {

@@ -21,6 +21,8 @@ struct Inner {
     bytes: u64,
     rated: Option<(Instant, u64)>,
     changes: Vec<String>,
+    /// What was told last.
+    told: Option<String>,
 }
 
 /// The same as [`OutputState`], with the time of the next attempt as a point in time.
@@ -43,38 +45,37 @@ impl StatusCell {
             bytes: 0,
             rated: None,
             changes: Vec::new(),
+            told: None,
         })))
     }
 
     /// Nothing to send.
     pub fn waiting(&self) {
-        self.change(State::Waiting, |_| None);
+        self.change(State::Waiting, None);
     }
 
     /// An attempt begins.
     pub fn connecting(&self) {
-        self.change(State::Connecting, |_| None);
+        self.change(State::Connecting, None);
     }
 
     /// It delivers.
     pub fn active(&self) {
-        self.change(State::Active, |name| Some(format!("output {name}: delivering")));
+        self.change(State::Active, Some("delivering"));
     }
 
     /// It broke; the next attempt is after `pause`.
     pub fn retrying(&self, reason: &str, pause: Duration) {
         let reason = cut(reason);
-        let text = format!("{reason}; trying again in {:.0} s", pause.as_secs_f64().max(1.0));
-        self.change(State::Retrying { reason, at: Instant::now() + pause }, |name| {
-            Some(format!("output {name}: {text}"))
-        });
+        let text = format!("{reason}; trying again");
+        self.change(State::Retrying { reason, at: Instant::now() + pause }, Some(&text));
     }
 
     /// A person must act.
     pub fn failed(&self, reason: &str) {
         let reason = cut(reason);
         let text = reason.clone();
-        self.change(State::Failed { reason }, |name| Some(format!("output {name}: {text}")));
+        self.change(State::Failed { reason }, Some(&text));
     }
 
     /// Bytes were delivered.
@@ -82,19 +83,19 @@ impl StatusCell {
         self.lock().bytes += bytes as u64;
     }
 
-    fn change(&self, state: State, event: impl FnOnce(&str) -> Option<String>) {
+    /// Enters a state. `told` goes to the timeline and the log, unless it was the last thing told: a platform that is down is
+    /// tried again for hours, and says nothing new.
+    fn change(&self, state: State, told: Option<&str>) {
         let mut inner = self.lock();
-        let same = match (&inner.state, &state) {
-            // A repeated failure for the same reason is no news.
-            (State::Retrying { reason: old, .. }, State::Retrying { reason: new, .. }) => old == new,
-            (old, new) => old == new,
-        };
-        if !same {
+        if let Some(told) = told
+            && inner.told.as_deref() != Some(told)
+        {
             tracing::info!(output = %inner.id, old = ?inner.state, new = ?state, "output changed");
-            let event = event(&inner.name);
+            let sentence = format!("output {}: {told}", inner.name);
             if inner.changes.len() < CHANGES_MAX {
-                inner.changes.extend(event);
+                inner.changes.push(sentence);
             }
+            inner.told = Some(told.to_owned());
         }
         inner.state = state;
     }
@@ -153,10 +154,16 @@ mod tests {
         let report = cell.report(start + Duration::from_secs(1));
         assert_eq!((report.bytes, report.rate), (125_000, Bitrate::from_kbps(1000)));
         cell.retrying("refused", Duration::from_secs(2));
+        cell.connecting();
         cell.retrying("refused", Duration::from_secs(4));
         let OutputState::Retrying { reason, next_try_ms } = cell.report(start).state else { panic!("state") };
         assert!(reason == "refused" && (3000..=10_000).contains(&next_try_ms));
-        assert_eq!(cell.take_changes(), ["output Main: delivering", "output Main: refused; trying again in 2 s"]);
-        assert_eq!(cell.take_changes(), Vec::<String>::new());
+        assert_eq!(cell.take_changes(), ["output Main: delivering", "output Main: refused; trying again"]);
+        cell.connecting();
+        cell.retrying("refused", Duration::from_secs(4));
+        assert_eq!(cell.take_changes(), Vec::<String>::new(), "the same again is no news");
+        cell.active();
+        cell.retrying("refused", Duration::from_secs(1));
+        assert_eq!(cell.take_changes().len(), 2, "after success it is");
     }
 }

@@ -39,8 +39,6 @@ use uuid::Uuid;
 pub const ORDER_VALID_MS: u32 = 15_000;
 /// Inputs that wait for a stream's task.
 const INPUTS_MAX: usize = 64;
-/// Most streams in the history; the oldest are forgotten with their files.
-pub const HISTORY_MAX: usize = 2_000;
 /// Streams that run on their device without being ours are stopped at most this often.
 const STRAY_STOP_INTERVAL: Duration = Duration::from_secs(10);
 /// Room for the outputs that every stream has: HLS and recording.
@@ -192,8 +190,14 @@ impl Sessions {
                 continue;
             }
             tracing::info!(stream = %record.id, device = %record.device, "stream taken up after a restart");
-            self.run(record, task::Beginning::Resumed)?;
-            count += 1;
+            let id = record.id.clone();
+            match self.run(record, task::Beginning::Resumed) {
+                Ok(()) => count += 1,
+                // One stream whose key does not open must not keep the relay from serving the others.
+                Err(error) => {
+                    tracing::error!(stream = %id, error = &error as &dyn std::error::Error, "stream cannot be taken up");
+                }
+            }
         }
         Ok(count)
     }
@@ -255,7 +259,10 @@ impl Sessions {
         let batch = forgotten.iter().fold(Batch::new(), |batch, old| batch.delete::<StreamRecord>(old.as_str()));
         self.store.commit(batch.put(&record)).await?;
         for old in forgotten {
-            let _ = fs::remove_dir_all(self.directory(&old));
+            tracing::warn!(stream = %old, "stream forgotten with its recording, the history is full");
+            let directory = self.directory(&old);
+            // What cannot be deleted is left alone from now on: nobody knows its stream any more.
+            tokio::task::spawn_blocking(move || drop(fs::remove_dir_all(directory)));
         }
         let id = record.id.clone();
         tracing::info!(stream = %id, %device, by, port = record.port, "stream starts");
@@ -263,10 +270,10 @@ impl Sessions {
         Ok(id)
     }
 
-    /// The oldest streams beyond [`HISTORY_MAX`].
+    /// The oldest streams beyond `[retention] streams_max`.
     fn forgotten(&self) -> Result<Vec<StreamId>, SessionError> {
         let over: Vec<_> = self.store.scan::<StreamRecord>()?.into_iter().filter(|it| it.outcome.is_some()).collect();
-        let surplus = (over.len() + 1).saturating_sub(HISTORY_MAX);
+        let surplus = (over.len() + 1).saturating_sub(self.config.retention.streams_max);
         // Ids are UUIDv7: their order is the order of time.
         Ok(over.into_iter().take(surplus).map(|record| record.id).collect())
     }
@@ -354,6 +361,12 @@ impl Sessions {
         over.get(device).cloned().map(StreamSnapshot::of_record)
     }
 
+    /// A stream of the store that does not run here. While the disk is full its end may not be stored yet.
+    fn not_running(&self, record: StreamRecord) -> StreamSnapshot {
+        let ended = self.last_over(&record.device).filter(|it| record.outcome.is_none() && it.record.id == record.id);
+        ended.unwrap_or_else(|| StreamSnapshot::of_record(record))
+    }
+
     fn outputs(&self, record: &StreamRecord) -> Result<Vec<OutputSpec>, SessionError> {
         let own = |id: &str, name: &str, target| OutputSpec { id: id.to_owned(), name: name.to_owned(), target };
         let mut outputs = vec![
@@ -395,7 +408,7 @@ impl Sessions {
         let live = self.running().get(id).map(|session| Arc::clone(&session.live));
         match live {
             Some(live) => Ok(Some(live::snapshot(&live))),
-            None => Ok(self.store.get::<StreamRecord>(id.as_str())?.map(StreamSnapshot::of_record)),
+            None => Ok(self.store.get::<StreamRecord>(id.as_str())?.map(|record| self.not_running(record))),
         }
     }
 
@@ -407,7 +420,7 @@ impl Sessions {
         let mut running: HashMap<_, _> =
             self.list_running().into_iter().map(|snapshot| (snapshot.record.id.clone(), snapshot)).collect();
         let records = self.store.scan::<StreamRecord>()?.into_iter().rev();
-        Ok(records.map(|it| running.remove(&it.id).unwrap_or_else(|| StreamSnapshot::of_record(it))).collect())
+        Ok(records.map(|it| running.remove(&it.id).unwrap_or_else(|| self.not_running(it))).collect())
     }
 
     /// Carries the devices' words to the streams they are about, until the fleet ends.

@@ -5,7 +5,7 @@ use super::machine::{Action, Event, Machine, State};
 use super::worker::{self, WorkerEvent, WorkerSpec};
 use super::{ORDER_VALID_MS, Sessions, live};
 use crate::clock::unix_ms;
-use crate::store::{Batch, StreamOutcome, StreamRecord};
+use crate::store::{Batch, Store, StreamOutcome, StreamRecord};
 use daemon::socket::Writer;
 use protocol::Secret;
 use protocol::command::{Command, Notice, Outcome};
@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_millis(250);
 const NOTICE_INTERVAL: Duration = Duration::from_secs(1);
 /// Events of the receiver that wait; then its socket waits.
 const WORKER_EVENTS_MAX: usize = 32;
+/// Pause between attempts to store the end of a stream.
+const KEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest write to the receiver.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -166,10 +168,7 @@ impl Task {
     /// Shows the record and state to viewers and keeps them.
     async fn publish(&mut self) {
         self.show();
-        let batch = Batch::new().put(&self.record);
-        if let Err(error) = self.sessions.store.commit(batch).await {
-            tracing::error!(stream = %self.record.id, error = &error as &dyn std::error::Error, "cannot store the stream");
-        }
+        keep(&self.sessions.store, &self.record).await;
     }
 
     fn show(&self) {
@@ -368,11 +367,32 @@ impl Task {
         if matches!(self.record.outcome, Some(StreamOutcome::Ended { .. })) {
             self.note(Severity::Info, "ended".to_owned());
         }
-        self.publish().await;
+        self.show();
         self.tell_device();
         self.sessions.note_over(&self.record);
+        if !keep(&self.sessions.store, &self.record).await {
+            // Else a restarted relay would take up a stream that was ended.
+            tokio::spawn(keep_at_last(self.sessions.store.clone(), self.record.clone()));
+        }
         self.sessions.running().remove(&self.record.id);
         self.sessions.note_change();
         tracing::info!(stream = %self.record.id, outcome = ?self.record.outcome, "stream is over");
     }
+}
+
+/// Whether the record is in the store.
+async fn keep(store: &Store, record: &StreamRecord) -> bool {
+    let kept = store.commit(Batch::new().put(record)).await;
+    if let Err(error) = &kept {
+        tracing::error!(stream = %record.id, error = error as &dyn std::error::Error, "cannot store the stream");
+    }
+    kept.is_ok()
+}
+
+/// Tries until the end of a stream is in the store: one such task a stream that ended while the disk was full.
+async fn keep_at_last(store: Store, record: StreamRecord) {
+    while store.commit(Batch::new().put(&record)).await.is_err() {
+        tokio::time::sleep(KEEP_INTERVAL).await;
+    }
+    tracing::info!(stream = %record.id, "the stream's end is stored");
 }

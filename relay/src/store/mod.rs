@@ -13,6 +13,7 @@ mod records;
 
 pub use records::*;
 
+use crate::disk::{Disk, STORE_ROOM};
 use export::Entry;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Memory for `sled`'s page cache, bytes.
@@ -32,6 +33,10 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 const COMMIT_NUMBER_KEY: &[u8] = b"!commit";
 /// Changes are exported at most this often.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(2);
+/// Exporting takes at most one part in so many of the time: it writes all records, and some change every few seconds.
+const EXPORT_SHARE: u32 = 50;
+/// Databases that did not open, kept for who wants to look; older ones are deleted.
+const BROKEN_KEPT: usize = 2;
 
 /// One kind of record.
 pub trait Record: Serialize + DeserializeOwned + Send + 'static {
@@ -54,6 +59,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// No room for a change.
+    #[error("the disk of {} is full ({} MB left), the change was not made; free some space and try again", directory.display(), left / 1_000_000)]
+    DiskFull {
+        /// Where.
+        directory: PathBuf,
+        /// What is left, in bytes.
+        left: u64,
     },
     /// The database failed.
     #[error("the database failed to {operation}; check the disk")]
@@ -203,6 +216,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the change may or may not have happened.
     pub fn commit_blocking(&self, batch: Batch) -> Result<(), StoreError> {
+        self.check_room()?;
         let mut changes = sled::Batch::default();
         for (key, value) in batch.changes {
             match value {
@@ -221,6 +235,17 @@ impl Store {
         Ok(())
     }
 
+    /// Before `sled` is touched: what it makes of a disk that is full to the last byte is not worth finding out.
+    fn check_room(&self) -> Result<(), StoreError> {
+        let directory = &self.inner.directory;
+        match Disk::of(directory) {
+            Some(disk) if disk.free < STORE_ROOM => {
+                Err(StoreError::DiskFull { directory: directory.clone(), left: disk.free })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// [`Self::commit_blocking`] off the async threads.
     ///
     /// # Errors
@@ -235,6 +260,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: the disk's.
     pub fn export_blocking(&self) -> Result<(), StoreError> {
+        self.check_room()?;
         if !self.inner.changed.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
@@ -261,15 +287,27 @@ impl Store {
 
     /// Keeps the export fresh until `shutdown`, and writes it a last time then.
     pub async fn keep_exported(self, mut shutdown: daemon::shutdown::Shutdown) {
+        let mut told = false;
+        let mut pause = EXPORT_INTERVAL;
         loop {
             let ended = tokio::select! {
                 () = shutdown.wait() => true,
-                () = tokio::time::sleep(EXPORT_INTERVAL) => false,
+                () = tokio::time::sleep(pause) => false,
             };
-            let store = self.clone();
+            let (store, began) = (self.clone(), Instant::now());
             let outcome = tokio::task::spawn_blocking(move || store.export_blocking()).await;
-            if let Ok(Err(error)) = outcome {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot export the store");
+            // A large store is written less often.
+            pause = EXPORT_INTERVAL.max(began.elapsed() * EXPORT_SHARE);
+            match outcome {
+                Ok(Err(error)) if !told => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot export the store; it is tried again"
+                    );
+                    told = true;
+                }
+                Ok(Ok(())) => told = false,
+                _ => {}
             }
             if ended {
                 return;
@@ -324,6 +362,7 @@ fn rebuild(directory: &Path, path: &Path, cause: &str) -> Result<sled::Db, Store
     let export = export::read(directory).ok_or_else(|| StoreError::NothingWhole { directory: directory.to_owned() })?;
     let aside = directory.join(format!("sled.broken-{}", crate::clock::unix_ms()));
     fs::rename(path, &aside).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+    forget_broken(directory);
     let db = match open_sled(path) {
         Ok(db) => db,
         Err(Broken::Failed(source)) => return Err(StoreError::Database { operation: "open afresh", source }),
@@ -337,6 +376,21 @@ fn rebuild(directory: &Path, path: &Path, cause: &str) -> Result<sled::Db, Store
     db.apply_batch(batch).map_err(|source| StoreError::Database { operation: "rebuild", source })?;
     db.flush().map_err(|source| StoreError::Database { operation: "flush", source })?;
     Ok(db)
+}
+
+/// Deletes all but the newest databases that were set aside.
+fn forget_broken(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_broken =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"sled.broken-"));
+    let mut broken: Vec<PathBuf> = entries.filter(of_broken).collect();
+    // The names end in the time, and have the same length for the next two centuries.
+    broken.sort();
+    for old in broken.iter().rev().skip(BROKEN_KEPT) {
+        if let Err(error) = fs::remove_dir_all(old) {
+            tracing::warn!(path = %old.display(), %error, "cannot delete a broken database");
+        }
+    }
 }
 
 #[cfg(test)]

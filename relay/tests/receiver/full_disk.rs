@@ -1,37 +1,11 @@
 //! A disk that fills up while a stream records: the reason is told, everything else goes on, and so does the recording when there
 //! is room again.
 
+use crate::small_disk::{SmallDisk, fill};
 use crate::support::{Codec, Platform, Receiver, Sender, decode, own, packets};
 use protocol::state::OutputState;
 use protocol::worker::receiver::OutputTarget;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// A small file system of its own, taken away when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, with the reason on the terminal, where this process may not mount.
-    fn mount(at: &Path, bytes: u64) -> Option<Self> {
-        std::fs::create_dir_all(at).unwrap();
-        let options = format!("size={bytes},mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(at).output().unwrap();
-        if mounted.status.success() {
-            return Some(Self(at.to_owned()));
-        }
-        let reason = String::from_utf8_lossy(&mounted.stderr);
-        eprintln!(
-            "NOT TESTED: a full disk, because a small file system cannot be mounted here ({reason}); run as root"
-        );
-        None
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
+use std::path::PathBuf;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_the_recording_only_and_it_goes_on_when_there_is_room() {
@@ -45,9 +19,7 @@ async fn a_full_disk_stops_the_recording_only_and_it_goes_on_when_there_is_room(
     receiver.delivers("recording", 200_000).await;
 
     // Somebody else fills the disk to the last byte.
-    let other = stream.join("somebody-else");
-    let filled = std::fs::write(&other, vec![0; 32 << 20]);
-    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let other = fill(&stream);
     for id in ["recording", "hls"] {
         let state = receiver.output_is(id, "failing", |state| matches!(state, OutputState::Failed { .. })).await;
         let OutputState::Failed { reason } = state else { unreachable!() };

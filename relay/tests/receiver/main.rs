@@ -6,4 +6,6 @@ mod continuity;
 mod full_disk;
 mod key_frame;
 mod rtmps;
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 mod support;

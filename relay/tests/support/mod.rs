@@ -2,6 +2,8 @@
 // Each test file uses its part; a test may unwrap, and its helpers with it.
 #![allow(dead_code, clippy::unwrap_used, clippy::format_push_string)]
 
+pub mod small_disk;
+
 use bytes::BytesMut;
 use daemon::shutdown::{Shutdown, Trigger};
 use protocol::Secret;

@@ -12,10 +12,11 @@ mod part;
 use super::files::{self, StorageError};
 use super::queue::{Feed, Item, Missing, Raw};
 use super::status::StatusCell;
+use crate::disk::Disk;
 use crate::media::pes::TICKS_PER_SECOND;
 use gaps::{GapKind, GapList};
 use part::Part;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A part ends at the first random access point after so much media time...
@@ -31,9 +32,6 @@ pub const FLUSH_AFTER: Duration = Duration::from_millis(500);
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 /// Pause between attempts on a disk that refused.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// Share of the disk that is left to others, and the most that is.
-const RESERVE_SHARE: u64 = 20;
-const RESERVE_BYTES_MAX: u64 = 512 << 20;
 
 /// Records until the feed ends.
 pub fn run(directory: PathBuf, mut feed: Feed, status: &StatusCell) {
@@ -229,13 +227,14 @@ impl Recorder {
     }
 }
 
-fn check_room(directory: &std::path::Path) -> Result<(), StorageError> {
+fn check_room(directory: &Path) -> Result<(), StorageError> {
     // A file system that does not say is written to until it refuses.
-    let Ok(figures) = nix::sys::statvfs::statvfs(directory) else { return Ok(()) };
-    let block = figures.fragment_size();
-    let (total, left) = (figures.blocks() * block, figures.blocks_available() * block);
-    let reserve = (total / RESERVE_SHARE).min(RESERVE_BYTES_MAX);
-    if left < reserve { Err(StorageError::NearlyFull { path: directory.to_owned(), left }) } else { Ok(()) }
+    match Disk::of(directory) {
+        Some(disk) if disk.free < disk.reserve() => {
+            Err(StorageError::NearlyFull { path: directory.to_owned(), left: disk.free })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
