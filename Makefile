@@ -5,12 +5,14 @@
 #     SECONDS=60              end after 60 seconds ON AIR, with a summary; non-zero status if the media did not come through
 #     DATA=DIR                directory for everything it writes (demo-data)
 #     BITRATE=3000            highest video bitrate, kbit/s
+#     OUTAGE=5                cut every link for 5 seconds, 10 seconds after ON AIR
 #     LATENCY=1000            latency budget of the bond, milliseconds
 #   make test                 format, lints, all tests; `make fmt lint fuzz unit system` are its parts
 #   make fuzz                 coverage-guided fuzzing of everything that strangers send; a finding is printed and fails
 #     FUZZ_SECONDS=180        for so long a target (5)
 #   make build                all programs, in target/debug
 #   make latency              the age of the picture at every output, from the camera's lens on; SECONDS=30, LATENCY=1000
+#   make figures              CPU and memory of the programs, release builds at a steady 5 Mbit/s (BITRATE=, SECONDS=, MEDIA= too)
 #   make screenshots          the README's pictures, docs/images
 #   make clean-demo           removes what the demo wrote
 
@@ -28,16 +30,16 @@ ASSETS := $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,$(wil
 BROWSER := tools/system-test/browser/node_modules/.package-lock.json
 MEDIA_FILES := $(if $(filter file:$(CLIP),$(MEDIA)),$(CLIP))
 
-.PHONY: demo check-demo test build build-tests fmt lint fuzz unit system latency screenshots setup setup-test clean-demo
+.PHONY: demo check-demo test build build-tests fmt lint fuzz unit system figures latency screenshots setup setup-test clean-demo
 .NOTPARALLEL:
 
 demo: check-demo setup $(MEDIA_FILES) build
 	@target/debug/strata-demo --data '$(DATA)' --media '$(MEDIA)' --bitrate '$(BITRATE)' --latency '$(LATENCY)' \
-		$(if $(SECONDS),--seconds '$(SECONDS)')
+		$(if $(SECONDS),--seconds '$(SECONDS)') $(if $(OUTAGE),--outage '$(OUTAGE)')
 
 # What was asked for, before anything is installed or built.
 check-demo:
-	@case '$(MEDIA)' in test | 'file:$(CLIP)') ;; \
+	@case '$(MEDIA)' in test | 'file:$(CLIP)' | 'file:~/'*) ;; \
 		file:*) f='$(MEDIA)'; [ -f "$${f#file:}" ] || { echo "MEDIA: there is no file $${f#file:}" >&2; exit 1; } ;; \
 		*) echo "MEDIA is '$(MEDIA)'; it must be test or file:PATH" >&2; exit 1 ;; esac
 	@case '$(SECONDS)' in *[!0-9]* | 0) echo "SECONDS is '$(SECONDS)'; it must be a number above 0" >&2; exit 1 ;; esac
@@ -71,9 +73,12 @@ system: build-tests
 	$(CARGO) test --workspace --test system --locked -- --nocapture
 
 latency: setup $(ASSETS)
-	$(CARGO) build --workspace --bins --locked
-	$(CARGO) build -p system-test --example latency --locked
+	$(CARGO) build --workspace --bins --test emulator --example latency --locked
 	@target/debug/examples/latency --seconds '$(or $(SECONDS),30)' --latency '$(LATENCY)' --bitrate '$(BITRATE)'
+figures: check-demo setup $(MEDIA_FILES) $(ASSETS)
+	$(CARGO) build --release --bins --locked -p firmware -p relay -p system-test
+	@target/release/strata-figures --data target/tmp/figures --media '$(MEDIA)' \
+		--bitrate '$(if $(filter file,$(origin BITRATE)),5000,$(BITRATE))' $(if $(SECONDS),--seconds '$(SECONDS)')
 
 screenshots: build-tests
 	STRATA_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --workspace --test system --locked browser -- --nocapture

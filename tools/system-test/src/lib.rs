@@ -8,12 +8,14 @@
 //! * [`media`]: decodes what came out and compares it with the source.
 //! * [`demo`]: `make demo`.
 //! * [`latency`]: the age of the picture at every output, measured in the picture itself.
+//! * [`figures`]: `make figures`.
 //!
 //! Nothing here is part of the product; it may depend on all of it, and nothing depends on it.
 
 pub mod dashboard;
 pub mod demo;
 pub mod emulator;
+pub mod figures;
 pub mod lab;
 pub mod latency;
 pub mod media;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use daemon::shutdown::{Shutdown, Trigger};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
+/// How a reader's process name ends; it begins with the directory of its lab.
+pub const READER_SUFFIX: &str = "-reader";
 /// Pause between two listeners of one reader.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// How long a stopped ffmpeg may take to close its file.
@@ -30,6 +32,8 @@ pub enum Protocol {
 pub enum Use {
     /// Decodes it and throws the picture away.
     Decode,
+    /// Takes it and throws it away, undecoded.
+    Discard,
     /// Keeps it as it came, one file a connection, below this directory.
     Keep(PathBuf),
 }
@@ -58,11 +62,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Listens on `port` of 127.0.0.1. Call it inside a tokio runtime.
+    /// Listens on `port` of 127.0.0.1 on behalf of the lab in `directory`. Call it inside a tokio runtime.
     ///
     /// # Errors
     /// ffmpeg is not installed.
-    pub fn start(protocol: Protocol, port: u16, key: &str, purpose: Use) -> Result<Self> {
+    pub fn start(protocol: Protocol, port: u16, key: &str, directory: &Path, purpose: Use) -> Result<Self> {
         check_tools(&["ffmpeg"])?;
         let figures = Arc::new(Mutex::new(ReaderFigures::default()));
         let (stop, stopped) = Shutdown::manual();
@@ -70,7 +74,12 @@ impl Reader {
             Protocol::Rtmp => format!("rtmp://127.0.0.1:{port}/live/{key}"),
             Protocol::Srt => format!("srt://127.0.0.1:{port}?mode=listener"),
         };
-        let listener = Listener { protocol, url, purpose, figures: Arc::clone(&figures) };
+        let name = match protocol {
+            Protocol::Rtmp => "rtmp",
+            Protocol::Srt => "srt",
+        };
+        let name = directory.join(format!("{name}{READER_SUFFIX}"));
+        let listener = Listener { protocol, url, name, purpose, figures: Arc::clone(&figures) };
         Ok(Self { figures, stop, task: Some(tokio::spawn(listener.run(stopped))) })
     }
 
@@ -105,6 +114,8 @@ fn lock(figures: &Mutex<ReaderFigures>) -> std::sync::MutexGuard<'_, ReaderFigur
 struct Listener {
     protocol: Protocol,
     url: String,
+    /// Its name among the processes: a reader whose lab was killed is found by it.
+    name: PathBuf,
     purpose: Use,
     figures: Arc<Mutex<ReaderFigures>>,
 }
@@ -123,6 +134,7 @@ impl Listener {
 
     async fn listen_once(&self, number: u32, stopped: &mut Shutdown) -> Result<()> {
         let mut command = Command::new("ffmpeg");
+        command.arg0(&self.name);
         command.args(["-nostdin", "-hide_banner", "-loglevel", "warning", "-nostats", "-y"]);
         command.args(["-progress", "pipe:1", "-stats_period", "0.5", "-analyzeduration", "2000000"]);
         if self.protocol == Protocol::Rtmp {
@@ -132,6 +144,10 @@ impl Listener {
         let file = match &self.purpose {
             Use::Decode => {
                 command.args(["-f", "null", "-"]);
+                None
+            }
+            Use::Discard => {
+                command.args(["-map", "0", "-c", "copy", "-f", "null", "-"]);
                 None
             }
             Use::Keep(directory) => {

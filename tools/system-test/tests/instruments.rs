@@ -86,7 +86,8 @@ async fn readers_keep_what_they_get_and_listen_again() {
         (Protocol::Srt, ports.srt, format!("srt://127.0.0.1:{}", ports.srt), "mpegts"),
     ];
     for (protocol, port, url, format) in readers {
-        let reader = Reader::start(protocol, port, "key", Use::Keep(directory.path().to_owned())).unwrap();
+        let reader =
+            Reader::start(protocol, port, "key", directory.path(), Use::Keep(directory.path().to_owned())).unwrap();
         for connection in 1..=2 {
             let deadline = Instant::now() + Duration::from_secs(20);
             while reader.figures().frames < 80 * connection {

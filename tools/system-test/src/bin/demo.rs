@@ -3,6 +3,7 @@
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use system_test::demo::{DemoOptions, parse_media, run};
 use system_test::lab::MediaSource;
 
@@ -25,13 +26,18 @@ struct Arguments {
     /// Latency budget, milliseconds.
     #[arg(long, default_value_t = 1000)]
     latency: u32,
+    /// Cut every link for this many seconds, 10 s after ON AIR: to see what an outage does.
+    #[arg(long)]
+    outage: Option<u64>,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Arguments { data, media, seconds, bitrate, latency } = Arguments::parse();
+    let Arguments { data, media, seconds, bitrate, latency, outage } = Arguments::parse();
     daemon::log::init_at("warn");
-    let options = DemoOptions { directory: data, media, seconds, bitrate_max_kbps: bitrate, latency_ms: latency };
+    let outage = outage.map(Duration::from_secs);
+    let options =
+        DemoOptions { directory: data, media, seconds, bitrate_max_kbps: bitrate, latency_ms: latency, outage };
     match run(options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

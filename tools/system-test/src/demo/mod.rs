@@ -1,13 +1,13 @@
 //! `make demo`: the whole product on this machine, live by itself.
 
-mod place;
+pub(crate) mod place;
 mod status;
 mod summary;
 
 use crate::lab::ports::Ports;
 use crate::lab::{Lab, LabLink, LabOptions, MediaSource, USER};
 use crate::readers::{Protocol, Reader, Use, check_tools};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use daemon::shutdown::Shutdown;
 use link_sim::Capacity;
 use place::Place;
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 const ON_AIR_TIME_MAX: Duration = Duration::from_mins(1);
 /// How long a stream may take to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+/// When an outage that was asked for begins, after ON AIR.
+const OUTAGE_AFTER: Duration = Duration::from_secs(10);
 /// The readers' stream key; they take any.
 const READER_KEY: &str = "demo";
 
@@ -37,6 +39,8 @@ pub struct DemoOptions {
     pub bitrate_max_kbps: u32,
     /// Latency budget, milliseconds.
     pub latency_ms: u32,
+    /// Cuts every link for this time, in the middle of the show.
+    pub outage: Option<Duration>,
 }
 
 /// The two readers.
@@ -68,11 +72,12 @@ pub async fn run(options: DemoOptions) -> Result<()> {
     let started = tokio::select! {
         started = bring_up(lab) => started?,
         () = shutdown.wait() => {
-            println!("Ended before it was ON AIR.");
-            return Ok(());
+            println!("\nEnded before it was ON AIR.");
+            // Whoever asked for a verdict gets one.
+            return if options.seconds.is_some() { Err(anyhow!("no media came through")) } else { Ok(()) };
         }
     };
-    started.show(options.seconds, shutdown).await
+    started.show(options.seconds, options.outage, shutdown).await
 }
 
 /// Three modems whose capacity moves and that together carry well over twice the demo's bitrate.
@@ -87,9 +92,24 @@ fn modems() -> Result<Vec<LabLink>> {
 
 fn check_media(media: &MediaSource) -> Result<()> {
     match media {
-        MediaSource::File(file) if !file.is_file() => bail!("there is no media file {}", file.display()),
+        MediaSource::File(file) => check_file(file),
         _ => Ok(()),
     }
+}
+
+/// A file that nothing can be sent of is told before anything is started.
+fn check_file(file: &Path) -> Result<()> {
+    let name = file.display();
+    ensure!(file.is_file(), "there is no media file {name}");
+    let mut probe = std::process::Command::new("ffprobe");
+    probe.args(["-v", "error", "-show_entries", "stream=codec_type", "-of", "csv=p=0", "-i"]).arg(file);
+    let found = probe.stdin(std::process::Stdio::null()).output().context("cannot start ffprobe")?;
+    let complaint = String::from_utf8_lossy(&found.stderr);
+    let complaint = complaint.lines().last().unwrap_or_default();
+    ensure!(found.status.success(), "{name} is no media file that ffmpeg can read: {complaint}");
+    let streams = String::from_utf8_lossy(&found.stdout);
+    ensure!(streams.lines().any(|kind| kind.trim_end_matches(',') == "video"), "{name} has no video");
+    Ok(())
 }
 
 /// A demo that is ON AIR.
@@ -101,14 +121,16 @@ struct Demo {
     stream: String,
     to_on_air: Duration,
     on_air_since: Instant,
+    /// Status lines printed.
+    lines: usize,
 }
 
 async fn bring_up(options: LabOptions) -> Result<Demo> {
     let ports = options.ports.clone();
     println!("Starting the relay, three emulated links, and an RTMP and an SRT reader ...");
     let readers = Readers {
-        rtmp: Reader::start(Protocol::Rtmp, ports.rtmp, READER_KEY, Use::Decode)?,
-        srt: Reader::start(Protocol::Srt, ports.srt, READER_KEY, Use::Decode)?,
+        rtmp: Reader::start(Protocol::Rtmp, ports.rtmp, READER_KEY, &options.directory, Use::Decode)?,
+        srt: Reader::start(Protocol::Srt, ports.srt, READER_KEY, &options.directory, Use::Decode)?,
     };
     let mut lab = Lab::open(options).await?;
     print_addresses(&lab)?;
@@ -121,7 +143,7 @@ async fn bring_up(options: LabOptions) -> Result<Demo> {
     lab.stream_until(&stream, "ON AIR", ON_AIR_TIME_MAX, |state| state["on_air"] == true).await?;
     let to_on_air = pressed.elapsed();
     println!("ON AIR after {:.1} s.\n", to_on_air.as_secs_f64());
-    Ok(Demo { lab, readers, device, stream, to_on_air, on_air_since: Instant::now() })
+    Ok(Demo { lab, readers, device, stream, to_on_air, on_air_since: Instant::now(), lines: 0 })
 }
 
 fn print_addresses(lab: &Lab) -> Result<()> {
@@ -136,13 +158,17 @@ fn print_addresses(lab: &Lab) -> Result<()> {
 
 impl Demo {
     /// One line a second until the time is over, Ctrl-C, or the end of a program.
-    async fn show(mut self, seconds: Option<u64>, mut shutdown: Shutdown) -> Result<()> {
+    async fn show(mut self, seconds: Option<u64>, outage: Option<Duration>, mut shutdown: Shutdown) -> Result<()> {
         let end = seconds.map(|seconds| self.on_air_since + Duration::from_secs(seconds));
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut outcome = Ok(());
+        let mut cut = false;
         while outcome.is_ok() && end.is_none_or(|end| Instant::now() < end) {
             tokio::select! {
-                _ = ticks.tick() => outcome = self.show_one().await,
+                _ = ticks.tick() => {
+                    self.cut_or_heal(outage, &mut cut).await?;
+                    outcome = self.show_one().await;
+                }
                 () = shutdown.wait() => break,
             }
         }
@@ -153,6 +179,22 @@ impl Demo {
         }
     }
 
+    /// Makes the links what the asked-for outage wants of them now.
+    async fn cut_or_heal(&mut self, outage: Option<Duration>, cut: &mut bool) -> Result<()> {
+        let Some(outage) = outage else { return Ok(()) };
+        let since = self.on_air_since.elapsed();
+        let wanted = since >= OUTAGE_AFTER && since < OUTAGE_AFTER + outage;
+        if wanted == *cut {
+            return Ok(());
+        }
+        *cut = wanted;
+        println!("{}", if wanted { "Every link is cut." } else { "The links are back." });
+        for link in 0..self.lab.options().links.len() {
+            if wanted { self.lab.emulator.kill(link).await? } else { self.lab.emulator.heal(link).await? }
+        }
+        Ok(())
+    }
+
     async fn show_one(&mut self) -> Result<()> {
         let lab = &mut self.lab;
         for program in [&mut lab.relay, &mut lab.agent].into_iter().flatten() {
@@ -160,6 +202,10 @@ impl Demo {
         }
         let state = lab.dashboard.stream(&self.stream).await?;
         let frames = [self.readers.rtmp.figures().frames, self.readers.srt.figures().frames];
+        if self.lines.is_multiple_of(status::HEADING_EVERY) {
+            println!("{}", status::heading(&state));
+        }
+        self.lines += 1;
         println!("{}", status::line(self.on_air_since.elapsed(), &state, frames));
         Ok(())
     }
@@ -171,11 +217,14 @@ impl Demo {
             Summary::gather(&mut self.lab, &self.stream, self.to_on_air, self.on_air_since.elapsed()).await;
         let stopped = self.stop_stream().await;
         let (rtmp, srt) = tokio::join!(self.readers.rtmp.stop(), self.readers.srt.stop());
-        summary.add_reader("RTMP reader", &rtmp);
-        summary.add_reader("SRT reader", &srt);
-        summary.add_recording(&self.lab.stream_directory(&self.stream));
+        let recording = self.lab.stream_directory(&self.stream);
         let closed = self.lab.close().await;
         if judge || stopped.is_err() || closed.is_err() {
+            println!("Looking at what came out ...");
+            summary.add_hls();
+            summary.add_reader("RTMP reader", &rtmp);
+            summary.add_reader("SRT reader", &srt);
+            summary.add_recording(&recording);
             println!("{summary}");
         }
         stopped.and(closed)?;
@@ -208,7 +257,12 @@ pub fn parse_media(text: &str) -> Result<MediaSource> {
     match text.split_once(':') {
         None if text == "test" => Ok(MediaSource::Test),
         Some(("file", path)) if !path.is_empty() => {
-            Ok(MediaSource::File(std::path::absolute(Path::new(path)).context("the working directory is gone")?))
+            // A shell leaves the tilde of `file:~/clip.mp4` alone.
+            let path = match (path.strip_prefix("~/"), std::env::home_dir()) {
+                (Some(rest), Some(home)) => home.join(rest),
+                _ => PathBuf::from(path),
+            };
+            Ok(MediaSource::File(std::path::absolute(path).context("the working directory is gone")?))
         }
         _ => bail!("MEDIA is {text:?}; it must be test or file:PATH"),
     }

@@ -15,14 +15,14 @@ const LOCK: &str = "strata-demo.lock";
 
 /// The directory while this demo holds it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     directory: PathBuf,
     _lock: Flock<File>,
 }
 
 impl Place {
     /// Takes the directory: ends what a demo that died left running there, and empties `run/`.
-    pub(super) async fn take(directory: &Path) -> Result<Self> {
+    pub(crate) async fn take(directory: &Path) -> Result<Self> {
         refuse_foreign(directory)?;
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let directory = directory.canonicalize().with_context(|| format!("cannot find {}", directory.display()))?;
@@ -42,7 +42,7 @@ impl Place {
     }
 
     /// Where this run's files are.
-    pub(super) fn run_directory(&self) -> PathBuf {
+    pub(crate) fn run_directory(&self) -> PathBuf {
         self.directory.join("run")
     }
 

@@ -6,7 +6,7 @@ use crate::media::{decode, hls};
 use crate::readers::ReaderFigures;
 use serde_json::Value;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Share of the frames of the time ON AIR that an output must have brought: it connects after ON AIR and waits for a key
@@ -37,6 +37,8 @@ pub(super) struct Summary {
     recovered: u64,
     verdicts: Vec<Verdict>,
     costs: Vec<(&'static str, Usage)>,
+    /// What a viewer of HLS got, yet to be decoded: the file, or why there is none.
+    viewed: Result<PathBuf, String>,
 }
 
 impl Summary {
@@ -53,18 +55,17 @@ impl Summary {
             recovered: count("recovered"),
             verdicts: Vec::new(),
             costs,
+            viewed: Err(String::new()),
         };
-        summary.add_hls(lab, stream).await;
+        let file = lab.options().directory.join("hls-as-viewed.ts");
+        let fetched = hls::fetch(&mut lab.dashboard, stream, &file).await;
+        summary.viewed = fetched.map(|_| file).map_err(|error| format!("{error:#}"));
         summary
     }
 
-    /// The playlist as a viewer gets it: what it lists must decode.
-    async fn add_hls(&mut self, lab: &mut Lab, stream: &str) {
-        let file = lab.options().directory.join("hls-as-viewed.ts");
-        let frames = match hls::fetch(&mut lab.dashboard, stream, &file).await {
-            Ok(_) => frames_of(&file),
-            Err(error) => Err(format!("{error:#}")),
-        };
+    /// The playlist as a viewer got it: what it listed must decode.
+    pub(super) fn add_hls(&mut self) {
+        let frames = self.viewed.clone().and_then(|file| frames_of(&file));
         // A live playlist holds a few segments, not the whole stream.
         self.verdicts.push(Verdict { name: "HLS".to_owned(), frames, frames_min: FRAMES_PER_SECOND as u64 });
     }

@@ -319,10 +319,7 @@ impl Lab {
 
     /// The process that serves a worker socket of this lab, by program name.
     pub fn worker(&self, program: &str) -> Option<u32> {
-        self.processes()
-            .into_iter()
-            .find(|process| program_name(&process.command) == program)
-            .map(|process| process.pid)
+        self.processes().into_iter().find(|process| process.program == program).map(|process| process.pid)
     }
 
     /// Ends the agent, then the relay, in order; then nothing of the lab may be left.
@@ -362,11 +359,6 @@ pub fn device_id(device: &Value) -> Option<String> {
 /// Whether an answer of the dashboard calls the device connected.
 pub fn is_online(device: &Value) -> bool {
     device["online"] == true
-}
-
-fn program_name(command: &str) -> &str {
-    let program = command.split(' ').next().unwrap_or_default();
-    program.rsplit('/').next().unwrap_or_default()
 }
 
 fn utf8(path: &Path) -> Result<&str> {

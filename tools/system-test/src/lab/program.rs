@@ -1,5 +1,6 @@
 //! One running program of the lab: its process, its log, its end.
 
+use crate::readers::READER_SUFFIX;
 use anyhow::{Context as _, Result, bail};
 use daemon::spawn::is_running;
 use nix::sys::signal::{Signal, kill};
@@ -143,12 +144,20 @@ pub async fn gone(pid: u32, limit: Duration) -> bool {
 pub struct Found {
     /// Its id.
     pub pid: u32,
+    /// Its name, without directories.
+    pub program: String,
     /// Its arguments, joined by spaces.
     pub command: String,
 }
 
-/// Processes one of whose arguments lies below `directory`: every program of a lab has its configuration, socket or file
-/// there, also those that outlived their starter.
+impl Found {
+    fn is_of_a_lab(&self) -> bool {
+        self.program.starts_with("strata-") || self.program.ends_with(READER_SUFFIX)
+    }
+}
+
+/// Programs of a lab in `directory`, also those that outlived their starter: each has its configuration, socket or file there
+/// among its arguments; a reader its name. Whatever else works on files there (a pager, an editor) is not ours.
 pub fn below(directory: &Path) -> Vec<Found> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     let own = std::process::id();
@@ -158,8 +167,10 @@ pub fn below(directory: &Path) -> Vec<Found> {
         .filter_map(|pid| {
             let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let arguments: Vec<_> = arguments.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-            let ours = arguments.iter().any(|argument| Path::new(argument.as_ref()).starts_with(directory));
-            ours.then(|| Found { pid, command: arguments.join(" ").trim_end().to_owned() })
+            let below = arguments.iter().any(|argument| Path::new(argument.as_ref()).starts_with(directory));
+            let program = arguments.first()?.rsplit('/').next()?.to_owned();
+            let process = Found { pid, program, command: arguments.join(" ").trim_end().to_owned() };
+            (below && process.is_of_a_lab()).then_some(process)
         })
         .collect();
     found.sort_by_key(|process| process.pid);
@@ -176,20 +187,25 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, "").unwrap();
         let log = directory.path().join("log");
+        let shell = directory.path().join("strata-shell");
+        std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
         let arguments = ["-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done", "sh"];
         let mut arguments = arguments.to_vec();
         let file = file.display().to_string();
         arguments.push(&file);
-        let mut program = Program::start(Path::new("/bin/sh"), &arguments, &log).unwrap();
+        let mut pager = Command::new("tail").arg("-f").arg(&file).stdout(Stdio::null()).spawn().unwrap();
+        let mut program = Program::start(&shell, &arguments, &log).unwrap();
         while !program.log_end().contains("up") {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let found: Vec<u32> = below(directory.path()).iter().map(|found| found.pid).collect();
-        assert!(found.contains(&program.pid()), "{found:?}"); // the shell's own children may be there too
+        assert_eq!(found, [program.pid()], "and not the pager, which is somebody else's");
         program.terminate(Duration::from_secs(5)).await.unwrap();
         assert_eq!(program.log_end(), "up\nbye");
         assert!(gone(program.pid(), Duration::ZERO).await);
         assert_eq!(below(directory.path()), []);
+        pager.kill().unwrap();
+        pager.wait().unwrap();
     }
 
     #[tokio::test]

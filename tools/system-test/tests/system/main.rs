@@ -6,6 +6,7 @@
 mod access;
 mod browser;
 mod crew;
+mod demo;
 mod device;
 mod faults;
 mod latency;

@@ -56,8 +56,13 @@ fn links() -> Vec<LabLink> {
     ]
 }
 
+/// Waits until no other lab runs.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
+}
+
 /// A directory of this test's own, emptied; it stays for the curious until the next run.
-fn directory(test: &str) -> PathBuf {
+pub fn directory(test: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("system").join(test);
     let _ = std::fs::remove_dir_all(&directory);
     std::fs::create_dir_all(&directory).unwrap();
@@ -72,7 +77,7 @@ pub async fn relay_only(test: &str) -> (Lab, MutexGuard<'static, ()>) {
 
 /// What a lab is made of, to be opened by the one who measures.
 pub async fn lab_options(test: &str) -> (LabOptions, MutexGuard<'static, ()>) {
-    let turn = ONE_AT_A_TIME.lock().await;
+    let turn = turn().await;
     let links = links();
     let gateways: Vec<_> = links.iter().map(|link| link.gateway).collect();
     let options = LabOptions {
@@ -92,8 +97,9 @@ impl Rig {
         let (mut lab, turn) = relay_only(test).await;
         let directory = lab.options().directory.clone();
         let ports = lab.options().ports.clone();
-        let rtmp = Reader::start(Protocol::Rtmp, ports.rtmp, DESTINATION_KEY, Use::Keep(directory.clone())).unwrap();
-        let srt = Reader::start(Protocol::Srt, ports.srt, "", Use::Keep(directory.clone())).unwrap();
+        let rtmp = Reader::start(Protocol::Rtmp, ports.rtmp, DESTINATION_KEY, &directory, Use::Keep(directory.clone()))
+            .unwrap();
+        let srt = Reader::start(Protocol::Srt, ports.srt, "", &directory, Use::Keep(directory.clone())).unwrap();
         let device = lab.enrol("Van 7").await.unwrap();
         let destinations = lab.add_readers_as_destinations(DESTINATION_KEY).await.unwrap();
         Self { lab, device, destinations, rtmp, srt, directory, _turn: turn }

@@ -3,13 +3,14 @@
 use crate::rig::Rig;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use system_test::readers::READER_SUFFIX;
 
 /// Files below the lab's directory that may hold a secret, and which.
 const PASSWORD_FILE: &str = "relay/initial-password.txt";
 
 /// No argument of the product's programs holds a secret. The readers are not the product: a platform knows its key.
 pub fn check_arguments(rig: &Rig, secrets: &[&str]) {
-    let product = rig.lab.processes().into_iter().filter(|process| !process.command.starts_with("ffmpeg"));
+    let product = rig.lab.processes().into_iter().filter(|process| !process.program.ends_with(READER_SUFFIX));
     for process in product {
         for secret in secrets {
             assert!(!process.command.contains(secret), "pid {} shows a secret in its arguments", process.pid);
