@@ -9,7 +9,7 @@
 //!
 //! # Contract
 //! The machines own no socket, clock, thread or operating-system randomness. The caller
-//! 1. passes an input with the present time: `handle_input(now, input)`;
+//! 1. passes an input with the present time: `handle_input(now, input)`, or several that came together;
 //! 2. drains `poll_output(now)` until it returns `Timeout(at)`;
 //! 3. waits for the next input or for `at`, whichever comes first; at `at` the input is `Timeout`.
 //!

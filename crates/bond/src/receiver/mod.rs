@@ -123,6 +123,8 @@ pub struct Receiver {
     outputs: VecDeque<ReceiverOutput>,
     events: VecDeque<Event>,
     next_tick: Timestamp,
+    /// When the peers' control traffic is looked at again; an input, a tick or a report may bring it forward.
+    next_control: Timestamp,
     next_report: Timestamp,
     reported_at: Timestamp,
     newcomers: (Timestamp, u32),
@@ -153,6 +155,7 @@ impl Receiver {
             outputs: VecDeque::new(),
             events: VecDeque::new(),
             next_tick: now,
+            next_control: now,
             next_report: Timestamp::MAX,
             reported_at: Timestamp::ZERO,
             newcomers: (now, 0),
@@ -166,6 +169,7 @@ impl Receiver {
     /// Takes one input.
     pub fn handle_input(&mut self, now: Timestamp, input: ReceiverInput<'_>) {
         let now = self.advance(now);
+        self.next_control = now;
         match input {
             ReceiverInput::Datagram { local, from, channel, bytes } => self.receive(now, local, from, channel, bytes),
             ReceiverInput::Connect { local, to } => self.connect(now, local, to),
@@ -206,6 +210,7 @@ impl Receiver {
     fn run_timers(&mut self, now: Timestamp) -> Timestamp {
         if self.next_tick <= now {
             self.next_tick = now + TICK;
+            self.next_control = now;
             self.ask_for_missing(now);
             self.watch_peers(now);
             self.watch_flows(now);
@@ -214,8 +219,12 @@ impl Receiver {
             self.next_report = Timestamp::MAX;
             self.reported_at = now;
             self.send_reports(now);
+            self.next_control = now;
         }
-        self.run_control(now).min(self.next_tick).min(self.next_report)
+        if self.next_control <= now {
+            self.next_control = self.run_control(now);
+        }
+        self.next_control.min(self.next_tick).min(self.next_report)
     }
 
     fn deliver(&mut self, now: Timestamp) -> Option<Delivered> {

@@ -200,6 +200,8 @@ pub struct Sender {
     outputs: VecDeque<SenderOutput>,
     events: VecDeque<Event>,
     next_tick: Timestamp,
+    /// When the links' control traffic is looked at again; an input or a tick may bring it forward.
+    next_control: Timestamp,
     next_second: Timestamp,
     totals: Totals,
     protection: Protection,
@@ -242,6 +244,7 @@ impl Sender {
             outputs: VecDeque::new(),
             events: VecDeque::new(),
             next_tick: now,
+            next_control: now,
             next_second: now,
             totals: Totals::default(),
             protection: Protection::default(),
@@ -260,6 +263,9 @@ impl Sender {
     /// Takes one input.
     pub fn handle_input(&mut self, now: Timestamp, input: SenderInput<'_>) {
         let now = self.advance(now);
+        if !matches!(input, SenderInput::Payload(_)) {
+            self.next_control = now;
+        }
         match input {
             SenderInput::Payload(payload) => self.accept(now, payload),
             SenderInput::Datagram { link, channel, bytes } => self.receive(now, link, channel, bytes),
@@ -308,8 +314,12 @@ impl Sender {
         if self.next_tick <= now {
             let busy = self.tick(now);
             self.next_tick = now + if busy { TICK } else { TICK_IDLE };
+            self.next_control = now;
         }
-        self.run_control(now).min(self.next_tick)
+        if self.next_control <= now {
+            self.next_control = self.run_control(now);
+        }
+        self.next_control.min(self.next_tick)
     }
 
     /// True while anything waits or is on its way.
