@@ -1,5 +1,5 @@
 //! Processor time of `bond-send` and `bond-receive` beside librist's `ristsender` and `ristreceiver`: the same stream over
-//! four loopback links with AES-256, both pairs in one run.
+//! four loopback links with AES-256, both pairs at the same time, so that a busy machine is busy for both.
 //!
 //! `cargo bench -p link-io --bench cpu` prints a table; nothing is asserted.
 
@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 const LINKS: u16 = 4;
 const PAYLOAD_BYTES: usize = 1316;
-const BITS_PER_SECOND: u64 = 20_000_000;
+const RATES_MBPS: [u32; 2] = [20, 5];
 /// Datagrams that the source sends at once, as a muxer does.
 const BURST: u32 = 4;
 const WARM_UP: Duration = Duration::from_secs(3);
-const MEASURED: Duration = Duration::from_secs(10);
+/// The middle round of so many is reported, with the least and the most.
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_secs(3);
 const LATENCY_MS: u32 = 500;
 const PASSPHRASE: &str = "benchmark passphrase";
 
@@ -40,12 +42,42 @@ impl Measured {
         Self { name, child: command.spawn().unwrap_or_else(|error| panic!("{}: {error}", path.display())) }
     }
 
-    /// Processor time so far: fields 14 and 15 of `/proc/PID/stat`, in ticks of 10 ms.
+    /// Processor time so far of all threads: the first field of `/proc/PID/task/TID/schedstat`, in nanoseconds.
     fn processor_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("a running program");
-        let after_name = stat.rsplit(')').next().expect("a name in brackets");
-        let ticks: u64 = after_name.split_whitespace().skip(11).take(2).map(|t| t.parse::<u64>().expect("ticks")).sum();
-        Duration::from_millis(ticks * 10)
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running program");
+        let of_task = |task: fs::DirEntry| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(|task| of_task(task.ok()?)).sum())
+    }
+}
+
+/// Two programs and the sockets in front of and behind them.
+struct Pair {
+    receiver: Measured,
+    sender: Measured,
+    input: SocketAddr,
+    output: UdpSocket,
+}
+
+impl Pair {
+    fn start(start: impl FnOnce(SocketAddr, SocketAddr) -> [Measured; 2]) -> Self {
+        let output = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        output.set_nonblocking(true).expect("non-blocking");
+        let input = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let [receiver, sender] = start(input, output.local_addr().expect("bound"));
+        Self { receiver, sender, input, output }
+    }
+
+    fn processor_times(&self) -> [Duration; 2] {
+        [&self.receiver, &self.sender].map(Measured::processor_time)
+    }
+
+    /// Takes what came out; how many datagrams.
+    fn taken(&self) -> u64 {
+        let mut buffer = [0; 2048];
+        std::iter::from_fn(|| self.output.recv(&mut buffer).ok()).count() as u64
     }
 }
 
@@ -90,46 +122,68 @@ fn librist(from: SocketAddr, to: SocketAddr) -> [Measured; 2] {
     ]
 }
 
-/// Sends the stream for `time`, taking what comes out; how many datagrams went in and came out.
-fn stream(input: &UdpSocket, to: SocketAddr, output: &UdpSocket, time: Duration) -> (u64, u64) {
+/// Sends the stream to all pairs for `time`; how many datagrams went in and came out of each.
+fn stream(pairs: &[Pair; 2], rate_mbps: u32, time: Duration) -> (u64, [u64; 2]) {
     let payload = [0x47; PAYLOAD_BYTES];
-    let interval = Duration::from_secs_f64(f64::from(BURST) * PAYLOAD_BYTES as f64 * 8.0 / BITS_PER_SECOND as f64);
-    let mut buffer = [0; 2048];
-    let (mut sent, mut received) = (0, 0);
+    let interval = Duration::from_secs_f64(f64::from(BURST) * PAYLOAD_BYTES as f64 * 8e-6 / f64::from(rate_mbps));
+    let source = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let (mut sent, mut received) = (0, [0; 2]);
     let started = Instant::now();
     let mut due = started;
     while started.elapsed() < time {
-        for _ in 0..BURST {
-            // Nobody listens while the program is still starting.
-            let _ = input.send_to(&payload, to);
-            sent += 1;
+        for (pair, received) in pairs.iter().zip(&mut received) {
+            for _ in 0..BURST {
+                // Nobody listens while the program is still starting.
+                let _ = source.send_to(&payload, pair.input);
+            }
+            *received += pair.taken();
         }
-        while output.recv(&mut buffer).is_ok() {
-            received += 1;
-        }
+        sent += u64::from(BURST);
         due += interval;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     (sent, received)
 }
 
-fn measure(name: &str, start: impl FnOnce(SocketAddr, SocketAddr) -> [Measured; 2]) -> Vec<(&'static str, f64)> {
-    let input = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let output = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    output.set_nonblocking(true).expect("non-blocking");
-    let from = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    let programs = start(from, output.local_addr().expect("bound"));
-    stream(&input, from, &output, WARM_UP);
-    let before: Vec<Duration> = programs.iter().map(Measured::processor_time).collect();
-    let (sent, received) = stream(&input, from, &output, MEASURED);
-    let shares = programs.iter().zip(before).map(|(program, before)| {
-        let share = program.processor_time().saturating_sub(before).as_secs_f64() / MEASURED.as_secs_f64();
-        println!("{:<14} {:>6.2} % of a core", program.name, share * 100.0);
-        (program.name, share)
-    });
-    let shares = shares.collect();
-    println!("{name}: {sent} datagrams in, {received} out in {MEASURED:?}");
-    shares
+/// The middle of some figures, with the least and the most.
+fn spread(mut figures: Vec<f64>) -> [f64; 3] {
+    figures.sort_by(f64::total_cmp);
+    [figures[figures.len() / 2], figures[0], figures[figures.len() - 1]]
+}
+
+fn measure(rate_mbps: u32, key: &Path) {
+    println!(
+        "{rate_mbps} Mbit/s over {LINKS} links on loopback, AES-256: {ROUNDS} rounds of {ROUND:?}, both pairs at once"
+    );
+    let pairs = [Pair::start(|from, to| ours(from, to, key)), Pair::start(librist)];
+    stream(&pairs, rate_mbps, WARM_UP);
+    // Indexed by pair, then receiver and sender: shares of a core, one a round.
+    let mut shares: [[Vec<f64>; 2]; 2] = Default::default();
+    let (mut sent, mut received) = (0, [0; 2]);
+    for _ in 0..ROUNDS {
+        let before = [0, 1].map(|pair: usize| (Instant::now(), pairs[pair].processor_times()));
+        let (put_in, came_out) = stream(&pairs, rate_mbps, ROUND);
+        sent += put_in;
+        for pair in [0, 1] {
+            received[pair] += came_out[pair];
+            let (since, before) = before[pair];
+            let (after, time) = (pairs[pair].processor_times(), since.elapsed().as_secs_f64());
+            for end in [0, 1] {
+                shares[pair][end].push(after[end].saturating_sub(before[end]).as_secs_f64() / time * 100.0);
+            }
+        }
+    }
+    for end in [0, 1] {
+        let ratios = shares[0][end].iter().zip(&shares[1][end]).map(|(ours, theirs)| ours / theirs).collect();
+        let [ours, theirs] = [0, 1].map(|pair: usize| spread(shares[pair][end].clone()));
+        let names = [&pairs[0], &pairs[1]].map(|pair| [&pair.receiver, &pair.sender][end].name);
+        for (name, [middle, least, most]) in names.iter().zip([ours, theirs]) {
+            println!("  {name:<14} {middle:>6.2} % of a core ({least:.2} to {most:.2})");
+        }
+        let [middle, least, most] = spread(ratios);
+        println!("  {} / {} = {middle:.2} ({least:.2} to {most:.2})", names[0], names[1]);
+    }
+    println!("  {sent} datagrams in; out: {} of ours, {} of librist", received[0], received[1]);
 }
 
 fn main() {
@@ -139,10 +193,7 @@ fn main() {
     }
     let mut key = tempfile::NamedTempFile::new().expect("a file");
     writeln!(key, "{PASSPHRASE}").expect("written");
-    println!("{} Mbit/s over {LINKS} links on loopback, AES-256", BITS_PER_SECOND / 1_000_000);
-    let theirs = measure("librist", librist);
-    let ours = measure("ours", |from, to| self::ours(from, to, key.path()));
-    for ((name, share), (their_name, their_share)) in ours.iter().zip(theirs) {
-        println!("{name} / {their_name} = {:.2}", share / their_share);
+    for rate_mbps in RATES_MBPS {
+        measure(rate_mbps, key.path());
     }
 }

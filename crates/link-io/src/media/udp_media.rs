@@ -8,10 +8,14 @@ use super::pack::FULL_PAYLOAD_BYTES;
 use crate::clock::Clock;
 use crate::udp::{Binding, Departure, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
 use bond::{PAYLOAD_BYTES_MAX, Payload};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
+use units::Timestamp;
+
+/// Memory for payloads is taken in pieces of this size; each is given back with the last payload in it.
+const BLOCK_BYTES: usize = 32 * 1024;
 
 /// A socket that media arrives on.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct UdpInput {
     port: UdpPort,
     slots: ReceiveSlots,
     classifier: Classifier,
+    /// Payloads are cut from blocks of [`BLOCK_BYTES`]: one allocation for many.
+    block: BytesMut,
 }
 
 impl UdpInput {
@@ -35,7 +41,7 @@ impl UdpInput {
             IpAddr::V6(group) if group.is_multicast() => port.socket().join_multicast_v6(&group, 0)?,
             _ => {}
         }
-        Ok(Self { port, slots: ReceiveSlots::new(), classifier: Classifier::new() })
+        Ok(Self { port, slots: ReceiveSlots::new(), classifier: Classifier::new(), block: BytesMut::new() })
     }
 
     /// Where it listens.
@@ -46,12 +52,12 @@ impl UdpInput {
         self.port.local_addr()
     }
 
-    /// Hands on what has arrived, produced at the moment it arrived: one payload a datagram, but one too long for a packet
-    /// is split between TS packets. Tells whether there may be more than a turn takes.
+    /// Hands on what has arrived, with the present time: one payload a datagram, produced at the moment it arrived, but one
+    /// too long for a packet is split between TS packets. Tells whether there may be more than a turn takes.
     ///
     /// # Errors
     /// What the kernel says about the socket.
-    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Payload)) -> io::Result<Received> {
+    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Timestamp, Payload)) -> io::Result<Received> {
         for _ in 0..RECEIVE_CALLS_MAX {
             let received = self.port.receive(&mut self.slots)?;
             let (now, wall) = (clock.now(), SystemTime::now());
@@ -60,7 +66,11 @@ impl UdpInput {
                 let too_long = arrival.datagram.len() > PAYLOAD_BYTES_MAX;
                 for bytes in arrival.datagram.chunks(if too_long { FULL_PAYLOAD_BYTES } else { PAYLOAD_BYTES_MAX }) {
                     let class = self.classifier.payload(bytes);
-                    each(Payload { bytes: Bytes::copy_from_slice(bytes), source_time, class });
+                    if self.block.capacity() < bytes.len() {
+                        self.block = BytesMut::with_capacity(BLOCK_BYTES);
+                    }
+                    self.block.extend_from_slice(bytes);
+                    each(now, Payload { bytes: self.block.split().freeze(), source_time, class });
                 }
             }
             if received == Received::All {
@@ -128,13 +138,13 @@ mod tests {
         assert_eq!(output.port().counters().dropped, 0);
         let mut sizes = Vec::new();
         input
-            .take(&clock, |payload| {
+            .take(&clock, |_, payload| {
                 assert!(payload.source_time <= clock.now());
                 sizes.push(payload.bytes.len());
             })
             .expect("a working socket");
         assert_eq!(sizes, [1316, 188, 7 * 188, 3 * 188]);
-        input.take(&clock, |_| panic!("everything was taken")).expect("a working socket");
+        input.take(&clock, |_, _| panic!("everything was taken")).expect("a working socket");
     }
 
     #[test]

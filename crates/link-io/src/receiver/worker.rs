@@ -17,8 +17,8 @@ use units::Timestamp;
 /// How often the snapshot is renewed.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Delivery is on time within two milliseconds; arrivals wait for it, or for the next report, no longer than four.
-pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(2), arrivals: Duration::from_millis(4) };
+/// Delivery is on time within four milliseconds; arrivals wait for it, or for the next report, no longer than five.
+pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(4), arrivals: Duration::from_millis(5) };
 
 /// What a worker is made of.
 pub(crate) struct Parts {
@@ -76,9 +76,13 @@ impl Worker {
         }
     }
 
-    /// Gives the machine one input and carries out what it asks for.
+    /// Gives the machine one input and carries out what it asks for. Arrivals are given a batch at a time.
     fn tell(&mut self, now: Timestamp, input: ReceiverInput<'_>) {
         self.parts.machine.handle_input(now, input);
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: Timestamp) {
         loop {
             match self.parts.machine.poll_output(now) {
                 ReceiverOutput::Transmit { local, to, channel, bytes } => {
@@ -143,8 +147,9 @@ impl Worker {
                 self.sockets[local].note_called(from, arrival.to);
                 let at = Clock::arrival(now, wall, arrival.stamp);
                 let input = ReceiverInput::Datagram { local: local as u16, from, channel, bytes: arrival.datagram };
-                self.tell(at, input);
+                self.parts.machine.handle_input(at, input);
             }
+            self.drain(now);
             if received == Received::All {
                 backlog = self.backlog;
                 break;

@@ -26,8 +26,8 @@ const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Times the links are flushed in one turn when errors make the machine send on others instead.
 const FLUSH_ROUNDS_MAX: usize = 4;
 
-/// Pacing needs timers of a millisecond; a payload or report may wait for the next turn.
-pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(1), arrivals: Duration::from_millis(4) };
+/// Pacing needs timers of a millisecond; payloads and reports of five milliseconds go together.
+pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(1), arrivals: Duration::from_millis(5) };
 
 /// What a worker is made of.
 pub(crate) struct Parts {
@@ -109,7 +109,8 @@ impl Worker {
         self.publish();
     }
 
-    /// Gives the machine one input and carries out what it asks for.
+    /// Gives the machine one input and carries out what it asks for. What comes in batches is given as a batch: asking
+    /// after each would cost more than the packets themselves.
     fn tell(&mut self, now: Timestamp, input: SenderInput<'_>) {
         self.parts.machine.handle_input(now, input);
         self.drain(now);
@@ -209,9 +210,11 @@ impl Worker {
             for arrival in slots.arrivals() {
                 if self.links[index].admits(channel, arrival.from) {
                     let at = Clock::arrival(now, wall, arrival.stamp);
-                    self.tell(at, SenderInput::Datagram { link: id, channel, bytes: arrival.datagram });
+                    let input = SenderInput::Datagram { link: id, channel, bytes: arrival.datagram };
+                    self.parts.machine.handle_input(at, input);
                 }
             }
+            self.drain(now);
             match received {
                 Ok(Received::MaybeMore) => continue,
                 Ok(Received::All) => {}
@@ -226,12 +229,17 @@ impl Worker {
 
     fn take_payloads(&mut self, payloads: &mut Vec<QueuedPayload>) {
         self.parts.payloads.drain_into(payloads);
+        if payloads.is_empty() {
+            return;
+        }
+        let now = self.parts.clock.now();
         for payload in payloads.drain(..) {
             let QueuedPayload { bytes, class, source_time, pushed_at } = payload;
             let source_time = self.source_clock.map(pushed_at, source_time);
-            let now = self.parts.clock.now();
-            self.tell(now, SenderInput::Payload(Payload { bytes, source_time, class }));
+            let input = SenderInput::Payload(Payload { bytes, source_time, class });
+            self.parts.machine.handle_input(now, input);
         }
+        self.drain(now);
     }
 
     fn take_input(&mut self) {
@@ -240,7 +248,9 @@ impl Worker {
         }
         let Some(mut input) = self.parts.input.take() else { return };
         let clock = self.parts.clock;
-        let taken = input.take(&clock, |payload| self.tell(clock.now(), SenderInput::Payload(payload)));
+        let machine = &mut self.parts.machine;
+        let taken = input.take(&clock, |now, payload| machine.handle_input(now, SenderInput::Payload(payload)));
+        self.drain(clock.now());
         match taken {
             Ok(Received::All) => {}
             Ok(Received::MaybeMore) => self.backlog = Backlog::Left,
