@@ -34,6 +34,8 @@ pub struct Relay {
     pub address: PublicAddress,
     /// One permit a page that follows live events.
     pub event_streams: Arc<Semaphore>,
+    /// One permit a recording that is downloaded.
+    pub downloads: Arc<Semaphore>,
     /// Fires when the program ends: live pages must not hold it.
     pub shutdown: daemon::shutdown::Shutdown,
 }

@@ -155,6 +155,7 @@ pub async fn run(config: Config, shutdown: Shutdown, ready: impl FnOnce(Addresse
         sessions,
         address,
         event_streams: Arc::new(Semaphore::new(crate::app::EVENT_STREAMS_MAX)),
+        downloads: Arc::new(Semaphore::new(dashboard::DOWNLOADS_MAX)),
         shutdown: shutdown.clone(),
     });
     let keeper = Keeper::new(Arc::clone(&config), store.clone());

@@ -193,6 +193,29 @@ async fn keys_are_write_only_and_bad_requests_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_recording_is_downloaded_as_one_file_by_operators_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = TestRelay::start(directory.path()).await;
+    let operator = relay.log_in().await;
+    let recording = relay.data.join("streams/s-1/recording");
+    std::fs::create_dir_all(&recording).unwrap();
+    // Longer than what is read at a time; text, because the test's HTTP client reads text.
+    let (first, second) = ("first ".repeat(60_000), "second".to_owned());
+    std::fs::write(recording.join("part-000001-20260101-000000.ts"), &first).unwrap();
+    std::fs::write(recording.join("part-000002-20260101-000100.ts"), &second).unwrap();
+    std::fs::write(recording.join("gaps.jsonl"), "{}").unwrap();
+    let answer = operator.get("/streams/s-1/recording.ts").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("video/mp2t")));
+    assert_eq!(answer.header("content-disposition"), Some("attachment; filename=\"strata-s-1.ts\""));
+    assert_eq!(answer.header("content-length"), Some((first.len() + second.len()).to_string().as_str()));
+    assert!(answer.body == first + &second, "all parts in their order, and nothing else");
+    assert_eq!(operator.get("/streams/s-2/recording.ts").await.status, 404);
+    let anyone = http(relay.at.dashboard, "GET", "/streams/s-1/recording.ts", &[], "").await;
+    assert_eq!(anyone.status, 401);
+    relay.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_outside_a_streams_hls_directory_are_not_served() {
     let directory = tempfile::tempdir().unwrap();
     let relay = TestRelay::start(directory.path()).await;

@@ -12,6 +12,8 @@ mod media;
 mod pages;
 pub mod stream_view;
 
+pub use media::DOWNLOADS_MAX;
+
 use crate::api;
 use crate::app::App;
 use crate::door::{Door, Limits, LocalProxy};
@@ -70,6 +72,7 @@ pub fn router(app: App) -> Router {
         .route("/streams/{id}/events", get(live::stream))
         .route("/streams/{id}/hls/{file}", get(media::hls))
         .route("/streams/{id}/recording", get(media::recording))
+        .route("/streams/{id}/recording.ts", get(media::download))
         .merge(api::routes())
         .merge(pages)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -435,7 +435,7 @@ impl HistoryRow {
         let names: Vec<&str> = stream.record.destinations.iter().map(|it| it.name.as_str()).collect();
         let lasted = match (&head.lasted, stream.record.on_air_ms) {
             (Some(lasted), _) => lasted.clone(),
-            (None, Some(_)) => "running".to_owned(),
+            (None, Some(_)) => "still going".to_owned(),
             (None, None) => "never on air".to_owned(),
         };
         let outcome = match stream.word {
@@ -509,6 +509,7 @@ struct LinksPart<'a> {
 #[derive(Template)]
 #[template(path = "parts/stream_outputs.html")]
 struct OutputsPart<'a> {
+    id: &'a str,
     outputs: &'a [OutputRow],
     asked: &'a [String],
     recording: &'a Option<(usize, String)>,
@@ -578,6 +579,7 @@ impl StreamParts {
             figures: fragment(&FiguresPart { figures: &self.figures, over }),
             links: fragment(&LinksPart { links: &self.links, over }),
             outputs: fragment(&OutputsPart {
+                id: &self.head.id,
                 outputs: &self.outputs,
                 asked: &self.asked,
                 recording: &self.recording,

@@ -213,7 +213,7 @@ fn row(
 pub struct OutputRow {
     /// Name.
     pub name: String,
-    /// "delivering", "connecting", "retrying in 3 s", "failed", "waiting".
+    /// "delivering", "held", "connecting", "retrying in 3 s", "failed", "waiting".
     pub state: String,
     /// CSS class of the state.
     pub class: &'static str,
@@ -234,10 +234,17 @@ pub fn outputs(stream: &StreamSnapshot) -> Vec<OutputRow> {
         let (class, state, reason) = match &output.state {
             OutputState::Waiting => ("dim", "waiting for media".to_owned(), None),
             OutputState::Connecting => ("dim", "connecting".to_owned(), None),
+            // The session stands and nothing goes through it: that is not delivering.
+            OutputState::Active if stream.word == StreamWord::Interrupted => {
+                ("warn", "held".to_owned(), Some("kept open, it goes on when media comes".to_owned()))
+            }
             OutputState::Active => ("ok", "delivering".to_owned(), None),
             OutputState::Retrying { reason, next_try_ms } => {
-                let seconds = next_try_ms.div_ceil(1000);
-                ("warn", format!("retrying in {seconds} s"), Some(reason.clone()))
+                let when = match next_try_ms.div_ceil(1000) {
+                    0 => "trying again".to_owned(),
+                    seconds => format!("retrying in {seconds} s"),
+                };
+                ("warn", when, Some(reason.clone()))
             }
             OutputState::Failed { reason } => ("bad", "failed".to_owned(), Some(reason.clone())),
         };

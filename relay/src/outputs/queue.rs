@@ -7,12 +7,17 @@ use crate::media::unit::Unit;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Items in a queue: ten seconds of a stream with 60 pictures, two sound tracks and raw payloads of 20 Mbit/s.
 pub const QUEUE_ITEMS_MAX: usize = 24_000;
 /// Bytes in a queue: about ten seconds of 6 Mbit/s, two of 30 Mbit/s.
 pub const QUEUE_BYTES_MAX: usize = 8 << 20;
+
+/// Pause of an output that writes files between two looks: of the queue's ten seconds next to nothing, and with the recording's flush
+/// and the disk still well below a second until media is safe.
+pub const LEISURE: Duration = Duration::from_millis(100);
 
 /// What an output is fed with.
 #[derive(Debug, Clone)]
@@ -156,6 +161,21 @@ impl Feed {
         Some(item)
     }
 
+    /// The same for an output that writes files and is in no hurry: it looks every [`LEISURE`] and then takes all there is. Being woken
+    /// for each of hundreds of items a second costs more than writing them.
+    pub fn next_at_leisure(&mut self) -> Option<Item> {
+        let item = match self.receiver.try_recv() {
+            Ok(item) => item,
+            Err(mpsc::error::TryRecvError::Disconnected) => return None,
+            Err(mpsc::error::TryRecvError::Empty) => {
+                std::thread::sleep(LEISURE);
+                self.receiver.blocking_recv()?
+            }
+        };
+        self.level.bytes.fetch_sub(item.size(), Ordering::Relaxed);
+        Some(item)
+    }
+
     /// Throws away what waits: it is too old for an output that was away. False when the stream has ended.
     pub fn discard(&mut self) -> bool {
         loop {
@@ -182,6 +202,27 @@ mod tests {
 
     fn item(unit: &Unit) -> Item {
         Item::Unit { unit: Arc::new(unit.clone()), after_gap: false }
+    }
+
+    #[test]
+    fn who_is_in_no_hurry_gets_everything_in_order_and_the_end() {
+        let (mut feeder, mut feed) = queue();
+        let units = samples::programme(2);
+        let sent: Vec<i64> = units.iter().map(|unit| unit.dts).collect();
+        let feeding = std::thread::spawn(move || {
+            for (number, unit) in units.iter().enumerate() {
+                feeder.push(item(unit));
+                if number == 50 {
+                    std::thread::sleep(2 * LEISURE);
+                }
+            }
+        });
+        let taken = std::iter::from_fn(|| feed.next_at_leisure());
+        let came: Vec<i64> =
+            taken.map(|item| if let Item::Unit { unit, .. } = item { unit.dts } else { panic!("no unit") }).collect();
+        feeding.join().unwrap();
+        assert_eq!(came, sent);
+        assert_eq!(feed.level.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -98,7 +98,7 @@ impl Connection {
     fn send(&mut self, feed: &mut Feed, status: &StatusCell) -> Option<(String, Duration)> {
         let connected = Instant::now();
         let mut muxer = Muxer::default();
-        let (mut buffer, mut begun) = (Vec::with_capacity(4 * MESSAGE_BYTES), false);
+        let (mut buffer, mut begun, mut stands) = (Vec::with_capacity(4 * MESSAGE_BYTES), false, false);
         while let Some(item) = feed.next_blocking() {
             if let Some(reason) = self.fault() {
                 return Some((reason, connected.elapsed()));
@@ -116,8 +116,10 @@ impl Connection {
             if let Err(reason) = self.push(&mut buffer, status) {
                 return Some((reason, connected.elapsed()));
             }
-            if self.sent_bytes() > 0 {
-                status.active(); // before that the pipeline holds what the far end may never take
+            // Before that the pipeline holds what the far end may never take. Asking for the statistics is not free.
+            stands = stands || self.sent_bytes() > 0;
+            if stands {
+                status.active();
             }
         }
         self.drain();

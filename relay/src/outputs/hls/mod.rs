@@ -24,7 +24,7 @@ pub fn run(directory: PathBuf, mut feed: Feed, status: &StatusCell) {
     let mut hls = Hls::open(directory, status);
     let mut segmenter = Segmenter::default();
     let mut last_unit = Instant::now();
-    while let Some(item) = feed.next_blocking() {
+    while let Some(item) = feed.next_at_leisure() {
         let cut = match item {
             Item::Unit { unit, after_gap } => {
                 last_unit = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! A part begins at a random access point with a copy of the tables and lasts about a minute; what comes before the first one
 //! cannot be decoded and is left out, with a line in the list. What came is on the disk
-//! within [`FLUSH_AFTER`] and the time of the disk itself, so a power cut costs less than a second. Nothing is ever
+//! within [`FLUSH_AFTER`], [`LEISURE`](super::queue::LEISURE) and the time of the disk itself, so a power cut costs less than a second. Nothing is ever
 //! overwritten: a restarted process begins a new part. A full disk stops the recording, with its reason, and only the
 //! recording; it goes on by itself when there is room.
 
@@ -36,7 +36,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// Records until the feed ends.
 pub fn run(directory: PathBuf, mut feed: Feed, status: &StatusCell) {
     let mut recorder = Recorder::new(directory);
-    while let Some(item) = feed.next_blocking() {
+    while let Some(item) = feed.next_at_leisure() {
         recorder.handle(item, status);
     }
     recorder.finish(status);
