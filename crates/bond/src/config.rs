@@ -174,8 +174,15 @@ pub struct LinkOptions {
     pub priority: u8,
     /// Never send faster than this.
     pub rate_max: Option<Bitrate>,
-    /// Stop using the link for media once so much has been sent.
+    /// What the link costs per byte, in any unit common to the links of a flow: of two that carry a packet in time and have
+    /// room, the cheaper one is preferred over one that is faster by less than a tenth of the latency budget.
+    pub price: u32,
+    /// Once so much has been sent since the link was added (with IP headers), it carries nothing but keep-alive.
     pub byte_budget: Option<ByteCount>,
+    /// Use the link beyond its byte budget while no other link is up.
+    pub last_resort: bool,
+    /// Keep an idle link awake with a copy of a packet now and then, 0.3 % of the media at most.
+    pub keep_warm: bool,
     /// Fixed share towards a plain RIST peer; `None` lets the engine decide.
     pub weight: Option<u32>,
     /// Largest IP packet the path takes, in bytes.
@@ -184,7 +191,17 @@ pub struct LinkOptions {
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { name: String::new(), priority: 0, rate_max: None, byte_budget: None, weight: None, mtu: 1500 }
+        Self {
+            name: String::new(),
+            priority: 0,
+            rate_max: None,
+            price: 0,
+            byte_budget: None,
+            last_resort: false,
+            keep_warm: true,
+            weight: None,
+            mtu: 1500,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::{Bitrate, LinkId, LossRatio, Timestamp};
+use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
 
 use crate::stats::LinkState;
 
@@ -37,8 +37,8 @@ pub enum StateReason {
     Added,
     /// The local address changed.
     AddressChanged,
-    /// The byte budget is used up.
-    BudgetSpent,
+    /// The interface lost its carrier or is gone.
+    CarrierLost,
 }
 
 impl fmt::Display for StateReason {
@@ -50,7 +50,7 @@ impl fmt::Display for StateReason {
             Self::SendError => "the system refuses to send",
             Self::Added => "added",
             Self::AddressChanged => "the local address changed",
-            Self::BudgetSpent => "its byte budget is spent",
+            Self::CarrierLost => "its interface has no carrier",
         })
     }
 }
@@ -95,14 +95,25 @@ pub enum Cause {
         /// Capacity now.
         now: Bitrate,
     },
-    /// A link loses packets.
+    /// A link loses more or fewer packets than before.
     LinkLoss {
         /// Which.
         link: LinkId,
         /// Its name.
         name: String,
-        /// Share of packets.
-        loss: LossRatio,
+        /// Share of packets before.
+        before: LossRatio,
+        /// Share now.
+        now: LossRatio,
+    },
+    /// A link has sent as many bytes as it may.
+    BudgetSpent {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Its budget.
+        budget: ByteCount,
     },
     /// Unconfirmed packets of a failing link were sent again over others.
     Reinjected {
@@ -223,7 +234,10 @@ impl fmt::Display for Cause {
                 f,
                 "link {name}: queue delay {queue_before_ms:.0} -> {queue_now_ms:.0} ms, capacity {before} -> {now}"
             ),
-            Self::LinkLoss { name, loss, .. } => write!(f, "link {name}: loses {loss}"),
+            Self::LinkLoss { name, before, now, .. } => write!(f, "link {name}: loss {before} -> {now}"),
+            Self::BudgetSpent { name, budget, .. } => {
+                write!(f, "link {name}: its budget of {} bytes is spent", budget.as_u64())
+            }
             Self::Reinjected { name, packets, .. } => {
                 write!(f, "link {name}: {packets} unconfirmed packets sent again over other links")
             }

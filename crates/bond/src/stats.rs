@@ -67,6 +67,8 @@ pub struct SenderLinkSnapshot {
     pub nacks_received: u64,
     /// The largest datagram (UDP payload) that the path is believed to take; 28 bytes less than its IPv4 MTU.
     pub datagram_bytes_max: u16,
+    /// True when the link has sent as many bytes as it may.
+    pub budget_spent: bool,
 }
 
 /// A sender's view of the flow.

@@ -6,7 +6,9 @@
 pub(crate) mod capacity;
 pub(crate) mod delay;
 pub(crate) mod mtu;
+pub(crate) mod radio;
 pub(crate) mod sent;
+pub(crate) mod watch;
 
 use std::time::Duration;
 use units::{LinkId, Timestamp};
@@ -15,9 +17,11 @@ use crate::config::LinkOptions;
 use crate::event::StateReason;
 use crate::extension::LinkReport;
 use crate::fec::loss::{LossModel, Losses};
+use crate::sender::RadioHint;
 use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
+use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
 
 /// What a new link is believed to carry, bytes per second: ten packets in a round trip of 80 ms.
@@ -30,6 +34,8 @@ const ROUND_TRIP_START: f64 = 100_000.0;
 pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 /// Packets that may always be on their way.
 const WINDOW_PACKETS_MIN: u64 = 10;
+/// IPv4 and UDP headers, which a metered link pays for too.
+const IP_UDP_BYTES: u64 = 28;
 /// Bytes of a full datagram, for windows.
 const PACKET_BYTES: u64 = 1400;
 /// Without confirmation for so long, and longer than 2.5 round trips, a link is suspect.
@@ -112,8 +118,14 @@ pub(crate) struct Link {
     queue_of_confirmed: f64,
     /// The queue that this link's bottleneck holds without dropping, in microseconds, as far as learned.
     queue_limit: f64,
-    /// No further media since the byte budget is spent.
-    pub budget_spent: bool,
+    /// Bytes sent with IP headers, against the byte budget.
+    budget_used: u64,
+    /// Used beyond its byte budget, because no other link is up.
+    pub resort: bool,
+    /// When media was last sent.
+    media_at: Timestamp,
+    /// What the modem knows.
+    pub radio: Radio,
     /// Far clock minus ours, for a link that no report has timed yet; in microseconds.
     pub clock_offset: f64,
     /// Bytes carried per weight, towards a plain RIST peer: the smallest is next.
@@ -143,7 +155,10 @@ impl Link {
             queue_of_lost: 0.0,
             queue_of_confirmed: 0.0,
             queue_limit: QUEUE_LIMIT_MAX,
-            budget_spent: false,
+            budget_used: 0,
+            resort: false,
+            media_at: now,
+            radio: Radio::default(),
             clock_offset: 0.0,
             share: 0.0,
         }
@@ -216,7 +231,29 @@ impl Link {
 
     /// Whether the link takes new media at all.
     pub(crate) fn usable(&self) -> bool {
-        self.state == LinkState::Up && !self.budget_spent
+        self.is_up() && (!self.budget_spent() || self.resort)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == LinkState::Up
+    }
+
+    /// Whether it has sent as many bytes as it may.
+    pub(crate) fn budget_spent(&self) -> bool {
+        self.options.byte_budget.is_some_and(|budget| self.budget_used >= budget.as_u64())
+    }
+
+    /// When media was last sent, or the link was added.
+    pub(crate) fn media_at(&self) -> Timestamp {
+        self.media_at
+    }
+
+    /// Takes what the modem knows.
+    pub(crate) fn on_hint(&mut self, now: Timestamp, hint: RadioHint) {
+        if let Some(share) = self.radio.on_hint(now, hint) {
+            let rate = self.capacity.estimate();
+            self.capacity.restart(rate * share);
+        }
     }
 
     /// When pacing lets the next datagram leave.
@@ -235,12 +272,11 @@ impl Link {
         }
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
+        self.budget_used += bytes as u64 + IP_UDP_BYTES;
         if packet.is_some() {
             self.counters.packets_sent += 1;
+            self.media_at = now;
             self.pace(now, bytes);
-        }
-        if self.options.byte_budget.is_some_and(|budget| self.counters.bytes_sent >= budget.as_u64()) {
-            self.budget_spent = true;
         }
     }
 
@@ -358,9 +394,9 @@ impl Link {
         now - self.since
     }
 
-    /// Notes that the system refused to send.
-    pub(crate) fn on_error(&mut self, now: Timestamp) -> Option<Moved> {
-        if self.state == LinkState::Up { self.go(now, LinkState::Suspect, StateReason::SendError) } else { None }
+    /// Notes that the system refuses to send, for `reason`.
+    pub(crate) fn on_error(&mut self, now: Timestamp, reason: StateReason) -> Option<Moved> {
+        if self.state == LinkState::Up { self.go(now, LinkState::Suspect, reason) } else { None }
     }
 
     /// Lets time pass; `Down` gives up what is on its way.

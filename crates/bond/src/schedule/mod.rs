@@ -22,7 +22,7 @@ pub(crate) struct Candidate {
     pub round_trip: Micros,
     /// Share of packets lost.
     pub loss: f64,
-    /// Extra cost of a link whose losses can not be mended in time.
+    /// Extra cost of a link for its price, and when its losses can not be mended in time.
     pub penalty: Micros,
     /// Believed capacity in bytes per second.
     pub rate: f64,

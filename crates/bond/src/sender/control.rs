@@ -22,6 +22,8 @@ const QUICK_QUESTIONS: u32 = 40;
 const QUICK_TIME: Duration = Duration::from_secs(10);
 /// RTCP on a link that has not answered for long.
 const INTERVAL_DEAD: Duration = Duration::from_millis(200);
+/// Everything on a link whose byte budget is spent; a receiver takes one that is silent for 2 s for lost.
+const INTERVAL_SPENT: Duration = Duration::from_millis(1500);
 /// Keep-alives of a client: a burst first (TR-06-2), then at this interval.
 const KEEP_ALIVE_BURST: u32 = 3;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,6 +43,8 @@ pub(super) struct Control {
     echo_ssrc: u32,
     next_rtcp: Timestamp,
     next_keep_alive: Timestamp,
+    /// Echo requests on a link whose budget is spent are answered from then on.
+    next_answer: Timestamp,
     compounds: u32,
     keep_alives: u32,
     /// What the framing adds to an RTCP compound or RTP packet, in bytes.
@@ -53,10 +57,17 @@ impl Control {
             echo_ssrc,
             next_rtcp: now,
             next_keep_alive: now,
+            next_answer: now,
             compounds: 0,
             keep_alives: 0,
             framing_bytes: FRAMING_BYTES,
         }
+    }
+
+    /// Lets the next compound announce the link again, at once.
+    pub(super) fn announce_soon(&mut self, now: Timestamp) {
+        self.compounds = 0;
+        self.next_rtcp = now;
     }
 
     /// The datagram that a media payload of `payload_bytes` bytes travels in.
@@ -91,7 +102,7 @@ impl Sender {
                     }
                 }
                 slot.control.keep_alives += 1;
-                slot.control.next_keep_alive = now + KEEP_ALIVE_INTERVAL;
+                slot.control.next_keep_alive = now + if slot.rests() { INTERVAL_SPENT } else { KEEP_ALIVE_INTERVAL };
             }
             if slot.control.next_rtcp <= now {
                 let known = self.extension == Some(true);
@@ -106,7 +117,7 @@ impl Sender {
                 slot.control.compounds += 1;
                 slot.control.next_rtcp = now + interval(slot, now, any_up);
             }
-            if slot.link.reported && slot.link.state == LinkState::Up {
+            if slot.link.reported && slot.link.usable() {
                 let trip = Duration::from_micros(slot.link.round_trip_low() as u64);
                 while let Some(size) = slot.mtu.poll(now, trip) {
                     write_probe(&mut self.scratch, self.flow, &self.config, usize::from(size), slot);
@@ -194,6 +205,10 @@ impl Sender {
     fn answer(&mut self, now: Timestamp, index: usize, echo: Echo) {
         let flow = self.flow;
         let Some(slot) = &mut self.slots[index] else { return };
+        if slot.rests() && now < slot.control.next_answer {
+            return;
+        }
+        slot.control.next_answer = now + INTERVAL_SPENT;
         self.scratch.clear();
         ReceiverReport::emit(flow, &[], None, &mut self.scratch);
         Sdes { ssrc: flow, cname: cname(&self.config.cname) }.emit(&mut self.scratch);
@@ -219,8 +234,17 @@ impl Sender {
     }
 }
 
+impl Slot {
+    /// True while nothing but keep-alive goes over the link: its budget is spent. A plain RIST peer would give up a link
+    /// that is so silent.
+    fn rests(&self) -> bool {
+        self.link.reported && self.link.budget_spent() && self.link.is_up() && !self.link.usable()
+    }
+}
+
 fn interval(slot: &Slot, now: Timestamp, any_up: bool) -> Duration {
     match slot.link.state {
+        _ if slot.rests() => INTERVAL_SPENT,
         LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
         LinkState::Up => INTERVAL,
         LinkState::Down if slot.link.in_state(now) > QUICK_TIME => INTERVAL_DEAD,

@@ -223,6 +223,11 @@ impl History {
         }
     }
 
+    /// The number after the newest packet's.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.packets.len() as u64
+    }
+
     pub(crate) fn newest(&self) -> Option<&Packet> {
         self.packets.back()
     }

@@ -4,6 +4,8 @@
 //! queue while they have room ([`crate::link`], [`crate::schedule`]); what a link loses or holds up goes back into the
 //! queue ([`repair`]). [`control`] speaks RTCP and keep-alives on every link.
 
+mod budget;
+mod causes;
 mod control;
 mod history;
 mod path_mtu;
@@ -11,6 +13,7 @@ mod protect;
 mod repair;
 mod report;
 mod transmit;
+mod warm;
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -23,11 +26,13 @@ use crate::framing::{Framing, Inbound};
 use crate::link::capacity::Meter;
 use crate::link::mtu::PathMtu;
 use crate::link::sent::Outcome;
+use crate::link::watch::Watch;
 use crate::link::{Link, Moved};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
 use crate::random::{Random, Seed};
 use crate::rate_advice::RateAdvice;
 use crate::stats::{LinkState, SenderSnapshot};
+use causes::AdviceTold;
 use control::Control;
 use history::{History, Packet, Standing};
 use protect::Protection;
@@ -38,6 +43,8 @@ use protect::Protection;
 pub enum LinkErrorKind {
     /// No route, interface down or address gone.
     Unreachable,
+    /// The interface lost its carrier or is gone.
+    CarrierLost,
     /// The far port is closed (ICMP).
     Refused,
     /// A datagram is larger than the interface takes.
@@ -93,6 +100,13 @@ pub enum SenderInput<'a> {
         /// Its id.
         link: LinkId,
     },
+    /// Other options for a link that goes on running.
+    SetLinkOptions {
+        /// Its id.
+        link: LinkId,
+        /// How it is used from now on; an empty name leaves the name, the bytes sent so far count against the new budget too.
+        options: LinkOptions,
+    },
     /// The link's socket failed to send.
     LinkError {
         /// Its id.
@@ -138,8 +152,6 @@ pub enum SenderOutput {
     Timeout(Timestamp),
 }
 
-/// What a link between two cells is believed to carry, as a share of before.
-const HANDOVER_RATE: f64 = 0.3;
 /// Time between looks at what is on its way.
 const TICK: Duration = Duration::from_millis(10);
 /// The same when nothing is.
@@ -165,6 +177,9 @@ struct Slot {
     mtu: PathMtu,
     /// The datagram size that the last event told.
     mtu_told: u16,
+    /// Whether an event told that the budget is spent.
+    budget_told: bool,
+    watch: Watch,
 }
 
 /// Counters of the flow.
@@ -203,6 +218,10 @@ pub struct Sender {
     /// When the links' control traffic is looked at again; an input or a tick may bring it forward.
     next_control: Timestamp,
     next_second: Timestamp,
+    next_causes: Timestamp,
+    advice_told: AdviceTold,
+    /// When an idle link may get its next copy.
+    warm_at: Timestamp,
     totals: Totals,
     protection: Protection,
     /// Source time of the first packet of the newest unit.
@@ -246,6 +265,9 @@ impl Sender {
             next_tick: now,
             next_control: now,
             next_second: now,
+            next_causes: now,
+            advice_told: AdviceTold::new(),
+            warm_at: now,
             totals: Totals::default(),
             protection: Protection::default(),
             unit_began: Timestamp::ZERO,
@@ -272,10 +294,11 @@ impl Sender {
             SenderInput::AddLink { link, options } => self.add_link(now, link, options),
             SenderInput::RemoveLink { link } => self.remove_link(now, link),
             SenderInput::LinkAddressChanged { link } => self.change_address(now, link),
+            SenderInput::SetLinkOptions { link, options } => self.set_link_options(now, link, options),
             SenderInput::LinkError { link, kind } => self.link_error(now, link, kind),
             SenderInput::SetLatency(latency) => self.set_latency(now, latency),
             SenderInput::SetEncoderRange { min, max } => self.encoder = (min, max.max(min)),
-            SenderInput::RadioHint { link, hint } => self.radio_hint(link, hint),
+            SenderInput::RadioHint { link, hint } => self.radio_hint(now, link, hint),
             SenderInput::Timeout => {}
         }
     }
@@ -335,7 +358,13 @@ impl Sender {
         self.rescue(now);
         self.limit_payloads(now);
         self.observe_protection(now);
+        self.watch_budgets(now);
+        self.keep_warm(now);
         self.advise(now);
+        if self.next_causes <= now {
+            self.next_causes = now + causes::INTERVAL;
+            self.tell_causes(now);
+        }
         self.trim(now);
         if self.next_second <= now {
             self.next_second = now + Duration::from_secs(1);
@@ -435,7 +464,15 @@ impl Sender {
         let name = link.options.name.clone();
         let mtu = PathMtu::new(now, link.options.mtu);
         let control = Control::new(now, self.random.next_u32());
-        self.slots[index] = Some(Slot { link, framing, control, mtu_told: mtu.fits(), mtu });
+        self.slots[index] = Some(Slot {
+            link,
+            framing,
+            control,
+            mtu_told: mtu.fits(),
+            mtu,
+            budget_told: false,
+            watch: Watch::new(now),
+        });
         self.note(
             now,
             Cause::LinkState {
@@ -484,7 +521,8 @@ impl Sender {
             }
             _ => {}
         }
-        let moved = slot.link.on_error(now);
+        let reason = if kind == LinkErrorKind::CarrierLost { StateReason::CarrierLost } else { StateReason::SendError };
+        let moved = slot.link.on_error(now, reason);
         self.note_moved(now, index, moved);
     }
 
@@ -496,12 +534,11 @@ impl Sender {
         }
     }
 
-    /// A modem between two cells carries nothing for a while; other hints are not used yet.
-    fn radio_hint(&mut self, id: LinkId, hint: RadioHint) {
+    /// What a modem foretells lowers what its link is believed to carry.
+    fn radio_hint(&mut self, now: Timestamp, id: LinkId, hint: RadioHint) {
         let Some(index) = self.slot_index(id) else { return };
-        if let (Some(slot), true) = (&mut self.slots[index], hint.handover) {
-            let rate = slot.link.capacity.estimate();
-            slot.link.capacity.restart(rate * HANDOVER_RATE);
+        if let Some(slot) = &mut self.slots[index] {
+            slot.link.on_hint(now, hint);
         }
     }
 

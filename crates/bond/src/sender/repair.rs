@@ -3,7 +3,6 @@
 use units::Timestamp;
 
 use super::{LinkState, Outcome, Sender, Slot, Standing};
-use crate::event::Cause;
 use crate::extension::Report;
 
 /// A packet that hangs on a stalled link is sent again over another when no more than this (beyond the other link's delay) is
@@ -159,13 +158,12 @@ impl Sender {
                     hanging.push(number);
                 }
             }
-            let (id, name) = (link.id, link.options.name.clone());
             let packets = hanging.len() as u64;
             for number in hanging {
                 self.history.queue_repair(number, 0, 1 << index);
             }
-            if packets > 0 {
-                self.note(now, Cause::Reinjected { link: id, name, packets });
+            if let Some(slot) = &mut self.slots[index] {
+                slot.watch.add_reinjected(packets);
             }
         }
     }

@@ -84,5 +84,6 @@ fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
         packets_lost: link.counters.lost,
         nacks_received: link.counters.nacks,
         datagram_bytes_max: slot.mtu.fits(),
+        budget_spent: link.budget_spent(),
     }
 }

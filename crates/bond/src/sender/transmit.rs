@@ -18,6 +18,8 @@ const QUEUE_MICROS_MAX: f64 = 60_000.0;
 const QUEUE_SHARE_PRESSED: f64 = 0.12;
 /// A queue may take so much longer to drain than it seems, as a share of itself: capacities halve within a queue's time.
 const QUEUE_DOUBT: f64 = 1.0;
+/// The dearest link is used instead of a free one when it is faster by this share of the latency.
+const PRICE_SHARE: f64 = 0.1;
 /// Packets looked at for one transmission, when links have room but are too slow for the most urgent.
 const LOOK_MAX: usize = 64;
 /// A picture is weighed before it begins once it has waited for this share of the latency.
@@ -107,6 +109,9 @@ impl Sender {
             penalty: 0.0,
             ready: false,
         };
+        let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
+        let dearest = usable.map(|slot| slot.link.options.price).max().unwrap_or(0).max(1);
+        let price_scale = PRICE_SHARE * self.config.latency.as_micros() as f64 / f64::from(dearest);
         let mut table = Table { candidates: [empty; LINKS_MAX], count: 0, wake: Timestamp::MAX };
         let queue = self.queue_wanted(now);
         for (index, slot) in self.slots.iter().enumerate() {
@@ -127,7 +132,7 @@ impl Sender {
                 spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(bytes),
                 round_trip: link.round_trip_low(),
                 loss: link.loss(),
-                penalty: self.protection.penalty(index),
+                penalty: self.protection.penalty(index) + f64::from(link.options.price) * price_scale,
                 rate: link.rate(),
                 ready: room && paced,
             };
@@ -295,7 +300,7 @@ impl Sender {
     }
 
     /// Sends one copy of a packet on a link.
-    fn send(&mut self, now: Timestamp, number: u64, index: usize) -> SenderOutput {
+    pub(super) fn send(&mut self, now: Timestamp, number: u64, index: usize) -> SenderOutput {
         let (Some(slot), Some(packet)) = (&mut self.slots[index], self.history.get_mut(number)) else {
             return SenderOutput::Timeout(now);
         };

@@ -72,7 +72,7 @@ fn constant_rate(rows: &mut Vec<Row>) {
         let highest = |works: &dyn Fn(f64) -> bool| {
             let (mut low, mut high) = (0.2 * mean, mean);
             for _ in 0..7 {
-                let middle = (low + high) / 2.0;
+                let middle = f64::midpoint(low, high);
                 if works(middle) { low = middle } else { high = middle }
             }
             low

@@ -189,7 +189,13 @@ fn apply_links(flow: &FlowSender, old: &[LinkSpec], new: &[LinkSpec]) {
         flow.remove_link(gone.id);
     }
     for link in new.iter().filter(|link| !old.contains(link)) {
-        flow.add_link(link.clone());
+        // Where only options differ the link goes on.
+        let moved = |other: &&LinkSpec| LinkSpec { options: link.options.clone(), ..(*other).clone() } == *link;
+        if old.iter().any(|other| moved(&other)) {
+            flow.set_link_options(link.id, link.options.clone());
+        } else {
+            flow.add_link(link.clone());
+        }
     }
 }
 

@@ -89,6 +89,7 @@ struct QueuedPayload {
 enum Command {
     AddLink(LinkSpec),
     RemoveLink(LinkId),
+    SetLinkOptions(LinkId, LinkOptions),
     SetLatency(Duration),
     SetEncoderRange { min: Bitrate, max: Bitrate },
     RadioHint { link: LinkId, hint: RadioHint },
@@ -201,6 +202,11 @@ impl FlowSender {
     /// Takes a link out and closes its socket; what was in flight on it goes again over others.
     pub fn remove_link(&self, link: LinkId) {
         self.command(Command::RemoveLink(link));
+    }
+
+    /// Changes priority, price, budget and the like of a link that goes on running on its socket.
+    pub fn set_link_options(&self, link: LinkId, options: LinkOptions) {
+        self.command(Command::SetLinkOptions(link, options));
     }
 
     /// Changes the latency budget while the flow runs.

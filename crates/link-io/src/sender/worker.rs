@@ -143,6 +143,9 @@ impl Worker {
             match command.item {
                 Command::AddLink(spec) => self.add_link(now, spec),
                 Command::RemoveLink(link) => self.remove_link(now, link),
+                Command::SetLinkOptions(link, options) => {
+                    self.tell(now, SenderInput::SetLinkOptions { link, options });
+                }
                 Command::SetLatency(latency) => {
                     self.parts.latency = latency;
                     self.tell(now, SenderInput::SetLatency(latency));

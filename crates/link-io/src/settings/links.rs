@@ -1,7 +1,8 @@
 //! The list of links as text: on a command line, in a property.
 //!
 //! `host:port[;key=value]...[,host:port...]` with the keys `id` (place in the list, from 0, when absent), `name`, `bind`
-//! (local address), `dev` (interface), `weight` (fixed share), `priority`, `rate-max` (kbit/s), `budget-mb` and `mtu`.
+//! (local address), `dev` (interface), `weight` (fixed share), `priority`, `price`,
+//! `rate-max` (kbit/s), `budget-mb`, `last-resort`, `warm` (yes or no) and `mtu`.
 
 use crate::media::{EndpointError, resolve};
 use crate::sender::LinkSpec;
@@ -67,7 +68,8 @@ pub enum LinkListError {
 }
 
 /// The options of a link, for help texts.
-pub const LINK_OPTIONS: &str = "id, name, bind, dev, weight, priority, rate-max, budget-mb, mtu";
+pub const LINK_OPTIONS: &str =
+    "id, name, bind, dev, weight, priority, price, rate-max, budget-mb, last-resort, warm, mtu";
 
 /// Reads a list of links; a blank text is none. Names are resolved here, which may take time.
 ///
@@ -118,10 +120,21 @@ fn set(spec: &mut LinkSpec, link: usize, part: &str) -> Result<(), LinkListError
             spec.options.byte_budget = Some(ByteCount::new(megabytes.saturating_mul(1_000_000)));
         }
         "mtu" => spec.options.mtu = parsed(value).ok_or_else(wrong)?,
+        "price" => spec.options.price = parsed(value).ok_or_else(wrong)?,
+        "last-resort" => spec.options.last_resort = yes_or_no(value).ok_or_else(wrong)?,
+        "warm" => spec.options.keep_warm = yes_or_no(value).ok_or_else(wrong)?,
         "dev" => return Err(wrong()),
         _ => return Err(unknown()),
     }
     Ok(())
+}
+
+fn yes_or_no(value: &str) -> Option<bool> {
+    match value {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
 }
 
 fn parsed<T: FromStr>(value: &str) -> Option<T> {
@@ -169,7 +182,7 @@ mod tests {
     fn links_take_their_options_by_key() {
         let links = link_list(
             "127.0.0.1:5000;name=modem;bind=127.0.0.7;dev=wwan0;weight=5;priority=1;rate-max=4000;budget-mb=2;mtu=1400, \
-             127.0.0.2:6000, [::1]:5002;id=7",
+             127.0.0.2:6000, [::1]:5002;id=7;price=12;last-resort=yes;warm=no",
         )
         .expect("three links");
         assert_eq!(links.len(), 3);
@@ -182,6 +195,9 @@ mod tests {
         assert_eq!((links[1].id, links[1].name.as_str(), links[1].bind), (LinkId(1), "link 1", None));
         assert_eq!(links[1].remote, "127.0.0.2:6000".parse().expect("an address"));
         assert_eq!((links[2].id, links[2].name.as_str()), (LinkId(7), "link 7"));
+        let third = &links[2].options;
+        assert_eq!((third.price, third.last_resort, third.keep_warm), (12, true, false));
+        assert!(link_list("127.0.0.1:1;warm=maybe").is_err());
         assert_eq!(link_list(" ").expect("no links"), []);
     }
 

@@ -42,9 +42,14 @@ pub(crate) struct Arguments {
 
 const AFTER_HELP: &str = "\
 A link is HOST:PORT followed by options, links are separated by commas (quote them for the shell):
-  HOST:PORT;name=TEXT;bind=IP;dev=INTERFACE;priority=N;rate-max=KBIT/S;budget-mb=N;mtu=BYTES;weight=N;id=N
+  HOST:PORT;name=TEXT;bind=IP;dev=INTERFACE;priority=N;price=N;rate-max=KBIT/S;budget-mb=N;last-resort=yes;warm=no;
+  mtu=BYTES;weight=N;id=N
   bind, dev  local address and interface to send from; without them the routes decide
   priority   0 first; higher numbers only carry what the lower ones cannot
+  price      of links that are fast enough and free, the cheapest is used (any unit, the same for all)
+  budget-mb  then nothing but keep-alive, or with last-resort=yes: only while no other link is up
+  warm       no: an idle link gets no copies (0.3 % of the media) to stay awake
+  mtu        largest IP packet to try; what the path takes is measured
   weight     fixed share towards a receiver without the extension (default: the engine decides)
   id         number in statistics (default: its place, from 0)
 

@@ -1,0 +1,225 @@
+//! What links may be asked to do while a flow runs: budgets, priorities, prices, and what the operator is told of them.
+
+mod simulation;
+
+use bond::PacketClass;
+use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
+use bond::event::Cause;
+use bond::sender::{RadioHint, SenderInput};
+use link_sim::{Capacity, PathConfig, SkewedClock};
+use simulation::{Simulation, load, scenario};
+use std::time::Duration;
+use units::{Bitrate, ByteCount, LinkId, Timestamp};
+
+/// Media packets and bytes sent on each link so far.
+fn sent(simulation: &Simulation) -> Vec<(u64, u64)> {
+    let snapshot = simulation.sender.snapshot(simulation.now);
+    snapshot.links.iter().map(|link| (link.packets_sent, link.bytes_sent.as_u64())).collect()
+}
+
+struct Run {
+    simulation: Simulation,
+    items: Vec<load::Item>,
+    next: usize,
+}
+
+impl Run {
+    fn new(paths: &[PathConfig], options: Vec<LinkOptions>, bps: f64, seconds: f64) -> Self {
+        let clock = SkewedClock::new(77_000_000, 0);
+        let (sender, receiver) = (SenderConfig::default(), ReceiverConfig::default());
+        let mut simulation = Simulation::without_links(sender, receiver, paths, 5, clock);
+        for (index, options) in options.into_iter().enumerate() {
+            simulation.add_link(index, options);
+        }
+        Self { simulation, items: load::video(bps, seconds), next: 0 }
+    }
+
+    /// Media until `seconds` of the run.
+    fn until(&mut self, seconds: u64) {
+        let end = Timestamp::from_millis(seconds * 1000);
+        while let Some(item) = self.items.get(self.next).filter(|item| item.at < end) {
+            self.simulation.run_until(item.at);
+            self.simulation.push(load::payload(item.number), PacketClass::Video);
+            self.next += 1;
+        }
+        self.simulation.run_until(end);
+    }
+
+    fn set(&mut self, link: u16, options: LinkOptions) {
+        self.simulation.input(SenderInput::SetLinkOptions { link: LinkId(link), options });
+    }
+
+    /// Lets the rest arrive; how many packets did not.
+    fn finish(&mut self) -> usize {
+        self.simulation.run_until(self.simulation.now + Duration::from_secs(3));
+        self.next - self.simulation.delivered.len()
+    }
+
+    fn count(&self, wanted: impl Fn(&Cause) -> bool) -> usize {
+        self.simulation.sender_events.iter().filter(|event| wanted(&event.cause)).count()
+    }
+}
+
+fn pair() -> Vec<PathConfig> {
+    vec![scenario::link("a", 6000, 20.0, 200), scenario::link("b", 6000, 40.0, 200)]
+}
+
+fn options(name: &str) -> LinkOptions {
+    LinkOptions { name: name.into(), ..Default::default() }
+}
+
+/// Goal: a link whose budget is spent carries keep-alive only, is told of once, and carries media again with a larger one.
+#[test]
+fn a_spent_budget_ends_the_media_of_a_link() {
+    let budget = |bytes| LinkOptions { byte_budget: Some(ByteCount::new(bytes)), ..options("a") };
+    let mut run = Run::new(&pair(), vec![budget(2_000_000), options("b")], 3e6, 40.0);
+    run.until(15);
+    let spent = sent(&run.simulation)[0];
+    assert!((1_850_000..2_000_000).contains(&spent.1), "{spent:?} without IP headers");
+    run.until(25);
+    let later = sent(&run.simulation)[0];
+    assert_eq!(later.0, spent.0, "no media");
+    assert!(later.1 - spent.1 < 10 * 300, "{} bytes in 10 s", later.1 - spent.1);
+    assert_eq!(run.count(|cause| matches!(cause, Cause::BudgetSpent { link: LinkId(0), .. })), 1);
+    assert!(run.simulation.sender.snapshot(run.simulation.now).links[0].budget_spent);
+    run.set(0, budget(4_000_000));
+    run.until(30);
+    assert!(sent(&run.simulation)[0].1 > later.1 + 500_000, "{:?}", sent(&run.simulation));
+    assert_eq!(run.finish(), 0);
+}
+
+/// Goal: a link of last resort goes on beyond its budget while nothing else is up, and rests again afterwards.
+#[test]
+fn a_last_resort_carries_on_beyond_its_budget() {
+    for last_resort in [true, false] {
+        let mut paths = pair();
+        paths[1].outages = scenario::outages_of(&[(15_000, 20_000)]);
+        let byte_budget = Some(ByteCount::new(1_000_000));
+        let metered = LinkOptions { byte_budget, last_resort, ..options("a") };
+        let mut run = Run::new(&paths, vec![metered, options("b")], 2e6, 30.0);
+        run.until(14);
+        let before = sent(&run.simulation)[0].0;
+        run.until(22);
+        let during = sent(&run.simulation)[0].0;
+        run.until(30);
+        assert!(sent(&run.simulation)[0].0 - during < 5, "it rests again");
+        let lost = run.finish();
+        if last_resort {
+            assert!(during - before > 700 && lost == 0, "{} packets sent, {lost} lost", during - before);
+        } else {
+            assert!(during == before && lost > 500, "{} packets sent, {lost} lost", during - before);
+        }
+    }
+}
+
+/// Goal: the first priority carries everything it can; exchanged while running, the other one does.
+#[test]
+fn priorities_change_while_running() {
+    let priority = |name: &str, priority| LinkOptions { priority, keep_warm: false, ..options(name) };
+    let mut run = Run::new(&pair(), vec![priority("a", 1), priority("b", 0)], 2e6, 30.0);
+    run.until(15);
+    let first = sent(&run.simulation);
+    assert!(first[0].0 < first[1].0 / 50, "{first:?}");
+    run.set(0, priority("a", 0));
+    run.set(1, priority("b", 1));
+    run.until(30);
+    let second = sent(&run.simulation);
+    assert!(second[1].0 - first[1].0 < (second[0].0 - first[0].0) / 50, "{first:?} {second:?}");
+    assert_eq!(run.finish(), 0);
+}
+
+/// Goal: of two links the cheaper one is used though it is slower, until it is full.
+#[test]
+fn the_cheaper_link_is_preferred() {
+    let price = |name: &str, price| LinkOptions { price, keep_warm: false, ..options(name) };
+    let mut run = Run::new(&pair(), vec![price("a", 30), price("b", 2)], 2e6, 15.0);
+    run.until(15);
+    let packets = sent(&run.simulation);
+    assert!(packets[0].0 < packets[1].0 / 10, "{packets:?}");
+    let mut run = Run::new(&pair(), vec![price("a", 30), price("b", 2)], 8e6, 15.0);
+    run.until(15);
+    assert_eq!(run.finish(), 0, "both together carry what the cheaper one cannot");
+}
+
+/// Goal: an idle link gets a copy now and then, which costs less than 0.5 %, and no copy when it is not wanted.
+#[test]
+fn an_idle_link_is_kept_warm() {
+    for keep_warm in [true, false] {
+        let idle = LinkOptions { priority: 3, keep_warm, ..options("b") };
+        let mut run = Run::new(&pair(), vec![options("a"), idle], 3e6, 30.0);
+        run.until(10);
+        let before = sent(&run.simulation);
+        run.until(30);
+        let after = sent(&run.simulation);
+        let (copies, media) = (after[1].0 - before[1].0, after[0].0 - before[0].0);
+        if keep_warm {
+            assert!((10..=40).contains(&copies) && copies * 200 < media, "{copies} copies of {media} packets");
+        } else {
+            assert_eq!(copies, 0);
+        }
+        assert_eq!(run.finish(), 0);
+    }
+}
+
+/// Goal: the operator learns why a picture suffered, from figure to figure, and is not flooded.
+#[test]
+fn a_jam_and_its_end_are_told_with_figures() {
+    let mut paths = pair();
+    paths[1].up.capacity = Capacity::Steps { steps: vec![(0, 6000), (12_000, 900), (22_000, 6000)] };
+    paths[1].up.queue_bytes = 1_000_000;
+    let mut run = Run::new(&paths, vec![options("a"), options("b")], 8e6, 40.0);
+    run.until(40);
+    let told: Vec<(u64, f64, f64)> = run
+        .simulation
+        .sender_events
+        .iter()
+        .filter_map(|event| match &event.cause {
+            Cause::LinkCapacity { link: LinkId(1), before, now, .. } => {
+                Some((event.at.as_millis(), before.as_bps() as f64 / 1e6, now.as_bps() as f64 / 1e6))
+            }
+            _ => None,
+        })
+        .collect();
+    for event in &run.simulation.sender_events {
+        println!("{:6} ms  {event}", event.at.as_millis());
+    }
+    let jam = told.iter().find(|(at, ..)| *at >= 12_000).expect("an event");
+    assert!(jam.0 < 14_000 && jam.1 > 4.0 && jam.2 < jam.1, "{jam:?}");
+    let lowest = told.iter().filter(|(at, ..)| (12_000..22_000).contains(at)).map(|(.., now)| *now).fold(9.0, f64::min);
+    assert!(lowest < 2.0, "{told:?}");
+    assert!(told.iter().any(|(at, before, now)| *at > 22_000 && now > before), "{told:?}");
+    assert!(run.simulation.sender_events.len() < 60, "{} events in 40 s", run.simulation.sender_events.len());
+    assert!(run.count(|cause| matches!(cause, Cause::RateAdvice { .. })) >= 2, "the advice followed");
+}
+
+/// Goal: loss is told by its level.
+#[test]
+fn loss_is_told() {
+    let mut paths = pair();
+    paths[0].up.loss = 0.06;
+    let mut run = Run::new(&paths, vec![options("a"), options("b")], 4e6, 20.0);
+    run.until(20);
+    let told = |event: &bond::event::Event| match &event.cause {
+        Cause::LinkLoss { link: LinkId(0), before, now, .. } => Some((before.as_f64(), now.as_f64())),
+        _ => None,
+    };
+    let told: Vec<_> = run.simulation.sender_events.iter().filter_map(told).collect();
+    assert!((1..=4).contains(&told.len()) && told[0].0 < 0.01 && told[0].1 >= 0.03, "{told:?}");
+    assert_eq!(run.finish(), 0);
+}
+
+/// Goal: a fading signal lowers what a link is believed to carry, before its queue shows it.
+#[test]
+fn a_fading_signal_lowers_the_capacity() {
+    let mut run = Run::new(&pair(), vec![options("a"), options("b")], 6e6, 12.0);
+    run.until(10);
+    let capacity = |run: &Run| run.simulation.sender.snapshot(run.simulation.now).links[0].capacity;
+    let before = capacity(&run);
+    assert!(before > Bitrate::from_kbps(3000));
+    for rsrp in [-85.0, -93.0] {
+        let hint = RadioHint { rsrp_dbm: Some(rsrp), ..Default::default() };
+        run.simulation.input(SenderInput::RadioHint { link: LinkId(0), hint });
+    }
+    let share = capacity(&run).as_bps() as f64 / before.as_bps() as f64;
+    assert!((0.69..0.71).contains(&share), "{share}");
+}
