@@ -2,12 +2,16 @@
 
 use protocol::limits::TEXT_CHARS_MAX;
 use protocol::state::{OutputState, OutputStatus};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use units::{Bitrate, ByteCount};
 
 /// A state that changes less than every second keeps its change as an event; see [`StatusCell::take_changes`].
 const CHANGES_MAX: usize = 32;
+
+/// Reports that a rate is taken over: two segments of a preview, which is written every two seconds.
+const RATE_REPORTS: usize = 4;
 
 /// Shared between an output and the receiver.
 #[derive(Debug, Clone)]
@@ -19,7 +23,8 @@ struct Inner {
     name: String,
     state: State,
     bytes: u64,
-    rated: Option<(Instant, u64)>,
+    /// Bytes at the last reports, oldest first, at most [`RATE_REPORTS`].
+    rated: VecDeque<(Instant, u64)>,
     changes: Vec<String>,
     /// What was told last.
     told: Option<String>,
@@ -43,7 +48,7 @@ impl StatusCell {
             name: name.to_owned(),
             state: State::Waiting,
             bytes: 0,
-            rated: None,
+            rated: VecDeque::new(),
             changes: Vec::new(),
             told: None,
         })))
@@ -100,13 +105,17 @@ impl StatusCell {
         inner.state = state;
     }
 
-    /// The status now; call it about once a second: the rate is over the time since the last call.
+    /// The status now; call it about once a second: the rate is over the last [`RATE_REPORTS`] calls.
     pub fn report(&self, now: Instant) -> OutputStatus {
         let mut inner = self.lock();
-        let rate = inner.rated.map_or(Bitrate::ZERO, |(at, bytes)| {
-            Bitrate::of(ByteCount::new(inner.bytes - bytes), now.saturating_duration_since(at))
+        let rate = inner.rated.front().map_or(Bitrate::ZERO, |(at, bytes)| {
+            Bitrate::of(ByteCount::new(inner.bytes - bytes), now.saturating_duration_since(*at))
         });
-        inner.rated = Some((now, inner.bytes));
+        if inner.rated.len() == RATE_REPORTS {
+            inner.rated.pop_front();
+        }
+        let bytes = inner.bytes;
+        inner.rated.push_back((now, bytes));
         OutputStatus {
             id: inner.id.clone(),
             name: inner.name.clone(),
@@ -143,6 +152,21 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_output_that_writes_every_two_seconds_has_a_steady_rate() {
+        let cell = StatusCell::new("hls", "Preview");
+        let start = Instant::now();
+        let rates: Vec<u64> = (0..12)
+            .map(|second| {
+                if second % 2 == 0 {
+                    cell.add_bytes(250_000);
+                }
+                cell.report(start + Duration::from_secs(second)).rate.as_kbps()
+            })
+            .collect();
+        assert_eq!(rates[4..], [1000; 8]);
+    }
 
     #[test]
     fn a_status_tells_state_rate_and_each_change_once() {
