@@ -4,7 +4,9 @@
 //! there. A page that hears nothing greys all its values.
 
 use super::guard::Operator;
-use super::pages::{self, DeviceParts, StreamParts};
+use super::pages::devices::{DeviceParts, devices_fragments};
+use super::pages::notice_fragment;
+use super::pages::streams::{StreamParts, recording_summary};
 use crate::api::parse_id;
 use crate::app::App;
 use crate::problem::Problem;
@@ -150,12 +152,12 @@ impl Follower {
         if let Subject::Stream(id) = &self.subject
             && self.recording_seen.is_none_or(|at| at.elapsed() >= RECORDING_INTERVAL)
         {
-            self.recording = pages::recording_summary(&self.app, id).await;
+            self.recording = recording_summary(&self.app, id).await;
             self.recording_seen = Some(Instant::now());
         }
         let csrf = self.login.0.csrf.reveal().to_owned();
         let fragments = match &self.subject {
-            Subject::Devices => pages::devices_fragments(&self.app, &csrf),
+            Subject::Devices => devices_fragments(&self.app, &csrf),
             Subject::Device(id) => {
                 DeviceParts::of(&self.app, id, &csrf).map(|parts| parts.fragments()).unwrap_or_default()
             }
@@ -171,7 +173,7 @@ impl Follower {
                 Err(_) => Vec::new(),
             },
         };
-        for (id, html) in fragments.into_iter().chain([pages::notice_fragment(&self.app)]) {
+        for (id, html) in fragments.into_iter().chain([notice_fragment(&self.app)]) {
             if self.shown.get(id) != Some(&html) {
                 let data = serde_json::json!({ "id": id, "html": html }).to_string();
                 self.waiting.push_back(Event::default().event("fragment").data(data));

@@ -4,7 +4,7 @@ use super::guard::Operator;
 use crate::api::parse_id;
 use crate::app::App;
 use crate::problem::Problem;
-use crate::sessions::{is_hls_name, recording_files};
+use crate::sessions::files::{is_hls_name, recording_files};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};

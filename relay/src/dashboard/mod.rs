@@ -4,6 +4,7 @@
 //! is served with a content security policy that allows this relay alone.
 
 pub mod assets;
+pub mod device_detail;
 pub mod device_view;
 pub mod format;
 pub mod guard;
@@ -11,6 +12,7 @@ mod live;
 mod media;
 mod pages;
 pub mod stream_view;
+pub mod words;
 
 pub use media::DOWNLOADS_MAX;
 
@@ -49,19 +51,19 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// All routes.
 pub fn router(app: App) -> Router {
     let pages = Router::new()
-        .route("/", get(pages::devices))
-        .route("/login", get(pages::login_page).post(pages::log_in))
-        .route("/logout", post(pages::log_out))
-        .route("/claims", post(pages::make_claim))
-        .route("/devices/{id}", get(pages::device))
-        .route("/devices/{id}/start", post(pages::start))
-        .route("/devices/{id}/stop", post(pages::stop))
-        .route("/devices/{id}/settings", post(pages::settings))
-        .route("/devices/{id}/revoke", post(pages::revoke))
-        .route("/destinations", get(pages::destinations).post(pages::add_destination))
-        .route("/destinations/{id}/delete", post(pages::delete_destination))
-        .route("/streams", get(pages::streams))
-        .route("/streams/{id}", get(pages::stream))
+        .route("/", get(pages::devices::devices))
+        .route("/login", get(pages::login::login_page).post(pages::login::log_in))
+        .route("/logout", post(pages::login::log_out))
+        .route("/claims", post(pages::devices::make_claim))
+        .route("/devices/{id}", get(pages::devices::device))
+        .route("/devices/{id}/start", post(pages::devices::start))
+        .route("/devices/{id}/stop", post(pages::devices::stop))
+        .route("/devices/{id}/settings", post(pages::devices::settings))
+        .route("/devices/{id}/revoke", post(pages::devices::revoke))
+        .route("/destinations", get(pages::destinations::destinations).post(pages::destinations::add_destination))
+        .route("/destinations/{id}/delete", post(pages::destinations::delete_destination))
+        .route("/streams", get(pages::streams::streams))
+        .route("/streams/{id}", get(pages::streams::stream))
         .fallback(async || Problem::not_found("page"))
         .layer(middleware::from_fn(problems_as_pages));
     Router::new()

@@ -1,7 +1,7 @@
 //! A stream as its page shows it: the receiver's figures and the sender's side by side, each with its age.
 
-use super::device_view::{Badge, link_state, sentence, severity};
 use super::format::{self, Measured};
+use super::words::{Badge, link_state, sentence, severity};
 use crate::fleet::DeviceSnapshot;
 use crate::sessions::live::{StreamSnapshot, StreamWord};
 use protocol::state::OutputState;

@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_unconfirmed_stream_has_a_badge_of_its_own() {
-        use crate::dashboard::device_view::Badge;
+        use crate::dashboard::words::Badge;
         let text =
             |heard_ago| Badge::of_stream(&snapshot(&live(State::OnAir { since: Timestamp::ZERO }, heard_ago))).text;
         assert_eq!([text(Duration::ZERO), text(FRESH)], ["ON AIR", "UNCONFIRMED"]);

@@ -4,6 +4,8 @@
 //! receiver is started, with port and sealed key, so that a restarted relay finds every stream again: it adopts the
 //! receivers that run ([`Sessions::resume`]) and starts those that died.
 
+mod error;
+pub mod files;
 pub mod live;
 pub mod machine;
 pub mod ports;
@@ -15,6 +17,8 @@ use crate::config::Config;
 use crate::fleet::{Fleet, FleetEvent};
 use crate::secrets::{self, Sealer, SecretsError};
 use crate::store::{Batch, DestinationKind, DestinationRecord, DeviceRecord, Store, StoreError, StreamRecord};
+pub use error::SessionError;
+
 use live::{LiveStream, StreamSnapshot};
 use protocol::Secret;
 use protocol::command::{Command, Notice};
@@ -24,13 +28,11 @@ use protocol::stream::{LATENCY_MS_MAX, LATENCY_MS_MIN, SpecError};
 use protocol::worker::receiver::{OutputSpec, OutputTarget};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use task::Input;
-use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use units::{Bitrate, DeviceId, StreamId};
 use uuid::Uuid;
@@ -43,70 +45,6 @@ const INPUTS_MAX: usize = 64;
 const STRAY_STOP_INTERVAL: Duration = Duration::from_secs(10);
 /// Room for the outputs that every stream has: HLS and recording.
 const DESTINATIONS_MAX: usize = OUTPUTS_MAX - 2;
-
-/// Why a stream does not start or stop.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum SessionError {
-    /// No such device.
-    #[error("there is no device {device}")]
-    PeerNoDevice {
-        /// As given.
-        device: DeviceId,
-    },
-    /// The device is offline.
-    #[error("{device} is offline; start it when it is connected")]
-    PeerOffline {
-        /// Its name.
-        device: String,
-    },
-    /// The device has a stream.
-    #[error("{device} is streaming already, started by {by}; stop that stream first")]
-    PeerBusy {
-        /// Its name.
-        device: String,
-        /// Who started it.
-        by: String,
-    },
-    /// The device has no stream.
-    #[error("{device} has no stream to stop")]
-    PeerIdle {
-        /// As given.
-        device: DeviceId,
-    },
-    /// A destination is unknown.
-    #[error("there is no destination {id}; it may have been deleted")]
-    PeerNoDestination {
-        /// As given.
-        id: String,
-    },
-    /// Too many destinations.
-    #[error("{got} destinations are too many, a stream feeds at most {DESTINATIONS_MAX}")]
-    PeerTooMany {
-        /// How many.
-        got: usize,
-    },
-    /// A value is out of range.
-    #[error(transparent)]
-    PeerSpec(#[from] SpecError),
-    /// All ports are in use.
-    #[error("every port of [receivers] port_first to port_last is in use; stop a stream or widen the range")]
-    NoPort,
-    /// The stream's directory cannot be made.
-    #[error("cannot make {}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The store failed.
-    #[error("the store failed")]
-    Store(#[from] StoreError),
-    /// Sealing failed.
-    #[error("the stream's key cannot be sealed or opened")]
-    Secrets(#[from] SecretsError),
-}
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -511,48 +449,4 @@ fn key_place(stream: &StreamId) -> String {
 /// Where a destination's secret is sealed for.
 pub fn destination_place(id: &str) -> String {
     format!("destination/{id}")
-}
-
-/// Whether `file` may be served from a stream's `hls/` directory: one plain name.
-pub fn is_hls_name(file: &str) -> bool {
-    let (stem, extension) = file.rsplit_once('.').unwrap_or((file, ""));
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    !stem.is_empty() && stem.chars().all(plain) && matches!(extension, "m3u8" | "ts") && file.len() <= 64
-}
-
-/// Files of a stream's recording: name and bytes, by name. At most `limit`.
-///
-/// # Errors
-/// The directory cannot be read; an absent one is empty.
-pub fn recording_files(directory: &Path, limit: usize) -> io::Result<Vec<(String, u64)>> {
-    let entries = match fs::read_dir(directory.join("recording")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut files = Vec::new();
-    for entry in entries.take(limit) {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_file() {
-            files.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_plain_hls_names_are_served() {
-        for good in ["live.m3u8", "segment-00012.ts", "a_b.ts"] {
-            assert!(is_hls_name(good), "{good}");
-        }
-        for bad in ["", "..", "../receiver.sock", "a/b.ts", ".ts", "live.m3u8/", "x.key", "a..ts", "a%2fb.ts"] {
-            assert!(!is_hls_name(bad), "{bad}");
-        }
-    }
 }
