@@ -5,7 +5,7 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{Extension, KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
-use link_sim::{Capacity, LinkConfig, PathConfig, SkewedClock};
+use link_sim::{Capacity, LinkConfig, Outage, OutageKind, PathConfig, SkewedClock};
 use simulation::{Simulation, load, score};
 use std::time::Duration;
 
@@ -64,6 +64,28 @@ fn plain_rist_repairs_losses_by_requests() {
         let receiver = simulation.receiver.snapshot(simulation.clock.local(simulation.now));
         assert_eq!((receiver.lost_packets, receiver.links.len()), (0, 2));
         assert!(receiver.recovered_packets > 100);
+    }
+}
+
+/// Goal: a plain peer gets the last packet before a pause too, though no later one shows that it is missing.
+#[test]
+fn the_last_packet_before_a_pause_is_not_lost_in_plain_rist() {
+    for profile in [Profile::Simple, Profile::Main] {
+        let items = load::even(2e6, 5.0);
+        let last = items.last().map_or(0, |item| item.at.as_millis());
+        let mut path = path("a", 8000, 30.0, 0.0);
+        // Takes the last two packets.
+        path.up.outages = vec![Outage { from_ms: last - 6, to_ms: last + 20, kind: OutageKind::Lose }];
+        let sender = SenderConfig { profile, extension: Extension::Off, ..Default::default() };
+        let receiver = ReceiverConfig { profile, extension: Extension::Off, ..Default::default() };
+        let mut simulation = Simulation::new(sender, receiver, &[path], 3);
+        for item in &items {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(3));
+        assert_eq!(simulation.delivered.len(), items.len(), "{profile:?}");
+        assert_eq!(simulation.sender.snapshot(simulation.now).retransmits, 2);
     }
 }
 

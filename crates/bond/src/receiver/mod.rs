@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use units::Timestamp;
 
-use crate::config::{ConfigError, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
+use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
 use crate::event::{Cause, EVENTS_MAX, Event};
 use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
 use crate::framing::{Inbound, Refusal};
@@ -298,8 +298,15 @@ impl Receiver {
             return;
         };
         let header = packet.header;
-        if header.payload_type == PAYLOAD_TYPE_REPAIR && self.peers[index].extension {
-            self.take_repair(now, &packet);
+        // Whoever sends one knows us, if not by this address: it is never media.
+        if header.payload_type == PAYLOAD_TYPE_REPAIR
+            && self.config.extension == Extension::Offer
+            && let Some((head, symbol)) = RepairHead::parse(packet.payload)
+        {
+            match self.flows.iter_mut().find(|flow| flow.id == header.flow()) {
+                Some(flow) => flow.push_repair(now, header.sequence, &head, symbol),
+                None => self.refused += 1,
+            }
             return;
         }
         let bytes = match header.extension.filter(|extension| extension.null_deletion.is_some()) {
@@ -327,15 +334,6 @@ impl Receiver {
             Taken::Duplicate => peer.duplicates += 1,
             Taken::Refused => self.refused += 1,
             Taken::New | Taken::Late => {}
-        }
-    }
-
-    /// Takes a repair packet of a flow that is known; it never begins one.
-    fn take_repair(&mut self, now: Timestamp, packet: &RtpPacket<'_>) {
-        let id = packet.header.flow();
-        match (RepairHead::parse(packet.payload), self.flows.iter_mut().find(|flow| flow.id == id)) {
-            (Some((head, symbol)), Some(flow)) => flow.push_repair(now, packet.header.sequence, &head, symbol),
-            _ => self.refused += 1,
         }
     }
 

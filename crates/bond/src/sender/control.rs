@@ -151,9 +151,11 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension: true, fec } => {
-                self.protection.announced = fec;
-                self.use_extension(now);
+            Inbound::KeepAlive { extension, fec } => {
+                self.protection.hear(now, fec);
+                if extension {
+                    self.use_extension(now);
+                }
             }
             Inbound::Rtcp(compound) => {
                 for packet in packets(compound).filter_map(Result::ok) {

@@ -356,6 +356,7 @@ impl Sender {
             self.settle_outcomes(now, index);
         }
         self.rescue(now);
+        self.repeat_last(now);
         self.limit_payloads(now);
         self.observe_protection(now);
         self.watch_budgets(now);

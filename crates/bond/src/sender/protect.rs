@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use rist::wire::rtp::RtpHeader;
 use std::collections::VecDeque;
+use std::time::Duration;
 use units::{LossRatio, Timestamp};
 
 use super::transmit::Table;
@@ -24,6 +25,11 @@ const SHARE_MAX_TIGHT: f64 = 0.15;
 const SPARE_TIGHT: f64 = 0.2;
 /// Media and repair packets may load links by so much.
 const LOAD_MAX: f64 = 0.9;
+/// A queue above this shows that a link has nothing free.
+const QUEUE_SHOWS_MICROS: f64 = 15_000.0;
+/// An announcement holds for so long; keep-alives come every second on every link. Behind the same address there may be a plain
+/// peer tomorrow.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(6);
 /// Copies in advance need so much of the capacity free.
 const SPARE_COPIES: f64 = 0.15;
 /// Bytes sent per byte of media.
@@ -35,6 +41,8 @@ const LOAD_AVOIDING: f64 = 0.97;
 const AVOID_SHARE: f64 = 0.1;
 /// Links keep up while no packet waits for longer than this share of the latency.
 const WAITED_SHARE: f64 = 0.2;
+/// Waiting packets looked at.
+const LOOK_MAX: usize = 64;
 /// A packet must have arrived so long before its time.
 const MARGIN_MICROS: f64 = 5_000.0;
 /// Retransmissions of a last round that follow each other within this time are mended together.
@@ -59,8 +67,10 @@ struct Group {
 /// What protects the flow.
 #[derive(Debug, Default)]
 pub(super) struct Protection {
-    /// Whether the far end takes repair packets.
-    pub announced: bool,
+    /// When the far end last said that it takes repair packets.
+    announced_at: Option<Timestamp>,
+    /// True while it does.
+    announced: bool,
     planner: Planner,
     /// Indexed by slot.
     exposures: [Exposure; LINKS_MAX],
@@ -79,9 +89,20 @@ pub(super) struct Protection {
 }
 
 impl Protection {
+    /// The far end has sent a keep-alive: `fec` tells whether it takes repair packets.
+    pub(super) fn hear(&mut self, now: Timestamp, fec: bool) {
+        self.announced = fec;
+        self.announced_at = fec.then_some(now);
+    }
+
     /// True when other links are better for new packets.
     pub(super) fn avoids(&self, index: usize) -> bool {
         self.avoiding && self.exposures[index].avoid
+    }
+
+    /// True when repair packets in advance may yet bring a lost packet to the far end.
+    pub(super) fn mends(&self, number: u64) -> bool {
+        self.announced && self.planner.covers(number)
     }
 
     /// Extra cost of a link that loses packets, in microseconds.
@@ -99,7 +120,7 @@ impl Sender {
     /// Looks at links and load; called every tick.
     pub(super) fn observe_protection(&mut self, now: Timestamp) {
         let (mut paths, mut slots) = (Vec::with_capacity(LINKS_MAX), Vec::with_capacity(LINKS_MAX));
-        let (mut capacity, mut used, mut nearest) = (0.0, 0.0, f64::MAX);
+        let (mut capacity, mut used, mut nearest, mut longest) = (0.0, 0.0, f64::MAX, 0.0f64);
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(Slot { link, .. }) = slot.as_ref().filter(|slot| slot.link.usable()) else { continue };
             let (loss, burst_micros) = (link.losses.share(), link.losses.burst_micros());
@@ -108,7 +129,10 @@ impl Sender {
             capacity += link.rate() * 8.0;
             used += link.send_meter.rate(now).as_bps() as f64;
             nearest = nearest.min(link.path_delay());
+            longest = longest.max(link.delay.queue());
         }
+        let heard_at = self.protection.announced_at;
+        self.protection.announced &= heard_at.is_some_and(|at| now - at < ANNOUNCED_FOR);
         self.protection.exposures = [Exposure::default(); LINKS_MAX];
         if self.extension != Some(true) || paths.is_empty() {
             return;
@@ -128,7 +152,9 @@ impl Sender {
         let share_max = if self.protection.spare < SPARE_TIGHT { SHARE_MAX_TIGHT } else { SHARE_MAX };
         let media = self.media_meter.rate(now).as_bps() as f64 * HEADERS;
         let room = (capacity * LOAD_MAX - media) / f64::max(media, 1.0);
-        self.protection.share_max = room.clamp(0.0, share_max);
+        // Links that show no queue carry more than is known of them: nobody has asked them for more.
+        let least = if longest < QUEUE_SHOWS_MICROS { SHARE_MAX_TIGHT } else { 0.0 };
+        self.protection.share_max = room.clamp(least, share_max);
     }
 
     /// A source packet is sent for the first time.
@@ -232,8 +258,7 @@ impl Sender {
     /// A repair packet of the plan.
     fn transmit_planned(&mut self, now: Timestamp, table: &Table, earliest: f64) -> Option<SenderOutput> {
         let latency = self.config.latency.as_micros() as f64;
-        let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
-        if oldest.is_some_and(|packet| (now - packet.source_time).as_micros() as f64 > WAITED_SHARE * latency) {
+        if self.waited(now) > WAITED_SHARE * latency {
             self.protection.planner.forgive();
             return None;
         }
@@ -253,6 +278,13 @@ impl Sender {
         output
     }
 
+    /// How long the oldest packet waits that was never sent, in microseconds. What was lost and comes too late says nothing of
+    /// the links.
+    fn waited(&self, now: Timestamp) -> f64 {
+        let mut waiting = self.history.pending().take(LOOK_MAX).filter_map(|number| self.history.get(number));
+        waiting.find(|packet| packet.transmissions == 0).map_or(0.0, |p| (now - p.source_time).as_micros() as f64)
+    }
+
     /// True while a packet is neither known to have arrived nor too late to be mended.
     fn is_open(&self, number: u64, earliest: f64) -> bool {
         self.history.get(number).is_some_and(|packet| {
@@ -260,7 +292,7 @@ impl Sender {
         })
     }
 
-    /// The link that loses least and carries the fewest of the packets covered; another one with room when it is pressing.
+    /// The link that loses least and carries the fewest of the packets covered, or one not much worse that has room.
     fn link_for(&self, table: &Table, covered: &[Placed], pressing: bool) -> Option<usize> {
         let share = |slot: usize| {
             let carried = covered.iter().filter(|placed| placed.slot == slot).count() as f64;
@@ -275,8 +307,8 @@ impl Sender {
             })
         };
         let (wanted, possible) = (best(true)?, best(false)?);
-        let good_enough = share(possible.slot) <= share(wanted.slot) + 0.2;
-        (good_enough || pressing).then_some(possible.slot)
+        let good_enough = share(possible.slot) <= share(wanted.slot) + if pressing { 0.5 } else { 0.2 };
+        good_enough.then_some(possible.slot)
     }
 
     /// True when the path takes a repair packet of these packets.

@@ -1,5 +1,6 @@
 //! What was lost or held up goes back into the queue.
 
+use std::time::Duration;
 use units::Timestamp;
 
 use super::{LinkState, Outcome, Sender, Slot, Standing};
@@ -10,6 +11,8 @@ use crate::extension::Report;
 const RESCUE_MICROS: f64 = 150_000.0;
 /// The same as a share of the latency, where that is less: silence is often only a longer queue.
 const RESCUE_SHARE: f64 = 0.35;
+/// A source that makes nothing for so long pauses; pictures are at most 40 ms apart.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
 /// The shortest time between two copies asked for by a plain RIST peer.
@@ -117,6 +120,19 @@ impl Sender {
             packet.on_the_way == 0
         };
         if again {
+            self.history.queue_repair(number, 0, 0);
+        }
+    }
+
+    /// Towards a plain peer: the last packet before a pause is sent once more, because a peer that asks for gaps can not see one
+    /// behind which nothing comes.
+    pub(super) fn repeat_last(&mut self, now: Timestamp) {
+        if self.extension != Some(false) {
+            return;
+        }
+        let Some(number) = self.history.end().checked_sub(1) else { return };
+        let Some(packet) = self.history.get(number) else { return };
+        if packet.transmissions == 1 && now - packet.sent_at > PAUSE && now - packet.source_time < self.config.latency {
             self.history.queue_repair(number, 0, 0);
         }
     }

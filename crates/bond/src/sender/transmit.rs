@@ -219,8 +219,9 @@ impl Sender {
     fn give_up(&mut self, number: u64) {
         if self.history.get(number).is_some_and(|packet| packet.on_the_way == 0) {
             self.history.settle(number, Standing::Dropped);
-            // What is left of a picture with a hole is worth less than the next one.
-            self.totals.dropped += 1 + self.history.drop_rest_of_unit(number);
+            // What is left of a picture with a hole is worth less than the next one, unless the hole may be mended.
+            let rest = if self.protection.mends(number) { 0 } else { self.history.drop_rest_of_unit(number) };
+            self.totals.dropped += 1 + rest;
         } else {
             self.history.unqueue(number);
         }
