@@ -6,7 +6,7 @@ use crate::core::{Beginning, ClaimView, Core, HardwareSnapshot, Output, View};
 use crate::data_dir::DataDir;
 use crate::enrolment::{EnrolError, enrol};
 use crate::identity::{DeviceKey, Identity};
-use crate::mqtt::queue::{OfflineQueue, open_database};
+use crate::mqtt::queue::{OfflineQueue, memory_database, open_database};
 use crate::mqtt::{RelayEvent, SessionHandle};
 use crate::settings::{self, Origin};
 use crate::streaming::port::{self, PortCommand, PortEvent};
@@ -60,12 +60,13 @@ pub async fn run(config: Config, claim_file: Option<PathBuf>, mut shutdown: Shut
     let data = DataDir::create(&config.data_dir)?;
     let _lock = data.lock()?; // before the database, which must not be set aside while another agent uses it
     let key = Arc::new(DeviceKey::load_or_create(&data.identity())?);
-    let db = open_database(&data.queue()).context("cannot open the queue's database")?;
-    let queue = OfflineQueue::open(&db)?;
+    let storage = open_storage(&data)?;
+    let db = &storage.db;
+    let queue = OfflineQueue::open(db)?;
     let mut appliance = config.appliance();
 
     let (agent, mut relay_events, session) =
-        Agent::begin(&config, data.clone(), key, &db, queue, &appliance.board, &shutdown)?;
+        Agent::begin(&config, data.clone(), key, &storage, queue, &appliance.board, &shutdown)?;
     let Parts { mut agent, mut port_events, page_requests } = agent;
     let (page_sender, mut pages) = page_requests;
     let page = web::serve(&config.local_page, agent.view.subscribe(), page_sender, shutdown.clone())
@@ -143,20 +144,20 @@ impl Agent {
         config: &Config,
         data: DataDir,
         key: Arc<DeviceKey>,
-        db: &sled::Db,
+        storage: &Storage,
         queue: OfflineQueue,
         board: &str,
         shutdown: &Shutdown,
     ) -> anyhow::Result<(Parts, mpsc::Receiver<RelayEvent>, tokio::task::JoinHandle<()>)> {
         let clock = Clock(Instant::now());
-        let mut remarks = Vec::new();
+        let mut remarks: Vec<_> = storage.remark.clone().into_iter().collect();
         let identity = Identity::load(&data.identity(), &key).unwrap_or_else(|error| {
             tracing::error!(%error, "no usable identity");
             None
         });
         let device = identity.as_ref().map(|identity| identity.device.clone());
         let record = RecordFile::new(data.stream_record(), &key)?;
-        let ledger = LedgerStore::open(db)?;
+        let ledger = LedgerStore::open(&storage.db)?;
         let beginning = Beginning {
             board: board.to_owned(),
             settings: load_settings(&data, &mut remarks),
@@ -331,6 +332,27 @@ impl Agent {
             }
         }
     }
+}
+
+/// The agent's database, and what the operator should know of it.
+struct Storage {
+    db: sled::Db,
+    remark: Option<(Severity, String)>,
+}
+
+/// A full disk must not keep a device off the air: then the queue is kept in memory.
+fn open_storage(data: &DataDir) -> anyhow::Result<Storage> {
+    let error = match open_database(&data.queue()) {
+        Ok(db) => return Ok(Storage { db, remark: None }),
+        Err(error) => crate::in_words(&error),
+    };
+    tracing::error!(error, "the database cannot be opened, memory serves until the next start");
+    let text = format!(
+        "{error}; what the relay has not acknowledged is lost at the next restart: free some space on the device's disk, then \
+         restart its agent"
+    );
+    let db = memory_database().context("cannot keep the queue, neither on disk nor in memory")?;
+    Ok(Storage { db, remark: Some((Severity::Error, text)) })
 }
 
 fn read_claim(file: &Path) -> anyhow::Result<ClaimLink> {

@@ -129,14 +129,17 @@ const fn leaf_of(code: u8) -> Option<Leaf> {
     }
 }
 
-/// Opens the agent's database; one that does not open is set aside and a new one begun, because a device must go live
-/// with a lost queue.
+/// Opens the agent's database; a damaged one is set aside and a new one begun, because a device must go live with a lost queue.
+/// One that cannot be opened because the disk is full or may not be written is left as it is.
 ///
 /// # Errors
-/// [`QueueError`]: not even a new one could be made.
+/// [`QueueError`]: not even a new one could be made; [`memory_database`] serves meanwhile.
 pub fn open_database(path: &Path) -> Result<sled::Db, QueueError> {
-    if let Some(db) = try_open(path) {
-        return Ok(db);
+    match try_open(path) {
+        Some(Ok(db)) => return Ok(db),
+        Some(Err(error)) if is_storage_fault(&error) => return Err(error.into()),
+        Some(Err(error)) => tracing::warn!(%error, "database does not open"),
+        None => {}
     }
     let aside = path.with_extension("damaged");
     let removed = std::fs::remove_dir_all(&aside);
@@ -145,17 +148,28 @@ pub fn open_database(path: &Path) -> Result<sled::Db, QueueError> {
     Ok(configuration(path).open()?)
 }
 
-/// sled may panic on damage instead of returning an error.
-fn try_open(path: &Path) -> Option<sled::Db> {
-    let outcome = std::panic::catch_unwind(|| configuration(path).open());
-    match outcome {
-        Ok(Ok(db)) => Some(db),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "database does not open");
-            None
-        }
-        Err(_) => None,
-    }
+/// A database that ends with the process, in shared memory.
+///
+/// # Errors
+/// [`QueueError`]: there is no shared memory either.
+pub fn memory_database() -> Result<sled::Db, QueueError> {
+    Ok(sled::Config::new()
+        .temporary(true)
+        .mode(sled::Mode::LowSpace)
+        .cache_capacity(1 << 20)
+        .flush_every_ms(None)
+        .open()?)
+}
+
+/// The disk's fault, which passes; not the content's.
+fn is_storage_fault(error: &sled::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    matches!(error, sled::Error::Io(error) if matches!(error.kind(), StorageFull | ReadOnlyFilesystem | PermissionDenied))
+}
+
+/// sled may panic on damage instead of returning an error: then `None`.
+fn try_open(path: &Path) -> Option<Result<sled::Db, sled::Error>> {
+    std::panic::catch_unwind(|| configuration(path).open()).ok()
 }
 
 fn configuration(path: &Path) -> sled::Config {
