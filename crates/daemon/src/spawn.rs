@@ -30,6 +30,10 @@ pub fn detached(program: &Path, arguments: &[&str], log: &Path) -> io::Result<Wo
     command.args(arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // The service manager's sockets are the starter's, not the worker's.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC").env_remove("WATCHDOG_PID");
+    // glibc gives every thread a heap of its own that keeps what it once held: 10 MB of a streamer's 140 (measured).
+    if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
+        command.env("MALLOC_ARENA_MAX", "2");
+    }
     // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
