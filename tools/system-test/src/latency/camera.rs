@@ -73,6 +73,8 @@ impl Camera {
         command.args(["-i", "pipe:0", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
         command.args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25"]);
         command.args(["-b:v", &format!("{VIDEO_KBPS}k"), "-c:a", "aac", "-b:a", "96k"]);
+        // Each AAC frame by itself, as cameras do; ffmpeg would otherwise hold sound back to fill its packets.
+        command.args(["-pes_payload_size", "1"]);
         command.args(["-muxdelay", "0", "-muxpreload", "0", "-flush_packets", "1"]).args(feed.target());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut encoder = command.spawn().context("cannot start ffmpeg: run `make setup`")?;
