@@ -1,5 +1,6 @@
 //! The agent's configuration file, `agent.toml`; `agent.example.toml` beside this package is its manual.
 
+use crate::sources::{NamedInputs, SourceConfig};
 use appliance::Appliance;
 use appliance::fake::FakeConfig;
 use appliance::linux::LinuxConfig;
@@ -19,6 +20,8 @@ pub struct Config {
     pub hardware: HardwareConfig,
     /// The media process.
     pub streamer: StreamerConfig,
+    /// Inputs besides the capture devices that are found.
+    pub sources: Vec<SourceConfig>,
     /// The script of `hardware.kind = "fake"`.
     pub fake: FakeConfig,
 }
@@ -30,6 +33,7 @@ impl Default for Config {
             local_page: LocalPageConfig::default(),
             hardware: HardwareConfig::default(),
             streamer: StreamerConfig::default(),
+            sources: Vec::new(),
             fake: FakeConfig::default(),
         }
     }
@@ -83,13 +87,15 @@ pub struct StreamerConfig {
 impl Config {
     /// The hardware as configured.
     pub fn appliance(&self) -> Appliance {
-        match self.hardware.kind {
+        let mut appliance = match self.hardware.kind {
             HardwareKind::Linux => {
                 let exclude_interfaces = self.hardware.exclude_interfaces.clone();
                 appliance::linux::open(&LinuxConfig { exclude_interfaces })
             }
             HardwareKind::Fake => appliance::fake::open(&self.fake),
-        }
+        };
+        appliance.inputs = Box::new(NamedInputs::new(appliance.inputs, self.sources.clone()));
+        appliance
     }
 
     /// Path of the streamer program.
@@ -112,7 +118,8 @@ mod tests {
     #[test]
     fn the_example_parses_and_its_plain_keys_are_the_defaults() {
         let config: Config = daemon::config::parse(Path::new("agent.example.toml"), EXAMPLE).unwrap();
-        assert_eq!(Config { fake: FakeConfig::default(), ..config }, Config::default());
+        assert_eq!(config.sources.len(), 2);
+        assert_eq!(Config { fake: FakeConfig::default(), sources: Vec::new(), ..config }, Config::default());
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod mqtt;
 pub mod pipeline;
 pub mod run;
 pub mod settings;
+pub mod sources;
 pub mod streaming;
 pub mod tls;
 pub mod uplinks;

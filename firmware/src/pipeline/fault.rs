@@ -133,12 +133,14 @@ pub(crate) fn clip(text: &str) -> String {
     text.chars().take(protocol::limits::TEXT_CHARS_MAX).collect()
 }
 
-/// A URI without user name, password or query, fit for screens and logs.
+/// A URI without user name, password, query or stream key, fit for screens and logs.
 pub(crate) fn redact_uri(uri: &str) -> String {
     let plain = uri.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = plain.split_once("://") else { return plain.to_owned() };
     let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // An RTMP address ends in the stream key.
+    let path = if scheme.starts_with("rtmp") { path.split_once('/').map_or(path, |(app, _)| app) } else { path };
     if path.is_empty() { format!("{scheme}://{host}") } else { format!("{scheme}://{host}/{path}") }
 }
 
@@ -151,6 +153,7 @@ mod tests {
         assert_eq!(redact_uri("rtsp://ann:s3cret@cam.local:554/live?token=x"), "rtsp://cam.local:554/live");
         assert_eq!(redact_uri("srt://10.0.0.2:7000?passphrase=abc"), "srt://10.0.0.2:7000");
         assert_eq!(redact_uri("udp://@:5000"), "udp://:5000");
+        assert_eq!(redact_uri("rtmp://10.0.0.2/live/s3cret-key"), "rtmp://10.0.0.2/live");
     }
 
     #[test]

@@ -11,11 +11,13 @@
 //!
 //! It refuses to know anything about the relay, the device's settings or the network beyond the links it is given.
 
+pub mod downmix;
 pub mod encoder;
 pub mod fault;
 pub mod feed;
 pub mod picture;
 pub mod rate;
+pub mod rtmp;
 pub mod send;
 pub mod session;
 pub mod slate;

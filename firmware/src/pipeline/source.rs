@@ -6,6 +6,7 @@
 use super::fault::{StreamFault, redact_uri};
 use super::feed::{Feed, Pace, Target};
 use super::picture::SourcePicture;
+use super::rtmp;
 use super::timeline::Medium;
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -52,6 +53,8 @@ pub type Notify = Arc<dyn Fn(SourceEvent) + Send + Sync>;
 pub struct OpenSource {
     pipeline: gst::Pipeline,
     feed: Feed,
+    /// After the pipeline: it ends when nothing takes what it has.
+    listener: Option<rtmp::Listener>,
 }
 
 /// Raw sound as the sending pipeline takes it.
@@ -93,6 +96,7 @@ impl OpenSource {
         pipeline.use_clock(Some(&gst::SystemClock::obtain()));
         let mut feed = Feed::new(pace(source));
         let branches = Branches::new(&mut feed, notify);
+        let mut listener = None;
         match source {
             Source::Test { width, height, frames_per_second } => {
                 build_test(&pipeline, &branches, *width, *height, *frames_per_second)?;
@@ -101,10 +105,10 @@ impl OpenSource {
             Source::V4l2 { device, audio_device } => {
                 build_v4l2(&pipeline, branches, device, audio_device.as_deref(), notify)?;
             }
-            Source::Lan { uri } => build_lan(&pipeline, branches, uri, notify)?,
+            Source::Lan { uri } => listener = build_lan(&pipeline, branches, uri, notify)?,
         }
         watch(&pipeline, notify);
-        let open = Self { pipeline, feed };
+        let open = Self { pipeline, feed, listener };
         open.pipeline.set_state(gst::State::Playing).map_err(|_| StreamFault::SourceFailed {
             what: describe(source),
             detail: first_error(&open.pipeline).unwrap_or_else(|| "it does not start".to_owned()),
@@ -148,6 +152,7 @@ impl Drop for OpenSource {
         if let Err(error) = self.pipeline.set_state(gst::State::Null) {
             tracing::warn!(%error, "the source does not stop cleanly");
         }
+        self.listener = None;
     }
 }
 
@@ -183,7 +188,7 @@ impl Branches {
             queue.set_property("max-size-buffers", DECODED_PICTURES_MAX);
             connect(pipeline, pad, &[queue, self.video.clone()])
         } else if kind.starts_with("audio/") && !self.has_audio.swap(true, Ordering::AcqRel) {
-            let chain = [make("queue")?, make("audioconvert")?, make("audioresample")?, self.audio.clone()];
+            let chain = [make("queue")?, stereo_converter()?, make("audioresample")?, self.audio.clone()];
             connect(pipeline, pad, &chain)
         } else {
             tracing::debug!(caps = %caps, "a further stream of the source is left alone");
@@ -209,6 +214,12 @@ impl Branches {
             }
         });
     }
+}
+
+fn stereo_converter() -> Result<gst::Element, StreamFault> {
+    let convert = make("audioconvert")?;
+    super::downmix::mix_by_standard(&convert);
+    Ok(convert)
 }
 
 /// Adds `chain` to the pipeline, links it and puts `pad` in front.
@@ -290,24 +301,42 @@ fn build_file(pipeline: &gst::Pipeline, branches: Branches, path: &str, notify: 
     build_decoder(pipeline, branches, &uri, notify)
 }
 
-fn build_lan(pipeline: &gst::Pipeline, branches: Branches, uri: &str, notify: &Notify) -> Result<(), StreamFault> {
+fn build_lan(
+    pipeline: &gst::Pipeline,
+    branches: Branches,
+    uri: &str,
+    notify: &Notify,
+) -> Result<Option<rtmp::Listener>, StreamFault> {
     let known = uri.split_once("://").is_some_and(|(scheme, _)| LAN_SCHEMES.contains(&scheme));
     if !known {
         return Err(StreamFault::AddressUnusable { uri: redact_uri(uri) });
     }
-    build_decoder(pipeline, branches, uri, notify)
+    let Some(listen) = rtmp::Listen::parse(uri) else {
+        return build_decoder(pipeline, branches, uri, notify).map(|()| None);
+    };
+    let source = rtmp::source();
+    let decoder = make("decodebin")?;
+    decoder.set_property("caps", raw_caps());
+    add(pipeline, &[source.clone().upcast(), decoder.clone()])?;
+    branches.follow(pipeline, &decoder, notify);
+    rtmp::Listener::start(&listen, source).map(Some)
+}
+
+/// What decoders give the feed: raw pictures and sound, wherever they lie in memory.
+fn raw_caps() -> gst::Caps {
+    let mut wanted = gst::Caps::new_empty();
+    for kind in ["video/x-raw", "audio/x-raw"] {
+        let any = gst::Caps::builder(kind).any_features().build();
+        wanted.get_mut().into_iter().for_each(|caps| caps.append(any.clone()));
+    }
+    wanted
 }
 
 fn build_decoder(pipeline: &gst::Pipeline, branches: Branches, uri: &str, notify: &Notify) -> Result<(), StreamFault> {
     let decoder = make("uridecodebin")?;
     decoder.set_property("uri", uri);
     decoder.set_property("expose-all-streams", false);
-    let mut wanted = gst::Caps::new_empty();
-    for kind in ["video/x-raw", "audio/x-raw"] {
-        let any = gst::Caps::builder(kind).any_features().build();
-        wanted.get_mut().into_iter().for_each(|caps| caps.append(any.clone()));
-    }
-    decoder.set_property("caps", wanted);
+    decoder.set_property("caps", raw_caps());
     decoder.connect("source-setup", false, |arguments| {
         let source = arguments.get(1)?.get::<gst::Element>().ok()?;
         if source.factory().is_some_and(|factory| factory.name() == "rtspsrc") {
@@ -353,7 +382,7 @@ fn build_alsa(pipeline: &gst::Pipeline, branches: &Branches, device: &str) -> Re
         let _ = capture.set_state(gst::State::Null);
         return Err(pipeline_fault(&capture, &format!("cannot open {device}")));
     }
-    let chain = [capture, make("queue")?, make("audioconvert")?, make("audioresample")?, branches.audio.clone()];
+    let chain = [capture, make("queue")?, stereo_converter()?, make("audioresample")?, branches.audio.clone()];
     branches.has_audio.store(true, Ordering::Release);
     add(pipeline, &chain)
 }
@@ -367,7 +396,7 @@ fn watch(pipeline: &gst::Pipeline, notify: &Notify) {
         match message.view() {
             gst::MessageView::Eos(_) => told(SourceEvent::End),
             gst::MessageView::Error(error) => {
-                let detail = error.error().to_string();
+                let detail = in_words(error);
                 if message.src().is_some_and(|source| source.name() == AUDIO_CAPTURE) {
                     told(SourceEvent::SoundLost { detail });
                 } else if !std::mem::replace(&mut *failed.lock().unwrap_or_else(PoisonError::into_inner), true) {
@@ -389,8 +418,20 @@ fn watch(pipeline: &gst::Pipeline, notify: &Notify) {
 fn first_error(pipeline: &gst::Pipeline) -> Option<String> {
     let message = pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
     match message.view() {
-        gst::MessageView::Error(error) => Some(error.error().to_string()),
+        gst::MessageView::Error(error) => Some(in_words(error)),
         _ => None,
+    }
+}
+
+/// What GStreamer says, with the cause that it tells developers; never one that names an address, which may hold a password.
+fn in_words(error: &gst::message::Error) -> String {
+    let text = error.error().to_string();
+    // First line: file and function.
+    let debug = error.debug().unwrap_or_default();
+    let cause = debug.split_once('\n').map(|(_, cause)| cause.lines().next().unwrap_or_default().trim());
+    match cause.filter(|cause| !cause.is_empty() && !cause.contains("://") && !cause.contains('@')) {
+        Some(cause) if !text.contains(cause) => format!("{} ({cause})", text.trim_end_matches('.')),
+        _ => text,
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking, in its helpers too
 
+mod lan;
 mod life;
 mod media;
 mod probe;

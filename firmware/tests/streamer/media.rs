@@ -1,18 +1,17 @@
 //! Each kind of source, judged by what comes out of the bond.
 
 use crate::probe::{Media, ffmpeg, make_clip};
-use crate::rig::{Agent, PATIENCE, Relay, Streamer, start, test_source};
+use crate::rig::{Agent, Relay, Streamer, start, test_source};
 use protocol::stream::VideoCodec;
-use protocol::worker::streamer::{FromStreamer, Source, StartStreamer, StreamerState, ToStreamer};
+use protocol::worker::streamer::{FromStreamer, Source, StartStreamer, ToStreamer};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use units::Bitrate;
 
 /// Ticks of 90 kHz in a frame of 25 a second.
-const FRAME: i64 = 3600;
+pub const FRAME: i64 = 3600;
 /// Ticks of 90 kHz in an AAC frame at 48 kHz.
-const AAC_FRAME: i64 = 1920;
+pub const AAC_FRAME: i64 = 1920;
 
 /// Streams `order` until `seconds` of it were sent; what arrived.
 fn send(order: StartStreamer, relay: Relay, seconds: u64) -> Media {
@@ -24,7 +23,7 @@ fn send(order: StartStreamer, relay: Relay, seconds: u64) -> Media {
     finish(&mut streamer, &mut agent, relay)
 }
 
-fn finish(streamer: &mut Streamer, agent: &mut Agent, relay: Relay) -> Media {
+pub fn finish(streamer: &mut Streamer, agent: &mut Agent, relay: Relay) -> Media {
     agent.send(&ToStreamer::Stop);
     assert!(streamer.wait().success(), "{}", streamer.log());
     let (bytes, lost) = relay.finish();
@@ -137,88 +136,6 @@ fn measured_kbps(relay: &Relay) -> f64 {
     let (bytes, at) = (relay.bytes(), Instant::now());
     std::thread::sleep(Duration::from_secs(3));
     (relay.bytes() - bytes) as f64 * 8.0 / 1000.0 / at.elapsed().as_secs_f64()
-}
-
-/// A camera on the network: comes, goes, comes back; the stream and its sound go on meanwhile.
-#[test]
-fn a_network_source_that_comes_back_is_taken_up_again() {
-    let port = free_udp_port();
-    let relay = Relay::listen();
-    let mut order = start(test_source(), relay.address);
-    order.source = Source::Lan { uri: format!("udp://127.0.0.1:{port}") };
-    let mut camera = camera(port);
-    let mut streamer = Streamer::spawn();
-    let mut agent = streamer.connect();
-    agent.send(&ToStreamer::Start(Box::new(order)));
-    agent.wait_running();
-    std::thread::sleep(Duration::from_secs(2));
-    camera.kill().unwrap();
-    camera.wait().unwrap();
-    let lost = agent.wait_event("no picture");
-    assert!(lost.contains("opening it again"), "{lost}");
-    let silent_from = relay.bytes();
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(relay.bytes() > silent_from, "sound goes on");
-    let mut camera = self::camera(port);
-    agent.wait_event("is back after");
-    std::thread::sleep(Duration::from_secs(2));
-    let media = finish(&mut streamer, &mut agent, relay);
-    camera.kill().unwrap();
-    camera.wait().unwrap();
-    assert!(media.decoded_frames > 75, "{} pictures", media.decoded_frames);
-    let times: Vec<i64> = media.video.iter().map(|packet| packet.pts).collect();
-    assert!(times.is_sorted(), "time never goes back: {times:?}");
-    assert!(media.audio_steps().iter().all(|&step| (step - AAC_FRAME).abs() <= 90), "{:?}", media.audio_steps());
-}
-
-/// A drone or phone that calls the device by SRT.
-#[test]
-fn an_srt_caller_is_a_source() {
-    let port = free_udp_port();
-    let relay = Relay::listen();
-    let mut order = start(test_source(), relay.address);
-    order.source = Source::Lan { uri: format!("srt://127.0.0.1:{port}?mode=listener") };
-    let mut streamer = Streamer::spawn();
-    let mut agent = streamer.connect();
-    agent.send(&ToStreamer::Start(Box::new(order)));
-    agent.wait_for("Opening", |message| (*message == FromStreamer::State(StreamerState::Opening)).then_some(()));
-    // A caller gives up when nobody listens yet: it calls again, as such devices do.
-    let until = Instant::now() + PATIENCE;
-    let mut caller = camera_to(&format!("srt://127.0.0.1:{port}?mode=caller"));
-    while agent.poll_running().is_none() {
-        assert!(Instant::now() < until, "{}", streamer.log());
-        if caller.try_wait().unwrap().is_some() {
-            caller = camera_to(&format!("srt://127.0.0.1:{port}?mode=caller"));
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    std::thread::sleep(Duration::from_secs(3));
-    let media = finish(&mut streamer, &mut agent, relay);
-    drop(caller.kill());
-    caller.wait().unwrap();
-    assert!(media.decoded_frames > 50, "{} pictures of 3 s", media.decoded_frames);
-    assert_eq!(media.video_steps(), [FRAME]);
-    assert!(media.audio_rms_db > -40.0, "the tone is there: {} dB", media.audio_rms_db);
-}
-
-fn camera(port: u16) -> Child {
-    camera_to(&format!("udp://127.0.0.1:{port}?pkt_size=1316"))
-}
-
-fn camera_to(target: &str) -> Child {
-    Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"])
-        .args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-c:v", "libx264", "-preset", "ultrafast"])
-        .args(["-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts", target])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("ffmpeg is installed by `make test`")
-}
-
-fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A file whose sound is shorter than its picture: the sound of the next pass begins with the picture, not before.

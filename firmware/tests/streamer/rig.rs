@@ -147,6 +147,12 @@ impl Agent {
         })
     }
 
+    /// Whether an event with `part` was told by now.
+    pub fn has_event(&mut self, part: &str) -> bool {
+        self.seen.extend(self.messages.try_iter());
+        self.seen.iter().any(|message| matches!(message, FromStreamer::Event { text } if text.contains(part)))
+    }
+
     #[track_caller]
     pub fn wait_running(&mut self) -> String {
         self.wait_for("Running", |message| match message {
