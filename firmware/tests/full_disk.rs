@@ -49,9 +49,9 @@ impl Agent {
         let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = directory.join("agent.toml");
         let text = format!(
-            "data_dir = {:?}\n[local_page]\nlisten = \"127.0.0.1:{page}\"\n[hardware]\nkind = \"fake\"\n\
+            "data_dir = \"{}\"\n[local_page]\nlisten = \"127.0.0.1:{page}\"\n[hardware]\nkind = \"fake\"\n\
              [[fake.inputs]]\nid = \"test\"\nname = \"Test pattern\"\nkind = \"test\"\n",
-            data.join("data")
+            data.join("data").display()
         );
         std::fs::write(&config, text).unwrap();
         let log = std::fs::File::create(directory.join(log)).unwrap();
@@ -81,8 +81,10 @@ impl Agent {
         }
     }
 
+    /// In order: a database that was closed writes when it is opened again.
     fn stop(mut self) {
-        self.child.kill().unwrap();
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
         self.child.wait().unwrap();
     }
 }
