@@ -152,7 +152,9 @@ impl Lab {
         let directory = &self.options.directory;
         let config = directory.join("relay.toml");
         let arguments = ["--config", utf8(&config)?];
-        let relay = Program::start(&built("strata-relay")?, &arguments, &directory.join("relay.log"))?;
+        let (log, registry) = (directory.join("relay.log"), self.registry());
+        let environment = [("GST_REGISTRY", registry.as_path())];
+        let relay = Program::start_with(&built("strata-relay")?, &arguments, &log, &environment)?;
         let relay = self.relay.insert(relay);
         let deadline = Instant::now() + START_TIME_MAX;
         while !self.dashboard.is_healthy().await {
@@ -163,6 +165,13 @@ impl Lab {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         relay.expect_running() // another program may be answering on that port
+    }
+
+    /// GStreamer, in streamer and receiver, would keep its list of plug-ins in the user's home. Beside the lab the list also
+    /// serves the next lab, which then need not look at every plug-in again.
+    fn registry(&self) -> PathBuf {
+        let directory = &self.options.directory;
+        directory.parent().unwrap_or(directory).join("gstreamer-registry.bin")
     }
 
     /// The password that the relay made for its first user.
@@ -200,7 +209,10 @@ impl Lab {
             write_private(&claim, link)?;
             arguments.extend(["--claim-file", utf8(&claim)?]);
         }
-        let agent = Program::start(&built("strata-agent")?, &arguments, &directory.join("agent.log"))?;
+        let log = directory.join("agent.log");
+        let registry = self.registry();
+        let environment = [("GST_REGISTRY", registry.as_path())];
+        let agent = Program::start_with(&built("strata-agent")?, &arguments, &log, &environment)?;
         self.agent = Some(agent);
         let deadline = Instant::now() + START_TIME_MAX;
         while let Err(error) = self.device_state().await {

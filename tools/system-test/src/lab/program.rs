@@ -44,11 +44,20 @@ impl Program {
     /// # Errors
     /// It cannot be started.
     pub fn start(program: &Path, arguments: &[&str], log: &Path) -> Result<Self> {
+        Self::start_with(program, arguments, log, &[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(program: &Path, arguments: &[&str], log: &Path, environment: &[(&str, &Path)]) -> Result<Self> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let output = OpenOptions::new().create(true).append(true).open(log);
         let output = output.with_context(|| format!("cannot open {}", log.display()))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+        command.envs(environment.iter().copied());
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { name, child, log: log.to_owned() })
     }

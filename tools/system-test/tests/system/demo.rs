@@ -22,6 +22,8 @@ struct Run {
 fn demo(place: &Path, media: &str, arguments: &[&str]) -> Child {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_strata-demo"));
     demo.arg("--data").arg(place).args(["--media", media, "--bitrate", "1500"]).args(arguments);
+    let home = place.join("home");
+    demo.env("HOME", &home).env("XDG_CACHE_HOME", home.join("cache"));
     demo.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
 }
 
@@ -44,6 +46,8 @@ async fn the_demo_ends_by_itself_and_says_that_the_media_came_through() {
     assert!(run.said.contains("media came through: yes") && run.said.contains("Everything has ended."), "{}", run.said);
     assert!(run.said.lines().filter(|line| line.contains("  ON AIR ")).count() >= 6, "a line a second: {}", run.said);
     assert_eq!(below(&place), []);
+    assert!(!place.join("home").exists(), "nothing is written outside the data directory");
+    assert!(place.join("gstreamer-registry.bin").is_file());
 }
 
 #[tokio::test(flavor = "multi_thread")]
