@@ -37,7 +37,7 @@ pub enum StateReason {
     Added,
     /// The local address changed.
     AddressChanged,
-    /// The interface lost its carrier or is gone.
+    /// The interface lost its carrier or its address, or is gone.
     CarrierLost,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for StateReason {
             Self::SendError => "the system refuses to send",
             Self::Added => "added",
             Self::AddressChanged => "the local address changed",
-            Self::CarrierLost => "its interface has no carrier",
+            Self::CarrierLost => "its interface has no carrier or no address",
         })
     }
 }

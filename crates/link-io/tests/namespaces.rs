@@ -15,6 +15,10 @@ const RECEIVE: &str = env!("CARGO_BIN_EXE_bond-receive");
 const LINKS: usize = 4;
 /// The link that is bound to its address instead of its interface.
 const BOUND: usize = 3;
+/// The link whose interface takes small packets only, and the size of datagram that is found.
+const NARROW: usize = 2;
+const NARROW_MTU: u16 = 1300;
+const NARROW_DATAGRAM: u64 = 1232;
 const PORT: u16 = 5000;
 /// 2.6 Mbit/s of media, less than any two links carry.
 const INTERVAL: Duration = Duration::from_millis(4);
@@ -55,6 +59,9 @@ impl Network {
         must("ip", &format!("-n {s} link add tx{link} type veth peer name rx{link} netns {r}"));
         must("ip", &format!("-n {s} addr add 10.77.{link}.{host}/24 dev tx{link}"));
         must("ip", &format!("-n {r} addr add 10.77.{link}.200/24 dev rx{link}"));
+        if link == NARROW {
+            must("ip", &format!("-n {s} link set tx{link} mtu {NARROW_MTU}"));
+        }
         must("ip", &format!("-n {s} link set tx{link} up"));
         must("ip", &format!("-n {r} link set rx{link} up"));
         let limit = format!("-n {s} qdisc add dev tx{link} root tbf rate 6mbit burst 16k latency 100ms");
@@ -86,6 +93,21 @@ fn states(sender: &PipedSender) -> Vec<String> {
     });
     let links = last.and_then(|stats| stats["links"].as_array().cloned()).unwrap_or_default();
     links.iter().map(|link| link["state"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The sentences of the events so far.
+fn events(sender: &PipedSender) -> Vec<String> {
+    let reports = sender.reports.lock().expect("no panic inside the lock");
+    let values = reports.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    values.filter_map(|object| object["text"].as_str().map(str::to_owned)).collect()
+}
+
+/// The largest datagram of each link in the last report of the sender.
+fn sizes(sender: &PipedSender) -> Vec<u64> {
+    let reports = sender.reports.lock().expect("no panic inside the lock");
+    let mut values = reports.iter().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let links = values.find_map(|object| object["stats"]["links"].as_array().cloned()).unwrap_or_default();
+    links.iter().map(|link| link["datagram_bytes_max"].as_u64().unwrap_or_default()).collect()
 }
 
 fn reopened(sender: &PipedSender) -> u64 {
@@ -142,6 +164,16 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
         stream.send_until(link, true);
     }
 
+    // The interface of one link takes less than a full payload: the kernel says so, the size is searched below.
+    let expected = [1472, 1472, NARROW_DATAGRAM, 1472];
+    for _ in 0..40 {
+        stream.send(50);
+        if sizes(&stream.sender) == expected {
+            break;
+        }
+    }
+    assert_eq!(sizes(&stream.sender), expected, "{:?}", events(&stream.sender));
+
     // A link dies at the far end and heals.
     must("ip", &format!("-n {r} link set rx0 down"));
     stream.send_until(0, false);
@@ -151,15 +183,26 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
     // An interface is pulled and plugged in again: same name, new index.
     must("ip", &format!("-n {s} link del tx1"));
     stream.send_until(1, false);
+    // Which is known without waiting for silence: from the kernel's news, or from the next datagram.
+    let told = |link: &str, text: &str, sender: &PipedSender| {
+        events(sender).iter().any(|event| event.contains(link) && event.contains(text))
+    };
+    let at_once = ["its interface has no carrier or no address", "the system refuses to send"];
+    assert!(
+        at_once.iter().any(|reason| told("veth-1: up -> suspect", reason, &stream.sender)),
+        "{:?}",
+        events(&stream.sender)
+    );
     network.add_link(1, 1);
     stream.send_until(1, true);
     assert!(reopened(&stream.sender) >= 1, "the socket of the pulled interface was opened again");
 
     // A link gets another address, as after a new lease.
-    must("ip", &format!("-n {s} addr add 10.77.2.9/24 dev tx2"));
     must("ip", &format!("-n {s} addr del 10.77.2.1/24 dev tx2"));
+    must("ip", &format!("-n {s} addr add 10.77.2.9/24 dev tx2"));
     stream.send(250);
     stream.send_until(2, true);
+    assert!(told("veth-2", "the local address changed", &stream.sender), "{:?}", events(&stream.sender));
 
     // The address a link is bound to goes away and comes back.
     let before = reopened(&stream.sender);

@@ -124,6 +124,8 @@ pub(crate) struct Link {
     pub resort: bool,
     /// When media was last sent.
     media_at: Timestamp,
+    /// When the system refused to send, or said that there is no carrier.
+    refused_at: Option<Timestamp>,
     /// What the modem knows.
     pub radio: Radio,
     /// Far clock minus ours, for a link that no report has timed yet; in microseconds.
@@ -158,6 +160,7 @@ impl Link {
             budget_used: 0,
             resort: false,
             media_at: now,
+            refused_at: None,
             radio: Radio::default(),
             clock_offset: 0.0,
             share: 0.0,
@@ -371,8 +374,13 @@ impl Link {
         }
     }
 
-    /// Notes that something sent on this link has arrived.
-    pub(crate) fn on_confirmed(&mut self, now: Timestamp) -> Option<Moved> {
+    /// Notes that something sent on this link has arrived; what was sent before the system refused to send proves nothing.
+    pub(crate) fn on_confirmed(&mut self, now: Timestamp, progress: &Progress) -> Option<Moved> {
+        let fresh = |refused| progress.newest_sent_at.is_some_and(|sent| sent > refused);
+        if progress.confirmed == 0 || self.refused_at.is_some_and(|refused| !fresh(refused)) {
+            return None;
+        }
+        self.refused_at = None;
         match self.state {
             LinkState::Up => None,
             LinkState::Down => {
@@ -396,6 +404,7 @@ impl Link {
 
     /// Notes that the system refuses to send, for `reason`.
     pub(crate) fn on_error(&mut self, now: Timestamp, reason: StateReason) -> Option<Moved> {
+        self.refused_at = Some(now);
         if self.state == LinkState::Up { self.go(now, LinkState::Suspect, reason) } else { None }
     }
 

@@ -15,6 +15,9 @@ use crate::payload::Channel;
 /// Round trip of a peer without samples: too long costs attempts to repair, too short costs requests.
 const ROUND_TRIP_GUESS_MICROS: f64 = 100_000.0;
 
+/// A link whose address has been silent for so long may be taken over by an address whose numbers begin anew.
+const REBIND_SILENCE: Duration = Duration::from_millis(500);
+
 /// One 4-tuple.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -210,10 +213,17 @@ impl Receiver {
         if peer.link == Some(link) && peer.flow == Some(flow) {
             return;
         }
+        let same = |(other, peer): (usize, &Peer)| other != index && peer.link == Some(link) && peer.flow == Some(flow);
+        let old = self.peers.iter().enumerate().position(same);
+        if old.is_some_and(|old| self.is_replay(now, old, index)) {
+            self.refused += 1;
+            self.peers[index].extension = false;
+            return;
+        }
+        let peer = &mut self.peers[index];
         peer.link = Some(link);
         peer.flow = Some(flow);
-        let same = |(other, peer): (usize, &Peer)| other != index && peer.link == Some(link) && peer.flow == Some(flow);
-        let Some(old) = self.peers.iter().enumerate().position(same) else { return };
+        let Some(old) = old else { return };
         let from = self.peers[old].address;
         let (arrivals, loss, rtt) =
             (self.peers[old].arrivals.clone(), self.peers[old].loss, self.peers[old].rtt.clone());
@@ -234,6 +244,18 @@ impl Receiver {
         // The old address goes silent; its entry must not be the same link any more.
         self.peers[old].link = None;
         self.peers[old].extension = false;
+    }
+
+    /// True when the 4-tuple at `index` claims a link with numbers that the link's present address has sent already: somebody
+    /// repeats what he overheard. A login proves more than numbers do, and an address that is silent can not be robbed.
+    fn is_replay(&self, now: Timestamp, old: usize, index: usize) -> bool {
+        let (old, new) = (&self.peers[old], &self.peers[index]);
+        let (Some((before, _)), Some((claimed, _))) = (old.arrivals.highest(), new.arrivals.highest()) else {
+            return false;
+        };
+        self.config.srp_users.is_empty()
+            && now - old.heard_at < REBIND_SILENCE
+            && claimed.wrapping_sub(before) as i32 <= 0
     }
 
     /// Forgets the silent, tells of losses.

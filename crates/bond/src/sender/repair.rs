@@ -30,7 +30,7 @@ impl Sender {
             let Some(slot) = &mut self.slots[index] else { continue };
             let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
             slot.mtu.on_report(now, told.highest, |back| told.has(back));
-            let moved = if progress.confirmed > 0 { slot.link.on_confirmed(now) } else { None };
+            let moved = slot.link.on_confirmed(now, &progress);
             self.note_moved(now, index, moved);
             self.settle_outcomes(now, index);
         }

@@ -1,6 +1,7 @@
 //! The socket, or pair of sockets, of one link and its life.
 
 use super::LinkSpec;
+use super::interfaces::{Interfaces, Place, Turn, turn};
 use crate::port_pair::PortPair;
 use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
@@ -10,7 +11,7 @@ use bond::config::Profile;
 use bond::sender::LinkErrorKind;
 use bytes::Bytes;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use units::{LinkId, Timestamp};
 
 /// One link: always known, with sockets while they can be opened.
@@ -21,6 +22,10 @@ pub(crate) struct Link {
     sockets: Sockets,
     /// Used last: a NAT keeps its mapping when they can be had again.
     last_ports: LocalPorts,
+    /// Where it was when last looked for; `None` when the routes decide.
+    place: Option<Place>,
+    /// The address that packets left from last.
+    last_address: Option<IpAddr>,
     pub(crate) counters: LinkCounters,
 }
 
@@ -42,14 +47,27 @@ impl Link {
     /// A link with its sockets, or with the error that kept it from opening them; it is tried again.
     pub(crate) fn open(spec: LinkSpec, profile: Profile, now: Timestamp) -> (Self, Result<(), LinkErrorKind>) {
         let sockets = Sockets::closed(now);
-        let mut link =
-            Self { spec, profile, sockets, last_ports: LocalPorts::default(), counters: LinkCounters::default() };
+        let place = Interfaces::look().ok().and_then(|interfaces| interfaces.place_of(&spec));
+        let (last_ports, counters) = (LocalPorts::default(), LinkCounters::default());
+        let last_address = place.and_then(|place| place.address);
+        let mut link = Self { spec, profile, sockets, last_ports, place, last_address, counters };
         let opened = link.try_open(now);
         (link, opened)
     }
 
     pub(crate) fn id(&self) -> LinkId {
         self.spec.id
+    }
+
+    /// Compares with what the machine's network is like by now.
+    pub(crate) fn look_around(&mut self, interfaces: &Interfaces) -> Option<Turn> {
+        let now = interfaces.place_of(&self.spec)?;
+        let before = self.place.replace(now)?;
+        let turn = turn(before, now);
+        let last = self.last_address;
+        self.last_address = now.address.or(last);
+        // A lease that is renewed takes the old address away before the new one is there.
+        if turn == Some(Turn::Came) && last.is_some() && now.address != last { Some(Turn::Moved) } else { turn }
     }
 
     /// The sockets, for waiting and counting.

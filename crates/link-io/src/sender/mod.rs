@@ -1,5 +1,6 @@
 //! The sending end of a flow on real sockets.
 
+mod interfaces;
 mod link;
 mod source_clock;
 mod worker;

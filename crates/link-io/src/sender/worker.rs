@@ -1,5 +1,6 @@
 //! The thread of a sending flow: everything that happens to its machine happens here, one input at a time.
 
+use super::interfaces::{Interfaces, News, Turn};
 use super::link::Link;
 use super::source_clock::SourceClock;
 use super::{Command, LinkSpec, Published, QueuedPayload, SenderIoCounters};
@@ -57,6 +58,8 @@ pub(crate) struct Worker {
     advice_at: Timestamp,
     closing: Option<Closing>,
     removed: SenderIoCounters,
+    /// `None` where the system has no such news: then links notice by their silence and by errors.
+    news: Option<News>,
 }
 
 struct Closing {
@@ -78,6 +81,7 @@ impl Worker {
             advice_at: now,
             closing: None,
             removed: SenderIoCounters::default(),
+            news: News::open().inspect_err(|error| tracing::warn!(error = %error, "no news of interfaces")).ok(),
         };
         for link in links {
             worker.add_link(now, link);
@@ -96,6 +100,10 @@ impl Worker {
             // The media input is watched behind the links.
             if ready.get(watched.len()).is_some_and(|ready| ready.read) {
                 self.take_input();
+            }
+            let at = watched.len() + usize::from(self.parts.input.is_some());
+            if ready.get(at).is_some_and(|ready| ready.read) {
+                self.take_news();
             }
             self.keep_time();
             self.flush_links();
@@ -277,6 +285,28 @@ impl Worker {
         }
     }
 
+    /// Looks what became of the links' interfaces, when the kernel says that something happened.
+    fn take_news(&mut self) {
+        if !self.news.as_ref().is_some_and(News::take) {
+            return;
+        }
+        let Ok(interfaces) = Interfaces::look() else { return };
+        let now = self.parts.clock.now();
+        for index in 0..self.links.len() {
+            let Some(turn) = self.links[index].look_around(&interfaces) else { continue };
+            let link = self.links[index].id();
+            tracing::debug!(link = %link, turn = ?turn, "the interface of a link changed");
+            let failed = self.links[index].sockets().retry_at().is_some();
+            match turn {
+                Turn::Lost => self.tell(now, SenderInput::LinkError { link, kind: LinkErrorKind::CarrierLost }),
+                // Open sockets go on; the machine asks a silent link often enough.
+                Turn::Came if !failed => {}
+                Turn::Came | Turn::Moved if failed && self.links[index].reopen(now).is_err() => {}
+                Turn::Came | Turn::Moved => self.tell(now, SenderInput::LinkAddressChanged { link }),
+            }
+        }
+    }
+
     /// Sends what the machine asked for. An error may make it ask for more, on other links.
     fn flush_links(&mut self) {
         for _ in 0..FLUSH_ROUNDS_MAX {
@@ -341,7 +371,15 @@ impl Worker {
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
         let links = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
         let input = self.parts.input.as_ref().map(|input| Watched::new(input.port(), false));
-        self.parts.sleeper.sleep(&self.parts.signal.waker, links.chain(input), self.backlog, timeout, has_work, ready);
+        let news = self.news.as_ref().map(|news| Watched::new(news, false));
+        self.parts.sleeper.sleep(
+            &self.parts.signal.waker,
+            links.chain(input).chain(news),
+            self.backlog,
+            timeout,
+            has_work,
+            ready,
+        );
     }
 }
 

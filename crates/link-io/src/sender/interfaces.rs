@@ -1,0 +1,187 @@
+//! What happens to the network interfaces that links use, told by the kernel the moment it happens (rtnetlink).
+//!
+//! The kernel's messages only wake us up; what changed is read from the system's list of interfaces and addresses, so a lost
+//! or strange message does no harm.
+
+use super::LinkSpec;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recv, socket,
+};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// Groups of the kernel's messages (`rtnetlink(7)`): interfaces, IPv4 and IPv6 addresses.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// Messages read in one turn; the rest waits for the next.
+const MESSAGES_MAX: usize = 64;
+/// Bytes of a message that are taken off the queue; nobody reads them.
+const MESSAGE_BYTES: usize = 4096;
+
+/// The kernel's news about interfaces and addresses.
+#[derive(Debug)]
+pub(crate) struct News {
+    socket: OwnedFd,
+}
+
+impl AsFd for News {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl News {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The system has no netlink for this process.
+    pub(crate) fn open() -> io::Result<Self> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
+        Ok(Self { socket })
+    }
+
+    /// Takes what waits; true when something may have changed.
+    pub(crate) fn take(&self) -> bool {
+        let mut buffer = [0; MESSAGE_BYTES];
+        let mut any = false;
+        for _ in 0..MESSAGES_MAX {
+            match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(_) => any = true,
+                Err(nix::errno::Errno::EAGAIN) => break,
+                // Messages were lost: all the more reason to look.
+                Err(_) => return true,
+            }
+        }
+        any
+    }
+}
+
+/// The place of a link in the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    /// The interface is there, up and has a carrier.
+    pub(crate) carrier: bool,
+    /// The address that packets leave from.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// What became of a link's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing can be sent any more.
+    Lost,
+    /// Packets can be sent (again).
+    Came,
+    /// Packets leave from another address.
+    Moved,
+}
+
+/// What lies between two looks at a place.
+pub(crate) fn turn(before: Place, now: Place) -> Option<Turn> {
+    let usable = |place: Place| place.carrier && place.address.is_some();
+    match (usable(before), usable(now)) {
+        (true, false) => Some(Turn::Lost),
+        (false, true) => Some(Turn::Came),
+        (true, true) if before.address != now.address => Some(Turn::Moved),
+        _ => None,
+    }
+}
+
+/// One address of an interface, or an interface without any.
+struct Entry {
+    name: String,
+    flags: InterfaceFlags,
+    address: Option<IpAddr>,
+}
+
+/// The interfaces and addresses of this machine at this moment.
+pub(crate) struct Interfaces {
+    entries: Vec<Entry>,
+}
+
+impl Interfaces {
+    /// # Errors
+    /// The system does not tell.
+    pub(crate) fn look() -> io::Result<Self> {
+        let entry = |address: nix::ifaddrs::InterfaceAddress| Entry {
+            name: address.interface_name,
+            flags: address.flags,
+            address: address.address.as_ref().and_then(ip_of),
+        };
+        Ok(Self { entries: getifaddrs()?.map(entry).collect() })
+    }
+
+    /// The place of a link that is bound to a device or an address; `None` for one that follows the routes.
+    pub(crate) fn place_of(&self, link: &LinkSpec) -> Option<Place> {
+        if link.device.is_none() && link.bind.is_none() {
+            return None;
+        }
+        let of_device = |entry: &&Entry| link.device.as_ref().is_none_or(|device| entry.name == *device);
+        let wanted = |address: &IpAddr| match link.bind {
+            Some(bind) => *address == bind,
+            None => address.is_ipv4() == link.remote.is_ipv4() && !is_link_local(address),
+        };
+        let entries = || self.entries.iter().filter(of_device);
+        let found = entries().find_map(|entry| entry.address.filter(wanted).map(|address| (address, entry.flags)));
+        let flags = found.map_or_else(|| entries().next().map(|entry| entry.flags), |found| Some(found.1));
+        let needed = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+        Some(Place { carrier: flags.is_some_and(|flags| flags.contains(needed)), address: found.map(|found| found.0) })
+    }
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+}
+
+/// Addresses that reach no further than the next router.
+fn is_link_local(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use units::LinkId;
+
+    fn link(device: Option<&str>, bind: Option<[u8; 4]>) -> LinkSpec {
+        let remote = "127.0.0.1:5000".parse().expect("an address");
+        LinkSpec { device: device.map(str::to_owned), bind: bind.map(IpAddr::from), ..LinkSpec::new(LinkId(0), remote) }
+    }
+
+    #[test]
+    fn the_loopback_is_found_by_name_and_by_address() {
+        let interfaces = Interfaces::look().expect("interfaces");
+        let loopback = Place { carrier: true, address: Some(IpAddr::from([127, 0, 0, 1])) };
+        assert_eq!(interfaces.place_of(&link(Some("lo"), None)), Some(loopback));
+        assert_eq!(interfaces.place_of(&link(None, Some([127, 0, 0, 1]))), Some(loopback));
+        assert_eq!(interfaces.place_of(&link(Some("strata-none0"), None)), Some(Place::default()));
+        assert_eq!(interfaces.place_of(&link(None, None)), None, "the routes decide");
+    }
+
+    #[test]
+    fn a_turn_is_what_lies_between_two_looks() {
+        let at = |last| Some(IpAddr::from([10, 0, 0, last]));
+        let place = |carrier, address| Place { carrier, address };
+        assert_eq!(turn(place(true, at(1)), place(false, at(1))), Some(Turn::Lost));
+        assert_eq!(turn(place(true, at(1)), place(true, None)), Some(Turn::Lost));
+        assert_eq!(turn(Place::default(), place(true, at(1))), Some(Turn::Came));
+        assert_eq!(turn(place(true, at(1)), place(true, at(2))), Some(Turn::Moved));
+        assert_eq!(turn(place(true, at(1)), place(true, at(1))), None);
+        assert_eq!(turn(place(false, at(1)), place(false, None)), None);
+    }
+
+    #[test]
+    fn news_can_be_listened_to() {
+        let news = News::open().expect("netlink");
+        news.take();
+        assert!(!news.take(), "nothing waits any more");
+    }
+}
