@@ -58,6 +58,10 @@ fn a_pipe_is_delivered_to_its_last_byte_with_encryption_and_reports() {
     assert!(stats.len() >= 2, "one report a second: {reports:?}");
     assert_eq!(stats[1]["links"][0]["name"], "only");
     assert!(stats.last().is_some_and(|stats| stats["packets_in"].as_u64() > Some(300)), "{stats:?}");
+    for counter in ["retransmits", "copies", "useless_copies", "fec_packets", "fec_recovered"] {
+        assert!(stats[0][counter].is_u64(), "{counter}: {}", stats[0]);
+    }
+    assert!(stats[0]["redundancy"].is_f64(), "{}", stats[0]);
 }
 
 /// 200 payloads with a PCR of 2 ms steps take 0.4 s to send; the file that comes out is the file that went in, but for

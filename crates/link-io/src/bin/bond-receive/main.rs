@@ -30,12 +30,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         if report.is_due() {
             let snapshot = receiver.snapshot();
             let text = format!(
-                "rate {}, {} delivered, {} lost, {} late, {} recovered, {} links",
+                "rate {}, {} delivered, {} lost, {} late, {} recovered, {} repaired, {} links",
                 snapshot.rate,
                 snapshot.delivered_packets,
                 snapshot.lost_packets,
                 snapshot.late_packets,
                 snapshot.recovered_packets,
+                snapshot.fec_recovered,
                 snapshot.links.len(),
             );
             report.stats(&*snapshot, &receiver.io_counters(), text)?;

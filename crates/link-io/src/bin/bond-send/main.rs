@@ -26,12 +26,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         if report.is_due() {
             let snapshot = sender.snapshot();
             let text = format!(
-                "media {}, sent {}, {} links, advice {}, {} retransmits",
+                "media {}, sent {}, {} links, advice {}, {} retransmits, {} copies, {} repair packets",
                 snapshot.media_rate,
                 snapshot.send_rate,
                 snapshot.links.len(),
                 snapshot.rate_advice,
                 snapshot.retransmits,
+                snapshot.copies,
+                snapshot.fec_packets,
             );
             report.stats(&*snapshot, &sender.io_counters(), text)?;
         }
