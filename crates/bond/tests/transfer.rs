@@ -50,11 +50,11 @@ fn plain(profile: Profile, loss: f64, weight: Option<u32>) -> (score::Score, sim
     (score, simulation)
 }
 
-/// Goal: without the extension, losses on both ways are repaired by requests, in both profiles.
+/// Goal: without the extension, losses on both ways are repaired by requests, in both profiles; fixed weights are kept.
 #[test]
 fn plain_rist_repairs_losses_by_requests() {
     for profile in [Profile::Simple, Profile::Main] {
-        let (score, simulation) = plain(profile, 0.02, None);
+        let (score, simulation) = plain(profile, 0.02, Some(5));
         println!("{profile:?} {score:?}");
         assert_eq!(score.frames_on_time_percent, 100.0, "{profile:?}");
         let sender = simulation.sender.snapshot(simulation.now);
@@ -141,7 +141,7 @@ fn a_login_opens_the_flow() {
     };
     let (delivered, sent, snapshot) = run("right");
     assert_eq!(delivered, sent);
-    assert!(snapshot.links.iter().all(|link| link.packets_sent > 400), "{snapshot:?}");
+    assert!(snapshot.links.iter().all(|link| link.packets_sent > 100), "{snapshot:?}");
     assert_eq!(run("wrong").0, 0);
 }
 

@@ -1,10 +1,11 @@
 //! One link as the sender sees it: what is on its way, how long it takes, what it carries, whether it lives.
 //!
-//! The measures come from the far end's reports; towards a plain RIST peer only the round trip is known and the link is
-//! never limited by what is in flight.
+//! The measures come from the far end's reports; towards a plain RIST peer from its echoes ([`echo`]). Towards a peer that
+//! answers neither, a link is never limited by what is in flight.
 
 pub(crate) mod capacity;
 pub(crate) mod delay;
+pub(crate) mod echo;
 pub(crate) mod mtu;
 pub(crate) mod radio;
 pub(crate) mod sent;
@@ -21,6 +22,7 @@ use crate::sender::RadioHint;
 use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
+use echo::Echoed;
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
 
@@ -32,6 +34,10 @@ const CAPACITY_MIN: f64 = 6_000.0;
 const ROUND_TRIP_START: f64 = 100_000.0;
 /// Part of a measured round trip that is waiting for the next report.
 pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
+/// The same towards a plain RIST peer, whose echoes take the place of reports: time between requests, and its own delay.
+const ECHO_INTERVAL_MICROS: f64 = 60_000.0;
+/// Without an echo for so long (on top of 2.5 round trips) such a link is suspect: several must have been lost in a row.
+const ECHO_SUSPECT_AFTER_MICROS: f64 = 300_000.0;
 /// Packets that may always be on their way.
 const WINDOW_PACKETS_MIN: u64 = 10;
 /// IPv4 and UDP headers, which a metered link pays for too.
@@ -46,7 +52,7 @@ const DOWN_AFTER: Duration = Duration::from_secs(1);
 const MEMORY_WHOLE: Duration = Duration::from_secs(5);
 const MEMORY_HALF: Duration = Duration::from_secs(30);
 /// A plain RIST peer answers at least every 100 ms; so much silence makes a link suspect.
-const PLAIN_SUSPECT_AFTER: Duration = Duration::from_millis(800);
+const PLAIN_SUSPECT_AFTER: Duration = Duration::from_millis(500);
 /// So much silence makes it down.
 const PLAIN_DOWN_AFTER: Duration = Duration::from_secs(2);
 /// Datagrams that may leave back to back.
@@ -99,8 +105,10 @@ pub(crate) struct Link {
     pub counters: Counters,
     pub send_meter: Meter,
     pub goodput_meter: Meter,
-    /// True while the far end reports per-link numbers.
+    /// True while it is known what has arrived: from reports, or from echoes.
     pub reported: bool,
+    /// From echoes, see [`echo`].
+    pub echoed: Option<Echoed>,
     /// Share of lost packets, slowly following.
     loss: f64,
     /// The same, remembered for longer, and whether it comes in bursts.
@@ -148,6 +156,7 @@ impl Link {
             send_meter: Meter::default(),
             goodput_meter: Meter::default(),
             reported: false,
+            echoed: None,
             loss: 0.0,
             losses: LossModel::new(now),
             since: now,
@@ -192,9 +201,13 @@ impl Link {
     /// Path delay of this link on a scale common to all links: the far clock when it is known, else half a round trip.
     pub(crate) fn path_delay(&self) -> f64 {
         match self.delay.base() {
-            Some(base) if self.reported => base as f64,
+            Some(base) if self.reported && self.echoed.is_none() => base as f64,
             _ => self.round_trip_low() / 2.0 + self.clock_offset,
         }
+    }
+
+    fn report_interval(&self) -> f64 {
+        if self.echoed.is_some() { ECHO_INTERVAL_MICROS } else { REPORT_INTERVAL_MICROS }
     }
 
     /// Capacity in bytes per second, within the configured limit.
@@ -205,7 +218,7 @@ impl Link {
 
     /// Microseconds that `bytes` more bytes would wait in front of the bottleneck.
     pub(crate) fn queue_with(&self, bytes: u64) -> f64 {
-        let pipe = self.round_trip_low() + REPORT_INTERVAL_MICROS / 2.0;
+        let pipe = self.round_trip_low() + self.report_interval() / 2.0;
         ((self.sent.in_flight_bytes() + bytes) as f64 * 1e6 / self.rate() - pipe).max(0.0)
     }
 
@@ -213,7 +226,7 @@ impl Link {
     pub(crate) fn overdue(&self, now: Timestamp) -> f64 {
         let Some(oldest) = self.sent.oldest_waiting() else { return 0.0 };
         let expected =
-            self.round_trip_low() + REPORT_INTERVAL_MICROS * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
+            self.round_trip_low() + self.report_interval() * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
         let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
         (waited - expected).max(0.0)
     }
@@ -228,7 +241,7 @@ impl Link {
     /// Bytes that may be on their way while a queue of `queue_micros` is wanted in front of the bottleneck.
     pub(crate) fn window(&self, queue_micros: f64) -> u64 {
         let queue = queue_micros.min(self.queue_limit);
-        let bytes = self.rate() * (self.round_trip_low() + REPORT_INTERVAL_MICROS + queue) / 1e6;
+        let bytes = self.rate() * (self.round_trip_low() + self.report_interval() + queue) / 1e6;
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
     }
 
@@ -266,6 +279,7 @@ impl Link {
 
     /// Notes a media datagram for pacing, windows and counters.
     pub(crate) fn on_sent(&mut self, now: Timestamp, sequence: Option<u32>, bytes: usize, packet: Option<u64>) {
+        let sequence = self.echoed.as_mut().map(Echoed::next_number).or(sequence);
         if let Some(sequence) = sequence.filter(|_| self.reported) {
             if self.sent.in_flight_bytes() == 0 {
                 self.progress_at = now;
@@ -397,6 +411,11 @@ impl Link {
         }
     }
 
+    /// When anything was last heard on or about this link.
+    pub(crate) fn heard_at(&self) -> Option<Timestamp> {
+        self.heard_at
+    }
+
     /// How long the link has been in its state.
     pub(crate) fn in_state(&self, now: Timestamp) -> Duration {
         now - self.since
@@ -414,7 +433,11 @@ impl Link {
         let silent = self.heard_at.map_or(Duration::ZERO, |at| now - at);
         match self.state {
             LinkState::Up if self.reported => {
-                let patience = SUSPECT_AFTER_MICROS.max(2.5 * (self.round_trip_low() + self.delay.queue()));
+                let trips = 2.5 * (self.round_trip_low() + self.delay.queue());
+                let patience = match self.echoed {
+                    Some(_) => ECHO_SUSPECT_AFTER_MICROS + trips,
+                    None => SUSPECT_AFTER_MICROS.max(trips),
+                };
                 let oldest = self.sent.oldest_waiting()?;
                 let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
                 if waited < patience {

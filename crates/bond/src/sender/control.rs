@@ -9,6 +9,7 @@ use units::Timestamp;
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
 use crate::event::Cause;
 use crate::extension::{ANNOUNCE, Announce, NAME, PROBE, RECOVERED, REPORT, Report, parse_recovered};
+use crate::link::sent::SentLog;
 
 /// RTCP while a link is in use (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -35,6 +36,15 @@ const FRAMING_BYTES: usize = 20;
 const RTP_BYTES: usize = 12;
 /// An echo answered later than this tells nothing.
 const ECHO_AGE_MAX: u64 = 10_000_000;
+
+/// An answer to one of our echo requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RtcpEcho {
+    /// As in the request.
+    pub timestamp: u64,
+    /// Without the time the far end took.
+    pub trip_micros: u64,
+}
 
 /// One link's conversation.
 #[derive(Debug)]
@@ -112,12 +122,16 @@ impl Sender {
                 if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
                     slot.control.framing_bytes = datagram.len() - self.scratch.len();
                     slot.link.on_sent(now, sequence, datagram.len(), None);
+                    if let Some(echoed) = &mut slot.link.echoed {
+                        echoed.asked(now.as_micros());
+                    }
                     made.push((channel, datagram));
                 }
                 slot.control.compounds += 1;
                 slot.control.next_rtcp = now + interval(slot, now, any_up);
             }
-            if slot.link.reported && slot.link.usable() {
+            // Echoes do not tell which datagram was too large.
+            if slot.link.reported && slot.link.echoed.is_none() && slot.link.usable() {
                 let trip = Duration::from_micros(slot.link.round_trip_low() as u64);
                 while let Some(size) = slot.mtu.poll(now, trip) {
                     write_probe(&mut self.scratch, self.flow, &self.config, usize::from(size), slot);
@@ -174,7 +188,7 @@ impl Sender {
                 let age = now.as_micros().wrapping_sub(echo.timestamp);
                 let delay = u64::from(echo.processing_delay_us);
                 if echo.ssrc == slot.control.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
-                    slot.link.rtt.push(now, age - delay);
+                    self.on_echo(now, index, RtcpEcho { timestamp: echo.timestamp, trip_micros: age - delay });
                 }
             }
             RtcpPacket::NackRange(nack) if nack.media_ssrc & !1 == self.flow => {
@@ -227,10 +241,17 @@ impl Sender {
             return;
         }
         self.extension = Some(true);
-        for slot in self.slots.iter_mut().flatten() {
+        for index in 0..self.slots.len() {
+            let Some(slot) = &mut self.slots[index] else { continue };
+            if slot.link.echoed.take().is_some() {
+                // Counted otherwise until now.
+                slot.link.sent.give_up(&mut self.outcomes);
+                slot.link.sent = SentLog::default();
+            }
             slot.link.reported = true;
             slot.control.compounds = 0;
             slot.control.next_rtcp = now;
+            self.settle_outcomes(now, index);
         }
         self.note(now, Cause::PeerIdentified { extension: true });
     }
@@ -248,6 +269,8 @@ fn interval(slot: &Slot, now: Timestamp, any_up: bool) -> Duration {
     match slot.link.state {
         _ if slot.rests() => INTERVAL_SPENT,
         LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
+        // Its echoes are what drives the link.
+        LinkState::Up if slot.link.echoed.is_some() && slot.link.sent.in_flight_packets() > 0 => INTERVAL_ASKING,
         LinkState::Up => INTERVAL,
         LinkState::Down if slot.link.in_state(now) > QUICK_TIME => INTERVAL_DEAD,
         LinkState::Suspect | LinkState::Down if !any_up => INTERVAL_DESPERATE,

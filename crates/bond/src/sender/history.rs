@@ -47,6 +47,10 @@ pub(crate) struct Packet {
     pub further: bool,
     /// When the last copy was sent.
     pub sent_at: Timestamp,
+    /// The link (slot) that carried the last copy.
+    pub last_slot: u8,
+    /// When an echo of a plain RIST peer told that the last copy had arrived or was lost.
+    pub passed_at: Option<Timestamp>,
     /// Links (slots) that lost a copy, one bit each.
     pub lost_on: u16,
     /// Links (slots) that shall carry no (further) copy of the present round, one bit each.
@@ -88,6 +92,11 @@ impl History {
 
     pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut Packet> {
         self.packets.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Every packet kept, oldest first.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (u64, &Packet)> {
+        (self.first..).zip(&self.packets)
     }
 
     /// The full number of a 16-bit one, if it is kept.
@@ -253,6 +262,8 @@ mod tests {
             copies: 0,
             further: false,
             sent_at: Timestamp::ZERO,
+            last_slot: 0,
+            passed_at: None,
             lost_on: 0,
             avoid: 0,
         }

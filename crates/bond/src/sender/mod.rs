@@ -9,6 +9,7 @@ mod causes;
 mod control;
 mod history;
 mod path_mtu;
+mod plain;
 mod protect;
 mod repair;
 mod report;
@@ -353,6 +354,9 @@ impl Sender {
             let moved = slot.link.on_tick(now, &mut self.outcomes);
             busy |= slot.link.sent.in_flight_bytes() > 0;
             self.note_moved(now, index, moved);
+            if moved.is_some_and(|moved| moved.to == LinkState::Suspect) {
+                self.rescue_from_silence(now, index);
+            }
             self.settle_outcomes(now, index);
         }
         self.rescue(now);
@@ -423,6 +427,8 @@ impl Sender {
             copies: 0,
             further: false,
             sent_at: Timestamp::ZERO,
+            last_slot: 0,
+            passed_at: None,
             lost_on: 0,
             avoid: 0,
         };

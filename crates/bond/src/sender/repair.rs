@@ -15,8 +15,6 @@ const RESCUE_SHARE: f64 = 0.35;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
-/// The shortest time between two copies asked for by a plain RIST peer.
-const NACK_SPACING_MICROS_MIN: f64 = 10_000.0;
 
 impl Sender {
     /// Takes a report of the far end.
@@ -61,17 +59,24 @@ impl Sender {
     }
 
     fn on_arrived(&mut self, now: Timestamp, index: usize, number: u64) {
+        let plain = self.extension != Some(true);
         let Some(packet) = self.history.get_mut(number) else { return };
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
         let length = packet.bytes.len();
-        if let Some(slot) = &mut self.slots[index] {
+        if plain && usize::from(packet.last_slot) == index {
+            packet.passed_at = Some(now);
+        }
+        if let Some(slot) = self.slots[index].as_mut().filter(|_| !plain) {
             slot.mtu.on_media(slot.control.media_bytes(length), true);
         }
         if packet.standing == Standing::Delivered {
             self.totals.useless += u64::from(packet.transmissions > 1);
         } else {
             let bytes = packet.bytes.len() as u64;
-            self.history.settle(number, Standing::Delivered);
+            // Echoes do not prove that it arrived: it can still be asked for.
+            if !plain {
+                self.history.settle(number, Standing::Delivered);
+            }
             if let Some(slot) = &mut self.slots[index] {
                 slot.link.goodput_meter.add(now, bytes);
             }
@@ -80,7 +85,7 @@ impl Sender {
 
     fn on_lost(&mut self, index: usize, number: u64) {
         let Some(packet) = self.history.get_mut(number) else { return };
-        if let Some(slot) = &mut self.slots[index] {
+        if let Some(slot) = self.slots[index].as_mut().filter(|_| self.extension == Some(true)) {
             slot.mtu.on_media(slot.control.media_bytes(packet.bytes.len()), false);
         }
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
@@ -100,12 +105,10 @@ impl Sender {
     pub(super) fn on_nack(&mut self, now: Timestamp, index: usize, sequence: u16) {
         let Some(slot) = &mut self.slots[index] else { return };
         slot.link.counters.nacks += 1;
-        let spacing = slot.link.round_trip_low().max(NACK_SPACING_MICROS_MIN);
         let Some(number) = self.history.extend(sequence) else {
             self.totals.unrecoverable += 1;
             return;
         };
-        let plain = self.extension != Some(true);
         let Some(packet) = self.history.get(number) else { return };
         if packet.standing == Standing::Dropped {
             self.totals.unrecoverable += 1;
@@ -114,13 +117,13 @@ impl Sender {
             return;
         }
         // Between our own ends reports tell more, and sooner; a request counts only when nothing is known to be coming.
-        let again = if plain {
-            packet.transmissions == 1 || (now - packet.sent_at).as_micros() as f64 >= spacing
+        let missed = if self.extension == Some(true) {
+            (packet.on_the_way == 0).then_some(0)
         } else {
-            packet.on_the_way == 0
+            self.is_missed(now, index, number)
         };
-        if again {
-            self.history.queue_repair(number, 0, 0);
+        if let Some(lost_on) = missed {
+            self.history.queue_repair(number, lost_on, 0);
         }
     }
 
@@ -139,7 +142,7 @@ impl Sender {
 
     /// Looks for packets that hang on links and would come too late, and queues them for others.
     pub(super) fn rescue(&mut self, now: Timestamp) {
-        if self.extension != Some(true) {
+        if self.extension != Some(true) && !self.is_echo_driven() {
             return;
         }
         for index in 0..self.slots.len() {

@@ -59,7 +59,11 @@ impl Sender {
         if self.history.pending_len() == 0 {
             return Err(Timestamp::MAX);
         }
-        if self.scheduled(now)? { self.transmit_scheduled(now) } else { self.transmit_plain(now) }
+        if self.scheduled(now)? || self.is_echo_driven() {
+            self.transmit_scheduled(now)
+        } else {
+            self.transmit_plain(now)
+        }
     }
 
     /// True with the extension, false without; `Err` while it is open.
@@ -74,6 +78,7 @@ impl Sender {
             return Err(settled);
         }
         self.extension = Some(false);
+        self.begin_echoes();
         self.note(now, Cause::PeerIdentified { extension: false });
         Ok(false)
     }
@@ -116,7 +121,7 @@ impl Sender {
         let queue = self.queue_wanted(now);
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(Slot { link, .. }) = slot else { continue };
-            if !link.usable() {
+            if !(link.usable() && link.reported) {
                 continue;
             }
             let room = link.sent.in_flight_bytes() + bytes <= link.window(queue);
@@ -254,52 +259,6 @@ impl Sender {
         self.send(now, number, index)
     }
 
-    /// Plain RIST: fixed shares, everything at once, repairs over the link with the shortest round trip.
-    fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
-        let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
-        let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
-        let avoid = packet.avoid | self.too_narrow(packet.bytes.len());
-        let (lost_on, repair) = (packet.lost_on, packet.repair);
-        let usable = |slot: &Slot| slot.link.usable();
-        let duplicate =
-            self.slots.iter().flatten().filter(|slot| usable(slot)).all(|slot| slot.link.options.weight == Some(0));
-        let mut wake = Timestamp::MAX;
-        let mut best: Option<(f64, usize)> = None;
-        let lowest =
-            self.slots.iter().flatten().filter(|slot| usable(slot)).map(|slot| slot.link.options.priority).min();
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Some(slot) = slot.as_ref().filter(|slot| usable(slot)) else { continue };
-            if avoid >> index & 1 == 1 || Some(slot.link.options.priority) != lowest {
-                continue;
-            }
-            if slot.link.next_send() > now {
-                wake = wake.min(slot.link.next_send());
-                continue;
-            }
-            let cost = if repair {
-                slot.link.round_trip_low() * if lost_on >> index & 1 == 1 { 2.0 } else { 1.0 }
-            } else {
-                slot.link.share
-            };
-            if best.is_none_or(|(lowest, _)| cost < lowest) {
-                best = Some((cost, index));
-            }
-        }
-        let Some((_, index)) = best else { return Err(wake) };
-        if duplicate && !repair {
-            let others = self
-                .slots
-                .iter()
-                .enumerate()
-                .filter(|(i, slot)| *i != index && avoid >> i & 1 == 0 && slot.as_ref().is_some_and(usable));
-            let left = others.count() as u8;
-            if let Some(packet) = self.history.get_mut(number) {
-                packet.copies = left + 1;
-            }
-        }
-        Ok(self.send(now, number, index))
-    }
-
     /// Sends one copy of a packet on a link.
     pub(super) fn send(&mut self, now: Timestamp, number: u64, index: usize) -> SenderOutput {
         let (Some(slot), Some(packet)) = (&mut self.slots[index], self.history.get_mut(number)) else {
@@ -332,6 +291,8 @@ impl Sender {
         packet.transmissions = packet.transmissions.saturating_add(1);
         packet.on_the_way = packet.on_the_way.saturating_add(u8::from(slot.link.reported));
         packet.sent_at = now;
+        packet.last_slot = index as u8;
+        packet.passed_at = None;
         packet.avoid |= 1 << index;
         packet.copies = packet.copies.saturating_sub(1);
         packet.further = packet.copies > 0;

@@ -2,7 +2,7 @@
 
 use super::{IP_BYTES, Simulation, load};
 use bond::PacketClass;
-use bond::config::{ReceiverConfig, SenderConfig};
+use bond::config::{Extension, ReceiverConfig, SenderConfig};
 use bond::sender::SenderInput;
 use link_sim::PathConfig;
 use std::ops::Range;
@@ -48,10 +48,23 @@ pub fn run(
     seconds: u64,
     seed: u64,
     encoder: Encoder,
+    watch: impl FnMut(&Simulation),
+) -> Followed {
+    run_towards(Extension::Offer, latency, paths, seconds, seed, encoder, watch)
+}
+
+/// The same towards a receiver with the extension or without.
+pub fn run_towards(
+    extension: Extension,
+    latency: Duration,
+    paths: &[PathConfig],
+    seconds: u64,
+    seed: u64,
+    encoder: Encoder,
     mut watch: impl FnMut(&Simulation),
 ) -> Followed {
     let sender = SenderConfig { latency, ..Default::default() };
-    let receiver = ReceiverConfig { latency, ..Default::default() };
+    let receiver = ReceiverConfig { latency, extension, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, paths, seed);
     simulation.input(SenderInput::SetEncoderRange { min: encoder.min, max: encoder.max });
     let (mut number, mut owed) = (0u32, 0.0);

@@ -1,0 +1,150 @@
+//! Towards a plain RIST peer.
+//!
+//! A peer that answers echoes is scheduled like one of our own: its answers are reports of a kind ([`crate::link::echo`]).
+//! With fixed weights, or a peer without echoes (GStreamer), packets go out at once in fixed shares, and what a link that
+//! falls silent carried last is sent again over the others.
+
+use units::Timestamp;
+
+use super::control::RtcpEcho;
+use super::{LinkState, Sender, SenderOutput, Slot, Standing};
+use crate::event::Cause;
+use crate::link::echo::Echoed;
+
+/// Before a link fell silent, its packets may have been lost for so long already: one interval of the peer's RTCP and some.
+const SILENCE_BEGAN_MICROS: f64 = 150_000.0;
+/// The shortest time between two copies asked for by a peer without echoes.
+const NACK_SPACING_MICROS_MIN: f64 = 10_000.0;
+
+impl Sender {
+    /// True when the peer's echoes drive the scheduler.
+    pub(super) fn is_echo_driven(&self) -> bool {
+        self.extension == Some(false)
+            && self.slots.iter().flatten().all(|slot| slot.link.options.weight.is_none())
+            && self.slots.iter().flatten().any(|slot| slot.link.usable() && slot.link.echoed.is_some())
+    }
+
+    /// Lets echoes drive every link on which the peer has answered one.
+    pub(super) fn begin_echoes(&mut self) {
+        for Slot { link, .. } in self.slots.iter_mut().flatten() {
+            if link.rtt.low().is_some() && link.options.weight.is_none() && link.echoed.is_none() {
+                link.echoed = Some(Echoed::default());
+                link.reported = true;
+            }
+        }
+    }
+
+    /// Takes the answer to one of our echo requests.
+    pub(super) fn on_echo(&mut self, now: Timestamp, index: usize, echo: RtcpEcho) {
+        let plain = self.extension == Some(false);
+        let Some(slot) = &mut self.slots[index] else { return };
+        slot.link.rtt.push(now, echo.trip_micros);
+        if !plain || slot.link.options.weight.is_some() {
+            return;
+        }
+        if slot.link.echoed.is_none() {
+            self.begin_echoes();
+            return;
+        }
+        let progress = slot.link.on_echo(now, echo.timestamp, echo.trip_micros, &mut self.outcomes);
+        let moved = if progress.confirmed > 0 { slot.link.on_confirmed(now) } else { None };
+        self.note_moved(now, index, moved);
+        self.settle_outcomes(now, index);
+    }
+
+    /// The peer asks for a packet. Returns whether it shall be sent again, and which link (a bit) has lost it.
+    pub(super) fn is_missed(&mut self, now: Timestamp, index: usize, number: u64) -> Option<u16> {
+        // Once per copy: a peer asks again until one arrives.
+        let packet = self.history.get(number).filter(|packet| !packet.repair)?;
+        let (sent_at, first, bytes) = (packet.sent_at, packet.transmissions == 1, packet.bytes.len());
+        let passed_at = packet.passed_at;
+        let carrier = usize::from(packet.last_slot);
+        let trip = self.slots[index].as_ref().map_or(0.0, |slot| slot.link.round_trip_low());
+        let link = self.slots.get_mut(carrier)?.as_mut().map(|slot| &mut slot.link);
+        match link.filter(|link| link.echoed.is_some()) {
+            // It hangs on a link that stalls, or nothing is known of it.
+            Some(link) if passed_at.is_none() => {
+                (link.state != LinkState::Up || link.overdue(now) > 0.0).then_some(1 << carrier)
+            }
+            Some(link) if passed_at.is_some_and(|passed_at| link.had_passed(now, passed_at, trip)) => {
+                link.on_asked(now, bytes);
+                Some(1 << carrier)
+            }
+            Some(_) => None,
+            None => {
+                let waited = (now - sent_at).as_micros() as f64;
+                (first || waited >= trip.max(NACK_SPACING_MICROS_MIN)).then_some(0)
+            }
+        }
+    }
+
+    /// A link fell silent that nothing tells of what arrived: what it carried lately goes to the others.
+    pub(super) fn rescue_from_silence(&mut self, now: Timestamp, index: usize) {
+        let Some(Slot { link, .. }) = &self.slots[index] else { return };
+        let others = self.slots.iter().flatten().any(|slot| slot.link.usable());
+        let Some(heard) = link.heard_at().filter(|_| !link.reported && others) else { return };
+        let since = heard.as_micros() as f64 - SILENCE_BEGAN_MICROS;
+        let (id, name) = (link.id, link.options.name.clone());
+        let latency = self.config.latency;
+        let hanging: Vec<u64> = self
+            .history
+            .numbered()
+            .filter(|(_, packet)| usize::from(packet.last_slot) == index && packet.transmissions > 0)
+            .filter(|(_, packet)| packet.sent_at.as_micros() as f64 >= since && now - packet.source_time < latency)
+            .filter(|(_, packet)| packet.standing == Standing::Open)
+            .map(|(number, _)| number)
+            .collect();
+        for number in &hanging {
+            self.history.queue_repair(*number, 0, 1 << index);
+        }
+        if !hanging.is_empty() {
+            self.note(now, Cause::Reinjected { link: id, name, packets: hanging.len() as u64 });
+        }
+    }
+
+    /// Plain RIST: fixed shares, everything at once, repairs over the link with the shortest round trip.
+    pub(super) fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
+        let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
+        let avoid = packet.avoid | self.too_narrow(packet.bytes.len());
+        let (lost_on, repair) = (packet.lost_on, packet.repair);
+        let usable = |slot: &Slot| slot.link.usable();
+        let duplicate =
+            self.slots.iter().flatten().filter(|slot| usable(slot)).all(|slot| slot.link.options.weight == Some(0));
+        let mut wake = Timestamp::MAX;
+        let mut best: Option<(f64, usize)> = None;
+        let lowest =
+            self.slots.iter().flatten().filter(|slot| usable(slot)).map(|slot| slot.link.options.priority).min();
+        for (index, slot) in self.slots.iter().enumerate() {
+            let Some(slot) = slot.as_ref().filter(|slot| usable(slot)) else { continue };
+            if avoid >> index & 1 == 1 || Some(slot.link.options.priority) != lowest {
+                continue;
+            }
+            if slot.link.next_send() > now {
+                wake = wake.min(slot.link.next_send());
+                continue;
+            }
+            let cost = if repair {
+                slot.link.round_trip_low() * if lost_on >> index & 1 == 1 { 2.0 } else { 1.0 }
+            } else {
+                slot.link.share
+            };
+            if best.is_none_or(|(lowest, _)| cost < lowest) {
+                best = Some((cost, index));
+            }
+        }
+        let Some((_, index)) = best else { return Err(wake) };
+        if duplicate && !repair {
+            let others = self
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(i, slot)| *i != index && avoid >> i & 1 == 0 && slot.as_ref().is_some_and(usable));
+            let left = others.count() as u8;
+            if let Some(packet) = self.history.get_mut(number) {
+                packet.copies = left + 1;
+            }
+        }
+        Ok(self.send(now, number, index))
+    }
+}

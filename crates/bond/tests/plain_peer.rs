@@ -1,0 +1,109 @@
+//! Our sender towards a plain RIST receiver, which tells nothing but echoes and requests.
+//!
+//! The receiver is ours with its extension off; it behaves as TR-06-1 asks, and so do the real ones that link-io's interop
+//! tests run.
+
+mod simulation;
+
+use bond::PacketClass;
+use bond::config::{Extension, LinkOptions, Profile, ReceiverConfig, SenderConfig};
+use link_sim::{Outage, OutageKind, PathConfig, SkewedClock};
+use simulation::follow::{self, Encoder};
+use simulation::score::Score;
+use simulation::{Simulation, load, scenario, score};
+use std::time::Duration;
+
+const LATENCY: Duration = Duration::from_secs(1);
+
+fn run(profile: Profile, paths: &[PathConfig], mbps: f64, seconds: f64, seed: u64) -> (Score, Simulation) {
+    let sender = SenderConfig { profile, latency: LATENCY, ..Default::default() };
+    let receiver = ReceiverConfig { profile, latency: LATENCY, extension: Extension::Off, ..Default::default() };
+    let mut simulation = Simulation::without_links(sender, receiver, paths, seed, SkewedClock::new(3_000_000, 40));
+    for index in 0..paths.len() {
+        simulation.add_link(index, LinkOptions::default());
+    }
+    let items = load::video(mbps * 1e6, seconds);
+    for item in &items {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    simulation.run_until(simulation.now + LATENCY + Duration::from_secs(2));
+    let mut score = score::judge(&items, LATENCY, &simulation);
+    score.sent_per_media = simulation.up_bytes as f64 / (items.len() as f64 * 1344.0);
+    (score, simulation)
+}
+
+/// Four links of 5 Mbit/s.
+fn equal() -> Vec<PathConfig> {
+    [20.0, 30.0, 45.0, 60.0]
+        .iter()
+        .enumerate()
+        .map(|(i, ms)| scenario::link(&format!("l{i}"), 5000, *ms, 625))
+        .collect()
+}
+
+/// Goal: links of 8, 5 and 2 Mbit/s carry 11, each what it can: equal shares would overload the smallest.
+#[test]
+fn shares_follow_what_links_carry() {
+    for profile in [Profile::Main, Profile::Simple] {
+        let (score, simulation) = run(profile, &scenario::asymmetric(), 11.0, 30.0, 1);
+        let sender = simulation.sender.snapshot(simulation.now);
+        println!("{profile:?} {score:?}");
+        assert!(!sender.extension);
+        assert!(score.delivered_percent > 99.999, "{profile:?} {score:?}");
+        let sent: Vec<u64> = sender.links.iter().map(|link| link.packets_sent).collect();
+        assert!(sent[0] > 2 * sent[2] && sent[1] > sent[2], "{sent:?}");
+        assert!(score.sent_per_media < 1.1, "{score:?}");
+    }
+}
+
+/// Goal: one of four links is cut without warning at 70 % load, and nothing is lost.
+#[test]
+fn a_cut_link_costs_nothing() {
+    for cut in 0..4 {
+        let mut paths = equal();
+        paths[cut].outages = vec![Outage { from_ms: 12_000, to_ms: 60_000, kind: OutageKind::Lose }];
+        let (score, simulation) = run(Profile::Main, &paths, 14.0 * 0.95, 25.0, 7 + cut as u64);
+        println!("cut {cut}: {score:?}");
+        let receiver = simulation.receiver.snapshot(simulation.clock.local(simulation.now));
+        assert_eq!(receiver.lost_packets, 0, "cut {cut}");
+        assert!(score.delivered_percent > 99.999 && score.sent_per_media < 1.2, "cut {cut}: {score:?}");
+    }
+}
+
+/// Goal: with 2 % of loss on every way everything is delivered, and little more is sent than was lost.
+#[test]
+fn losses_are_repaired_once() {
+    let mut paths = equal();
+    for path in &mut paths {
+        (path.up.loss, path.down.loss) = (0.02, 0.02);
+    }
+    let (score, simulation) = run(Profile::Main, &paths, 12.0, 30.0, 3);
+    println!("{score:?}");
+    assert!(score.delivered_percent > 99.999 && score.sent_per_media < 1.09, "{score:?}");
+    for link in simulation.sender.snapshot(simulation.now).links {
+        let loss = link.loss.as_f64();
+        assert!((0.005..0.04).contains(&loss), "{}: {loss}", link.name);
+    }
+}
+
+/// Goal: an encoder that follows the advice uses nearly as much of made-up cellular links as with our own receiver, and
+/// nothing is lost.
+#[test]
+fn the_advice_uses_most_of_cellular_links() {
+    let used = |extension| {
+        let (mut used, mut made, mut lost) = (0.0, 0, 0);
+        for seed in 21..=24 {
+            let paths = scenario::synthetic(seed, &[1.0]).remove(0).paths;
+            let run = follow::run_towards(extension, LATENCY, &paths, 45, seed, Encoder::default(), |_| ());
+            used += run.delivered(5.0, 45.0) / run.capacity(5.0, 45.0) / 4.0;
+            let (packets, missing) = run.made_and_lost(5.0, 45.0);
+            (made, lost) = (made + packets, lost + missing);
+        }
+        println!("{extension:?}: {used:.3} of the capacity used, {lost} of {made} packets lost");
+        (used, lost as f64 / made as f64)
+    };
+    let (own, plain) = (used(Extension::Offer), used(Extension::Off));
+    assert!(plain.0 > 0.9 * own.0 && plain.0 > 0.65, "{plain:?} of {own:?}");
+    assert!(plain.1 < 1e-5, "{plain:?}");
+}
