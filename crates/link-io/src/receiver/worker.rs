@@ -17,8 +17,9 @@ use units::Timestamp;
 /// How often the snapshot is renewed.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Delivery is on time within four milliseconds; arrivals wait for it, or for the next report, no longer than five.
-pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(4), arrivals: Duration::from_millis(5) };
+/// Delivery is on time within five milliseconds, together with the arrivals and reports of that time: at few packets a
+/// second, waking up is most of what a receiver costs.
+pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(5), arrivals: Duration::from_millis(5) };
 
 /// What a worker is made of.
 pub(crate) struct Parts {
