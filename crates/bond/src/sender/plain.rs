@@ -47,7 +47,7 @@ impl Sender {
             return;
         }
         let progress = slot.link.on_echo(now, echo.timestamp, echo.trip_micros, &mut self.outcomes);
-        let moved = if progress.confirmed > 0 { slot.link.on_confirmed(now) } else { None };
+        let moved = slot.link.on_confirmed(now, &progress);
         self.note_moved(now, index, moved);
         self.settle_outcomes(now, index);
     }
