@@ -18,6 +18,9 @@ use units::{Bitrate, LinkId, Timestamp};
 const LINKS: u8 = 3;
 /// Datagrams on each way of each link.
 const KEPT_MAX: usize = 64;
+/// No network keeps a datagram longer. The receiver forgets a flow 10 s after its last packet, and would take what comes
+/// later for a new one.
+const TRAVEL_MAX: Duration = Duration::from_secs(2);
 /// Outputs after one input before an end must rest.
 const OUTPUTS_MAX: usize = 20_000;
 /// Far from the sender's clock.
@@ -218,7 +221,13 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
         2 => world.push(argument % 32, PacketClass::Video),
         3 => world.push(argument % 8, PacketClass::Idr),
         4 => {
-            world.now += Duration::from_millis(u64::from(argument) * u64::from(argument));
+            let jump = Duration::from_millis(u64::from(argument) * u64::from(argument));
+            world.now += jump;
+            if jump > TRAVEL_MAX {
+                for wire in world.up.iter_mut().chain(&mut world.down) {
+                    wire.clear();
+                }
+            }
             world.input(SenderInput::Timeout);
             world.receiver_input(ReceiverInput::Timeout);
         }
