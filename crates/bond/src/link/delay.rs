@@ -2,8 +2,8 @@
 
 use units::Timestamp;
 
-/// A path's delay is the lowest of four seconds: long enough to see it between bursts, short enough that a longer path after
-/// a handover is not taken for a queue, which would choke the link.
+/// A path's delay is the lowest of four seconds: long enough to see it between bursts. A path that has grown longer is found
+/// sooner (see `path_check`).
 const PATH_MICROS: u64 = 400_000;
 
 const BUCKETS: usize = 10;
@@ -29,6 +29,12 @@ impl<const BUCKET_MICROS: u64> MinFilter<BUCKET_MICROS> {
         }
         let bucket = &mut self.buckets[(epoch % BUCKETS as u64) as usize];
         *bucket = (*bucket).min(value);
+    }
+
+    /// Forgets all but this value.
+    fn replace(&mut self, now: Timestamp, value: i64) {
+        self.buckets = [i64::MAX; BUCKETS];
+        self.push(now, value);
     }
 
     pub(crate) fn get(&self) -> Option<i64> {
@@ -60,6 +66,13 @@ impl Delay {
             let step = (one_way - last).abs() as f64;
             self.jitter += (step.min(100_000.0) - self.jitter) / 16.0;
         }
+        self.last = Some(one_way);
+    }
+
+    /// Takes a sample that met no queue: the path itself, whatever was believed before.
+    pub(crate) fn prove(&mut self, now: Timestamp, one_way: i64) {
+        self.base.replace(now, one_way);
+        self.queue = 0.0;
         self.last = Some(one_way);
     }
 
@@ -106,6 +119,11 @@ impl RoundTrip {
         *smoothed += (micros as f64 - *smoothed) / 8.0;
     }
 
+    /// Takes a sample that met no queue.
+    pub(crate) fn prove(&mut self, now: Timestamp, micros: u64) {
+        self.low.replace(now, micros.min(60_000_000) as i64);
+    }
+
     /// Smoothed, in microseconds.
     pub(crate) fn smoothed(&self) -> Option<f64> {
         self.smoothed
@@ -133,6 +151,18 @@ mod tests {
         assert_eq!(filter.get(), Some(80));
         filter.push(Timestamp::from_millis(40_000_000), 90);
         assert_eq!(filter.get(), Some(90));
+    }
+
+    #[test]
+    fn a_proved_path_replaces_what_was_believed() {
+        let (mut delay, mut trip) = (Delay::new(), RoundTrip::new());
+        for ms in 0..100 {
+            delay.push(Timestamp::from_millis(ms), 20_000);
+            trip.push(Timestamp::from_millis(ms), 40_000);
+        }
+        delay.prove(Timestamp::from_millis(100), 115_000);
+        trip.prove(Timestamp::from_millis(100), 135_000);
+        assert_eq!((delay.base(), delay.queue_last(), trip.low()), (Some(115_000), 0.0, Some(135_000.0)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod capacity;
 pub(crate) mod delay;
 pub(crate) mod echo;
 pub(crate) mod mtu;
+mod path_check;
 pub(crate) mod radio;
 pub(crate) mod sent;
 pub(crate) mod watch;
@@ -23,6 +24,7 @@ use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
 use echo::Echoed;
+use path_check::{Look, PathCheck, Room};
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
 
@@ -39,9 +41,13 @@ const ECHO_INTERVAL_MICROS: f64 = 60_000.0;
 /// Without an echo for so long (on top of 2.5 round trips) such a link is suspect: several must have been lost in a row.
 const ECHO_SUSPECT_AFTER_MICROS: f64 = 300_000.0;
 /// Packets that may always be on their way.
-const WINDOW_PACKETS_MIN: u64 = 10;
+const WINDOW_PACKETS_MIN: u64 = 4;
 /// IPv4 and UDP headers, which a metered link pays for too.
 const IP_UDP_BYTES: u64 = 28;
+/// Packets on the way that show a path as it is without a queue.
+const EMPTY_PACKETS: u64 = 2;
+/// A link that has been overdue for so long carries nothing just now.
+const STALL_MICROS: f64 = 100_000.0;
 /// Bytes of a full datagram, for windows.
 const PACKET_BYTES: u64 = 1400;
 /// Without confirmation for so long, and longer than 2.5 round trips, a link is suspect.
@@ -121,6 +127,7 @@ pub(crate) struct Link {
     heard_at: Option<Timestamp>,
     /// Pacing: the next datagram may leave then.
     next_send: Timestamp,
+    path_check: PathCheck,
     /// Mean queue that lost and confirmed packets met, in microseconds.
     queue_of_lost: f64,
     queue_of_confirmed: f64,
@@ -163,6 +170,7 @@ impl Link {
             progress_at: now,
             heard_at: None,
             next_send: now,
+            path_check: PathCheck::default(),
             queue_of_lost: 0.0,
             queue_of_confirmed: 0.0,
             queue_limit: QUEUE_LIMIT_MAX,
@@ -183,6 +191,7 @@ impl Link {
         self.rtt = RoundTrip::new();
         self.capacity.restart(CAPACITY_START);
         self.queue_limit = QUEUE_LIMIT_MAX;
+        self.path_check = PathCheck::default();
         self.heard_at = None;
         self.progress_at = now;
         self.go(now, LinkState::Probe, StateReason::AddressChanged)
@@ -216,6 +225,11 @@ impl Link {
         self.options.rate_max.map_or(rate, |max| rate.min(max.as_bps() as f64 / 8.0))
     }
 
+    /// What the link carries just now, in bytes per second: the less, the longer it has been stalling.
+    pub(crate) fn rate_now(&self, now: Timestamp) -> f64 {
+        self.rate() * (1.0 - self.overdue(now) / STALL_MICROS).max(0.0)
+    }
+
     /// Microseconds that `bytes` more bytes would wait in front of the bottleneck.
     pub(crate) fn queue_with(&self, bytes: u64) -> f64 {
         let pipe = self.round_trip_low() + self.report_interval() / 2.0;
@@ -225,10 +239,18 @@ impl Link {
     /// How much longer than usual the far end has confirmed nothing, in microseconds.
     pub(crate) fn overdue(&self, now: Timestamp) -> f64 {
         let Some(oldest) = self.sent.oldest_waiting() else { return 0.0 };
-        let expected =
-            self.round_trip_low() + self.report_interval() * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
-        let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
-        (waited - expected).max(0.0)
+        if self.echoed.is_some() {
+            // Echoes are few: a queue is waited for.
+            let expected =
+                self.round_trip_low() + self.report_interval() * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
+            let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
+            return (waited - expected).max(0.0);
+        }
+        // The oldest is next in line: whatever stood before it has arrived, so no queue has to be waited for.
+        let after_sending = (now - oldest).as_micros() as f64 - self.round_trip_low();
+        let after_progress = (now - self.progress_at).as_micros() as f64 - PACKET_BYTES as f64 * 1e6 / self.rate();
+        let report = REPORT_INTERVAL_MICROS * 1.5 + 4.0 * self.delay.jitter();
+        (after_sending.min(after_progress) - report).max(0.0)
     }
 
     /// When a packet of `bytes` bytes sent now is expected at the far end, on the scale of [`Link::path_delay`] added to
@@ -240,9 +262,20 @@ impl Link {
 
     /// Bytes that may be on their way while a queue of `queue_micros` is wanted in front of the bottleneck.
     pub(crate) fn window(&self, queue_micros: f64) -> u64 {
+        match self.path_check.room() {
+            Room::Full => {}
+            Room::Half => return self.half_full(),
+            Room::None => return 0,
+        }
         let queue = queue_micros.min(self.queue_limit);
-        let bytes = self.rate() * (self.round_trip_low() + self.report_interval() + queue) / 1e6;
+        let held = if self.echoed.is_some() { self.report_interval() } else { REPORT_INTERVAL_MICROS / 2.0 };
+        let bytes = self.rate() * (self.round_trip_low() + held + queue) / 1e6;
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
+    }
+
+    /// Half of the bytes that fill the path.
+    fn half_full(&self) -> u64 {
+        (self.rate() * self.round_trip_low() / 2e6) as u64 + EMPTY_PACKETS * PACKET_BYTES
     }
 
     /// Whether the link takes new media at all.
@@ -329,9 +362,15 @@ impl Link {
         let progress = self.sent.report(now, report.highest, report.words(), outcomes);
         if let Some(sent_at) = progress.newest_sent_at {
             let arrival = far_clock.saturating_sub(u64::from(report.held_micros));
-            self.delay.push(now, (arrival as i64).wrapping_sub(sent_at.as_micros() as i64));
+            let one_way = (arrival as i64).wrapping_sub(sent_at.as_micros() as i64);
             let trip = (now - sent_at).as_micros().saturating_sub(u128::from(report.held_micros));
-            self.rtt.push(now, u64::try_from(trip).unwrap_or(u64::MAX));
+            let trip = u64::try_from(trip).unwrap_or(u64::MAX);
+            self.delay.push(now, one_way);
+            self.rtt.push(now, trip);
+            if self.path_check.proves(sent_at) {
+                self.delay.prove(now, one_way);
+                self.rtt.prove(now, trip);
+            }
             self.capacity.push(arrival, report.bytes, self.delay.queue_last(), self.delay.jitter());
         }
         if progress.confirmed > 0 {
@@ -427,9 +466,16 @@ impl Link {
         if self.state == LinkState::Up { self.go(now, LinkState::Suspect, reason) } else { None }
     }
 
-    /// Lets time pass; `Down` gives up what is on its way.
-    pub(crate) fn on_tick(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
+    /// Lets time pass, at most 10 ms while anything is on its way; `Down` gives that up. `queue_wanted` is the queue allowed
+    /// for in front of the bottleneck, in microseconds.
+    pub(crate) fn on_tick(&mut self, now: Timestamp, queue_wanted: f64, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
         self.sent.forget(now, outcomes);
+        let in_flight = self.sent.in_flight_bytes();
+        let (low, empty) = (in_flight <= self.half_full(), in_flight <= EMPTY_PACKETS * PACKET_BYTES);
+        let (queue, jitter) = (self.delay.queue(), self.delay.jitter());
+        if self.echoed.is_none() {
+            self.path_check.look(now, &Look { queue, jitter, queue_wanted, low, empty });
+        }
         let silent = self.heard_at.map_or(Duration::ZERO, |at| now - at);
         match self.state {
             LinkState::Up if self.reported => {

@@ -349,9 +349,10 @@ impl Sender {
     /// True while anything waits or is on its way.
     fn tick(&mut self, now: Timestamp) -> bool {
         let mut busy = self.history.pending_len() > 0;
+        let queue_wanted = self.queue_wanted(now);
         for index in 0..self.slots.len() {
             let Some(slot) = &mut self.slots[index] else { continue };
-            let moved = slot.link.on_tick(now, &mut self.outcomes);
+            let moved = slot.link.on_tick(now, queue_wanted, &mut self.outcomes);
             busy |= slot.link.sent.in_flight_bytes() > 0;
             self.note_moved(now, index, moved);
             if moved.is_some_and(|moved| moved.to == LinkState::Suspect) {

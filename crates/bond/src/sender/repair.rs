@@ -6,11 +6,12 @@ use units::Timestamp;
 use super::{LinkState, Outcome, Sender, Slot, Standing};
 use crate::extension::Report;
 
-/// A packet that hangs on a stalled link is sent again over another when no more than this (beyond the other link's delay) is
-/// left of its time.
-const RESCUE_MICROS: f64 = 150_000.0;
-/// The same as a share of the latency, where that is less: silence is often only a longer queue.
-const RESCUE_SHARE: f64 = 0.35;
+/// A packet that hangs on a stalled link is sent again over another when no more than this share of the latency (beyond the
+/// other link's delay) is left of its time: late enough for most stalls to end, early enough for all that hangs to find room.
+const RESCUE_SHARE: f64 = 0.3;
+/// Of a short latency it is more, up to this time and share.
+const RESCUE_SHORT_MICROS: f64 = 150_000.0;
+const RESCUE_SHORT_SHARE: f64 = 0.5;
 /// A source that makes nothing for so long pauses; pictures are at most 40 ms apart.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Packets looked at per link and tick.
@@ -150,6 +151,7 @@ impl Sender {
             let overdue = link.overdue(now);
             let stalled = overdue > 0.0 || link.state != LinkState::Up;
             let latency = self.config.latency.as_micros() as f64;
+            let last_call_at = (RESCUE_SHARE * latency).max(RESCUE_SHORT_MICROS.min(RESCUE_SHORT_SHARE * latency));
             if !stalled && link.queue_with(0) < 0.1 * latency {
                 continue;
             }
@@ -172,7 +174,7 @@ impl Sender {
                 }
                 let deadline = self.deadline(packet.source_time);
                 let expected = base + (ahead * 1e6 / rate - pipe).max(0.0);
-                let last_call = stalled && deadline - best < RESCUE_MICROS.min(RESCUE_SHARE * latency);
+                let last_call = stalled && deadline - best < last_call_at;
                 if best < deadline && (last_call || expected > deadline) {
                     hanging.push(number);
                 }

@@ -1,5 +1,6 @@
 //! What the sender shows, and what it advises the encoder.
 
+use std::time::Duration;
 use units::{Bitrate, ByteCount, LossRatio, Timestamp};
 
 use super::{Link, Sender, Slot};
@@ -8,6 +9,9 @@ use crate::stats::{SenderLinkSnapshot, SenderSnapshot};
 
 /// Headers per payload byte (60 of 1316, bonding over IPv4 with encryption).
 const HEADER_SHARE: f64 = 0.046;
+
+/// What is believed of links that only echoes tell of, as a share: they show a stall later than reports.
+const ECHO_TRUST: f64 = 0.94;
 
 impl Sender {
     /// The media rate, in payload bits, that the links can carry in time; within the encoder's range.
@@ -19,15 +23,12 @@ impl Sender {
     /// Lets the advice follow the bond.
     pub(super) fn advise(&mut self, now: Timestamp) {
         let usable = || self.slots.iter().flatten().map(|slot| &slot.link).filter(|link| link.usable());
-        let carried = |link: &Link| link.rate() * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE);
+        let carried = |link: &Link| link.rate_now(now) * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE);
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
-        let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_secs_f64());
-        let measured = Measured {
-            capacity: usable().map(carried).sum(),
-            media: self.media_meter.rate(now).as_bps() as f64,
-            queue_micros: usable().map(|link| link.delay.queue()).fold(0.0, f64::max),
-            waited_share: waited / self.config.latency.as_secs_f64(),
-        };
+        let waited = oldest.map_or(Duration::ZERO, |packet| now - packet.source_time);
+        let trust = if self.extension == Some(true) { 1.0 } else { ECHO_TRUST };
+        let measured =
+            Measured { capacity: trust * usable().map(carried).sum::<f64>(), waited, latency: self.config.latency };
         self.advice.update(now, &measured, self.encoder.1);
     }
 

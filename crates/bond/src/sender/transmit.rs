@@ -10,12 +10,15 @@ use super::{Channel, Extension, LINKS_MAX, Profile, SETTLE, Sender, SenderOutput
 use crate::event::Cause;
 use crate::schedule::{Ask, Candidate, Choice, choose, copies, sure_by};
 
-/// Queue wanted in front of a busy bottleneck, as a share of the latency, and its limits.
-const QUEUE_SHARE: f64 = 0.1;
+/// Queue wanted in front of a busy bottleneck, as a share of the latency, and its limits. What waits in the flow's own queue
+/// can still take any link; what waits in front of a link that stalls must be sent again.
+const QUEUE_SHARE: f64 = 0.03;
+/// The same once packets have been waiting for this share of the latency: the load is more than links carry, and none of
+/// them may run dry.
+const QUEUE_SHARE_PRESSED: f64 = 0.07;
+const PRESSED_SHARE: f64 = 0.15;
 const QUEUE_MICROS_MIN: f64 = 20_000.0;
-const QUEUE_MICROS_MAX: f64 = 60_000.0;
-/// Under pressure (packets wait for links) a longer queue is accepted, up to this share.
-const QUEUE_SHARE_PRESSED: f64 = 0.12;
+const QUEUE_MICROS_MAX: f64 = 70_000.0;
 /// A queue may take so much longer to drain than it seems, as a share of itself: capacities halve within a queue's time.
 const QUEUE_DOUBT: f64 = 1.0;
 /// The dearest link is used instead of a free one when it is faster by this share of the latency.
@@ -93,13 +96,13 @@ impl Sender {
         source_time.as_micros() as f64 + playout
     }
 
-    /// The queue wanted in front of bottlenecks: short while links keep up, longer while packets wait.
-    fn queue_wanted(&self, now: Timestamp) -> f64 {
+    /// The queue wanted in front of bottlenecks, in microseconds.
+    pub(super) fn queue_wanted(&self, now: Timestamp) -> f64 {
         let latency = self.config.latency.as_micros() as f64;
-        let usual = (latency * QUEUE_SHARE).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX);
         let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
         let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_micros() as f64);
-        (usual + 0.5 * (waited - latency * QUEUE_SHARE).max(0.0)).min((latency * QUEUE_SHARE_PRESSED).max(usual))
+        let share = if waited > PRESSED_SHARE * latency { QUEUE_SHARE_PRESSED } else { QUEUE_SHARE };
+        (latency * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX)
     }
 
     pub(super) fn table(&self, now: Timestamp, bytes: u64) -> Table {
