@@ -24,9 +24,14 @@ pub fn psnr_db(a: &GrayFrame, b: &GrayFrame) -> f64 {
     (10.0 * (255.0 * 255.0 / mean).log10()).min(99.0)
 }
 
+/// How much `frame` resembles each picture of `source`, dB.
+pub fn likeness(frame: &GrayFrame, source: &[GrayFrame]) -> Vec<f64> {
+    source.iter().map(|s| psnr_db(frame, s)).collect()
+}
+
 /// The picture of `source` that `frame` resembles most; `None` for an empty source.
 pub fn best_match(frame: &GrayFrame, source: &[GrayFrame]) -> Option<Match> {
-    let matches = source.iter().enumerate().map(|(picture, s)| Match { picture, psnr_db: psnr_db(frame, s) });
+    let matches = likeness(frame, source).into_iter().enumerate().map(|(picture, psnr_db)| Match { picture, psnr_db });
     matches.max_by(|a, b| a.psnr_db.total_cmp(&b.psnr_db))
 }
 

@@ -1,7 +1,7 @@
 //! The verdict on one output: what was decoded out of it, held against the source.
 
 use super::decode::{Decoded, GrayFrame, Sound, decode, sound};
-use super::{Match, best_match, whole};
+use super::{likeness, whole};
 use anyhow::{Context as _, Result, ensure};
 use std::fmt;
 use std::path::Path;
@@ -12,8 +12,8 @@ const LOOKED_UP_EVERY: usize = 2;
 const PSNR_DB_MIN: f64 = 25.0;
 /// Likeness that half of the pictures must reach, dB.
 const PSNR_DB_MEDIAN_MIN: f64 = 30.0;
-/// How far a look-up may be off, in pictures: neighbours of a still scene differ less than the encoder's loss.
-const LOOK_UP_SLACK: i64 = 4;
+/// By how much the pictures after it must fit better in all for a step in the source to be believed, dB.
+const STEP_DB_MIN: f64 = 40.0;
 /// The longest time without a new picture in an unbroken output, seconds: one picture of 25 a second may be missing.
 const GAP_MAX: f64 = 0.1;
 /// Loudness below which a second counts as silent, dB.
@@ -44,7 +44,7 @@ pub struct Verdict {
     pub longest_gap: f64,
     /// Likeness to the best picture of the source: lowest and median, dB.
     pub psnr_db: (f64, f64),
-    /// By how many pictures the sequence of matches runs ahead of (or behind) the sequence decoded.
+    /// How many pictures of the source are missing in all, less those that came twice.
     pub drift: i64,
     /// Length of sound, seconds, and its loudness, dB.
     pub sound: (f64, f64),
@@ -88,16 +88,16 @@ pub fn judge(file: &Path, source: &Source) -> Result<Verdict> {
 fn judge_all(file: &Path, source: &Source) -> Result<Verdict> {
     let pictures = decode(file)?;
     let sound = sound(file)?;
-    let matches: Vec<Match> =
-        pictures.frames.iter().step_by(LOOKED_UP_EVERY).filter_map(|frame| best_match(frame, &source.frames)).collect();
-    let mut psnr: Vec<f64> = matches.iter().map(|m| m.psnr_db).collect();
+    let likeness: Vec<Vec<f64>> =
+        pictures.frames.iter().step_by(LOOKED_UP_EVERY).map(|frame| likeness(frame, &source.frames)).collect();
+    let mut psnr: Vec<f64> = likeness.iter().filter_map(|row| row.iter().copied().max_by(f64::total_cmp)).collect();
     psnr.sort_by(f64::total_cmp);
     let median = *psnr.get(psnr.len() / 2).context("the source is empty")?;
     Ok(Verdict {
         frames: pictures.frames.len(),
         longest_gap: pictures.longest_gap(),
         psnr_db: (psnr[0], median),
-        drift: drift(&matches, source.frames.len()),
+        drift: drift(&likeness),
         sound: (sound.seconds, sound.mean_db()),
         complaints: complaints(&pictures, &sound),
     })
@@ -111,7 +111,7 @@ impl Verdict {
     pub fn expect_unbroken(&self, seconds_min: f64) -> Result<()> {
         ensure!(self.complaints.is_empty(), "the decoder complains: {:?}; {self}", self.complaints);
         ensure!(self.longest_gap < GAP_MAX, "pictures are missing: {self}");
-        ensure!(self.drift.abs() <= LOOK_UP_SLACK, "pictures are missing or doubled: {self}");
+        ensure!(self.drift == 0, "pictures are missing or doubled: {self}");
         self.expect_content(seconds_min)
     }
 
@@ -129,14 +129,30 @@ impl Verdict {
     }
 }
 
-/// Matches step through the loop of the source as the pictures go; the sum of their steps tells what is missing or doubled.
-fn drift(matches: &[Match], source_len: usize) -> i64 {
-    let length = source_len as i64;
-    let steps = matches.windows(2).map(|pair| {
-        let step = pair[1].picture as i64 - pair[0].picture as i64 - LOOKED_UP_EVERY as i64;
-        (step + length / 2).rem_euclid(length) - length / 2
-    });
-    steps.sum()
+/// How far the output steps ahead in the source's loop from its first picture to its last, beyond going on picture by picture.
+///
+/// `likeness` has a row for each picture looked up. Of all ways through the loop the one that fits best counts, where a step
+/// costs [`STEP_DB_MIN`]: a single picture may look like many of a still scene.
+fn drift(likeness: &[Vec<f64>]) -> i64 {
+    let length = likeness.first().map_or(0, Vec::len);
+    // For each picture at which the output may have begun, judged by the rows so far: the fit, and where it really began.
+    let mut ways: Vec<(f64, usize)> = (0..length).map(|start| (0.0, start)).collect();
+    let fittest = |ways: &[(f64, usize)]| {
+        let indexed = ways.iter().copied().enumerate();
+        indexed.max_by(|a, b| a.1.0.total_cmp(&b.1.0)).map_or((0, (0.0, 0)), |best| best)
+    };
+    for (i, row) in likeness.iter().enumerate() {
+        let (_, (best, began)) = fittest(&ways);
+        for (start, way) in ways.iter_mut().enumerate() {
+            if i > 0 && best - STEP_DB_MIN > way.0 {
+                *way = (best - STEP_DB_MIN, began);
+            }
+            way.0 += row[(start + i * LOOKED_UP_EVERY) % length];
+        }
+    }
+    let (end, (_, began)) = fittest(&ways);
+    let (length, ahead) = (length.max(1) as i64, end as i64 - began as i64);
+    (ahead + length / 2).rem_euclid(length) - length / 2
 }
 
 fn complaints(pictures: &Decoded, sound: &Sound) -> Vec<String> {
@@ -147,15 +163,25 @@ fn complaints(pictures: &Decoded, sound: &Sound) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn at(pictures: &[usize]) -> Vec<Match> {
-        pictures.iter().map(|picture| Match { picture: *picture, psnr_db: 40.0 }).collect()
+    /// Pictures of a loop of 40 that all differ but the ten of a still scene, looked up one after the other.
+    fn rows(pictures: &[usize]) -> Vec<Vec<f64>> {
+        let scene = |picture: usize| if picture < 10 { 0 } else { picture };
+        let row = |seen: usize| (0..40).map(|p| if scene(p) == scene(seen) { 40.0 } else { 20.0 }).collect();
+        pictures.iter().step_by(LOOKED_UP_EVERY).map(|picture| row(*picture)).collect()
     }
 
     #[test]
     fn drift_counts_missing_and_doubled_pictures_across_the_loop() {
-        assert_eq!(drift(&at(&[6, 8, 0, 2]), 10), 0);
-        assert_eq!(drift(&at(&[0, 2, 5, 7]), 10), 1, "one is missing");
-        assert_eq!(drift(&at(&[0, 2, 3, 5]), 10), -1, "one came twice");
-        assert_eq!(drift(&at(&[0, 1, 4, 6]), 10), 0, "an unsure look-up evens out");
+        let all: Vec<usize> = (5..105).map(|picture| picture % 40).collect();
+        let without = |at: usize, count: usize| [&all[..at], &all[at + count..]].concat();
+        let twice = |at: usize, count: usize| [&all[..at + count], &all[at..]].concat();
+        assert_eq!(drift(&rows(&all)), 0, "though it begins and ends in a still scene");
+        assert_eq!(drift(&rows(&without(8, 4))), 4, "soon after the beginning");
+        assert_eq!(drift(&rows(&without(52, 7))), 7);
+        assert_eq!(drift(&rows(&twice(20, 6))), -6);
+        let missing_and_twice = [&all[..20], &all[24..60], &all[58..]].concat();
+        assert_eq!(drift(&rows(&missing_and_twice)), 2);
+        assert_eq!(drift(&rows(&all[..1])), 0);
+        assert_eq!(drift(&[]), 0);
     }
 }

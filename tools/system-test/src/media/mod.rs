@@ -7,6 +7,6 @@ mod judge;
 pub mod recording;
 mod whole;
 
-pub use compare::{Match, SourcePicture, best_match, psnr_db};
+pub use compare::{Match, SourcePicture, best_match, likeness, psnr_db};
 pub use decode::{Decoded, GrayFrame, Sound, decode, sound};
 pub use judge::{Source, Verdict, judge};
