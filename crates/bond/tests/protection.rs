@@ -88,7 +88,8 @@ fn repair_packets_mend_what_no_retransmission_can() {
 #[test]
 fn nothing_is_sent_in_advance_where_it_does_not_pay() {
     let critical = |number: u32| if number.is_multiple_of(3) { PacketClass::Idr } else { PacketClass::Audio };
-    for (paths, latency) in [(links(3, 60.0, 0.02), 1000), (links(3, 60.0, 0.0), 100)] {
+    let single = vec![scenario::link("single", 12_000, 10.0, 1500)];
+    for (paths, latency) in [(links(3, 60.0, 0.02), 1000), (links(3, 60.0, 0.0), 100), (single, 200)] {
         let run = run(&paths, latency, Extension::Offer, critical);
         let sender = run.sender();
         assert_eq!((run.missing, sender.fec_packets), (0, 0), "{latency} ms");

@@ -135,11 +135,13 @@ impl Sender {
                 let trip = Duration::from_micros(slot.link.round_trip_low() as u64);
                 while let Some(size) = slot.mtu.poll(now, trip) {
                     write_probe(&mut self.scratch, self.flow, &self.config, usize::from(size), slot);
-                    if let Some((channel, datagram, Some(sequence))) = slot.framing.rtcp(now, &self.scratch) {
-                        slot.link.on_sent(now, Some(sequence), datagram.len(), None);
-                        slot.mtu.on_sent(now, size, sequence);
-                        made.push((channel, datagram));
-                    }
+                    // A framing without sequence numbers can not tell which size arrived.
+                    let Some((channel, datagram, Some(sequence))) = slot.framing.rtcp(now, &self.scratch) else {
+                        break;
+                    };
+                    slot.link.on_sent(now, Some(sequence), datagram.len(), None);
+                    slot.mtu.on_sent(now, size, sequence);
+                    made.push((channel, datagram));
                 }
             }
             next = next.min(slot.control.next_rtcp).min(slot.control.next_keep_alive);
