@@ -100,7 +100,7 @@ impl DataDir {
         self.0.join("identity")
     }
 
-    /// Sockets, the streamer's log and the sealed record of the running stream.
+    /// Sockets, the streamer's log, GStreamer's list of plug-ins and the sealed record of the running stream.
     pub fn run(&self) -> PathBuf {
         self.0.join("run")
     }

@@ -17,11 +17,12 @@ pub struct Worker {
 /// Starts `program` with `arguments` in a session of its own, so that neither the starter's end nor a signal to its
 /// group reaches it. Standard input is closed; standard output and error are appended to `log` (created with mode 0600).
 ///
-/// Arguments are visible to every user of the machine: never put a secret there.
+/// `environment` is added for what the starter's own does not set already. Arguments are visible to every user of the machine:
+/// never put a secret there.
 ///
 /// # Errors
 /// The log cannot be opened or the program cannot be started.
-pub fn detached(program: &Path, arguments: &[&str], log: &Path) -> io::Result<Worker> {
+pub fn detached(program: &Path, arguments: &[&str], environment: &[(&str, &Path)], log: &Path) -> io::Result<Worker> {
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::os::unix::process::CommandExt as _;
 
@@ -34,6 +35,7 @@ pub fn detached(program: &Path, arguments: &[&str], log: &Path) -> io::Result<Wo
     if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
         command.env("MALLOC_ARENA_MAX", "2");
     }
+    command.envs(environment.iter().copied().filter(|(name, _)| std::env::var_os(name).is_none()));
     // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
@@ -57,12 +59,16 @@ mod tests {
     fn a_detached_worker_has_its_own_session_and_log() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("worker.log");
-        let arguments = ["-c", "cut -d' ' -f6 /proc/$$/stat; echo $$"];
-        let mut worker = detached(Path::new("/bin/sh"), &arguments, &log).unwrap();
+        let arguments = ["-c", "cut -d' ' -f6 /proc/$$/stat; echo $$ $STRATA_TEST_LIST $PATH"];
+        let environment = [("STRATA_TEST_LIST", Path::new("list.bin")), ("PATH", Path::new("not-taken"))];
+        let mut worker = detached(Path::new("/bin/sh"), &arguments, &environment, &log).unwrap();
         worker.child.wait().unwrap();
         let text = std::fs::read_to_string(&log).unwrap();
         let numbers: Vec<&str> = text.split_whitespace().collect();
-        assert_eq!(numbers, [worker.pid.to_string(), worker.pid.to_string()], "session id is the worker's own pid");
+        let pid = worker.pid.to_string();
+        assert_eq!(numbers[..2], [pid.as_str(); 2], "session id is the worker's own pid");
+        assert_eq!(numbers[2], "list.bin");
+        assert!(!text.contains("not-taken"), "what is set already stays: {text}");
         assert!(!is_running(worker.pid));
         assert!(is_running(std::process::id()));
     }

@@ -268,7 +268,9 @@ async fn attach(
     }
     begin_log_anew(log);
     let path = socket.to_str().ok_or("the data directory's path is not UTF-8")?;
-    let worker = daemon::spawn::detached(program, &["--socket", path], log)
+    // GStreamer's list of plug-ins would else be written to the user's home.
+    let plugins = log.with_file_name("gstreamer-registry.bin");
+    let worker = daemon::spawn::detached(program, &["--socket", path], &[("GST_REGISTRY", &plugins)], log)
         .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
     tracing::info!(pid = worker.pid, "streamer started");
     let _ = replace_file(pid_file, worker.pid.to_string().as_bytes());

@@ -269,6 +269,7 @@ impl Sessions {
         let worker = worker::WorkerSpec {
             program: self.config.receiver_program(),
             directory: self.directory(&record.id),
+            plugins: self.config.data_dir.join("gstreamer-registry.bin"),
             start: protocol::worker::receiver::StartReceiver {
                 stream: record.id.clone(),
                 listen: (self.config.receivers.bind, record.port).into(),

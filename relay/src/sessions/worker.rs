@@ -35,6 +35,8 @@ pub struct WorkerSpec {
     pub program: PathBuf,
     /// The stream's directory.
     pub directory: PathBuf,
+    /// Where GStreamer keeps its list of plug-ins for all receivers; it would else write it to the user's home.
+    pub plugins: PathBuf,
     /// What it is told.
     pub start: StartReceiver,
 }
@@ -157,7 +159,8 @@ async fn spawn_and_connect(
     child: &mut Option<std::process::Child>,
 ) -> Result<Connection, WorkerError> {
     let argument = socket.to_string_lossy();
-    let worker = spawn::detached(&spec.program, &["--socket", &argument], &spec.directory.join(LOG_NAME))
+    let environment = [("GST_REGISTRY", spec.plugins.as_path())];
+    let worker = spawn::detached(&spec.program, &["--socket", &argument], &environment, &spec.directory.join(LOG_NAME))
         .map_err(|source| WorkerError::Spawn { program: spec.program.clone(), source })?;
     let child = child.insert(worker.child);
     let deadline = Instant::now() + SPAWN_TIMEOUT;
