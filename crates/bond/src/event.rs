@@ -210,12 +210,21 @@ pub enum Cause {
         /// Its id.
         flow: u32,
     },
-    /// Packets were not there at their time.
+    /// Packets were not there at their time: the sum of at least a second, of up to 16 s while losses go on.
     Lost {
         /// Flow id.
         flow: u32,
-        /// How many in a row.
+        /// How many.
         packets: u64,
+        /// In how many gaps.
+        gaps: u64,
+        /// Packets that came after their time meanwhile: the links were too slow for the latency budget. The others were
+        /// lost on the way or never sent.
+        late: u64,
+        /// The longest time without any packet before, on all links, in milliseconds; 0 when there was no such pause.
+        silence_ms: f64,
+        /// From the first of these losses until now, in milliseconds.
+        over_ms: f64,
     },
 }
 
@@ -269,7 +278,18 @@ impl fmt::Display for Cause {
             Self::PeerMoved { from, to, name } => write!(f, "link {name}: moved from {from} to {to}"),
             Self::FlowStarted { flow } => write!(f, "flow {flow:08x} started"),
             Self::FlowEnded { flow } => write!(f, "flow {flow:08x} ended"),
-            Self::Lost { packets, .. } => write!(f, "{packets} packets missing at their time"),
+            Self::Lost { packets, gaps, late, silence_ms, over_ms, .. } => {
+                let many = |count: u64, noun| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+                let (packets, gaps) = (many(*packets, "packet"), many(*gaps, "gap"));
+                write!(f, "{packets} missing at their time, in {gaps} within {:.0} s", over_ms / 1e3)?;
+                if *silence_ms > 0.0 {
+                    write!(f, "; nothing came for {silence_ms:.0} ms before")?;
+                }
+                if *late > 0 {
+                    write!(f, "; {late} came too late")?;
+                }
+                Ok(())
+            }
         }
     }
 }

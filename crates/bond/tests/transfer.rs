@@ -5,6 +5,7 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{Extension, KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::event::Cause;
 use link_sim::{Capacity, LinkConfig, Outage, OutageKind, PathConfig, SkewedClock};
 use simulation::{Simulation, load, score};
 use std::time::Duration;
@@ -87,6 +88,38 @@ fn the_last_packet_before_a_pause_is_not_lost_in_plain_rist() {
         assert_eq!(simulation.delivered.len(), items.len(), "{profile:?}");
         assert_eq!(simulation.sender.snapshot(simulation.now).retransmits, 2);
     }
+}
+
+/// Goal: a bad time makes a handful of events, not one for each gap; they add up and name an outage as the cause.
+#[test]
+fn losses_are_summed_up_and_none_is_forgotten() {
+    let latency = Duration::from_millis(100);
+    let mut lossy = path("a", 8000, 60.0, 0.05);
+    lossy.outages = vec![Outage { from_ms: 9000, to_ms: 9700, kind: OutageKind::Lose }];
+    let sender = SenderConfig { latency, extension: Extension::Off, ..Default::default() };
+    let receiver = ReceiverConfig { latency, extension: Extension::Off, ..Default::default() };
+    let mut simulation = Simulation::new(sender, receiver, &[lossy], 5);
+    for item in &load::video(4e6, 20.0) {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    // Long enough for the flow to end.
+    simulation.run_until(simulation.now + Duration::from_secs(15));
+    let lost = simulation.receiver.snapshot(simulation.clock.local(simulation.now)).lost_packets;
+    let told: Vec<_> = simulation
+        .receiver_events
+        .iter()
+        .filter_map(|event| match event.cause {
+            Cause::Lost { packets, gaps, silence_ms, .. } => Some((packets, gaps, silence_ms)),
+            _ => None,
+        })
+        .collect();
+    assert!(lost > 500, "{lost}");
+    assert_eq!(told.iter().map(|told| told.0).sum::<u64>(), lost);
+    let gaps: u64 = told.iter().map(|told| told.1).sum();
+    assert!(told.len() <= 6 && gaps > 200, "{told:?}");
+    let outages: Vec<_> = told.iter().filter(|told| told.2 > 300.0).collect();
+    assert!(outages.len() == 1 && (650.0..1100.0).contains(&outages[0].2), "{told:?}");
 }
 
 /// Goal: weight 0 on every link sends everything on each, and one copy is delivered.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::Delivered;
+use super::losses::Losses;
 use super::playout::{Playout, Timed};
 use super::repair::Repair;
 use crate::config::HISTORY_PACKETS_MAX;
+use crate::event::Cause;
 use crate::link::capacity::Meter;
 
 /// Requests for one packet, at most.
@@ -105,6 +107,7 @@ pub(crate) struct Flow {
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
     pub totals: FlowTotals,
+    pub losses: Losses,
     pub meter: Meter,
 }
 
@@ -124,6 +127,7 @@ impl Flow {
             repair: Repair::default(),
             heard_at: now,
             totals: FlowTotals::default(),
+            losses: Losses::new(),
             meter: Meter::default(),
         }
     }
@@ -263,9 +267,17 @@ impl Flow {
         Some(Delivered { flow: self.id, bytes, source_time, discontinuity })
     }
 
-    /// Packets missing before the last delivered one; forgets them.
-    pub(crate) fn take_gap(&mut self) -> u64 {
-        std::mem::take(&mut self.gap)
+    /// Counts the packets missing before the last delivered one among the losses.
+    pub(crate) fn add_up_gap(&mut self, now: Timestamp) {
+        let packets = std::mem::take(&mut self.gap);
+        if packets > 0 {
+            self.losses.add(now, packets, self.totals.late);
+        }
+    }
+
+    /// What was lost, when it is to be told.
+    pub(crate) fn take_lost(&mut self, now: Timestamp, latency: Duration, flow_ends: bool) -> Option<Cause> {
+        self.losses.take(now, self.id, self.totals.late, latency, flow_ends)
     }
 
     /// When the next delivery is due.

@@ -6,6 +6,7 @@
 mod arrivals;
 mod control;
 mod flow;
+mod losses;
 mod peer;
 mod playout;
 mod repair;
@@ -231,10 +232,7 @@ impl Receiver {
         let latency = self.config.latency;
         for index in 0..self.flows.len() {
             if let Some(delivered) = self.flows[index].poll(now, latency) {
-                let packets = self.flows[index].take_gap();
-                if packets > 0 {
-                    self.note(now, Cause::Lost { flow: delivered.flow, packets });
-                }
+                self.flows[index].add_up_gap(now);
                 return Some(delivered);
             }
         }
@@ -326,6 +324,7 @@ impl Receiver {
         };
         let flow = &mut self.flows[flow];
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
+        flow.losses.heard(now, now - flow.heard_at, self.config.latency);
         let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes);
         let peer = &mut self.peers[index];
         peer.flow = Some(header.flow());
@@ -352,6 +351,11 @@ impl Receiver {
 
     fn watch_flows(&mut self, now: Timestamp) {
         let latency = self.config.latency;
+        for index in 0..self.flows.len() {
+            if let Some(lost) = self.flows[index].take_lost(now, latency, false) {
+                self.note(now, lost);
+            }
+        }
         while let Some(index) =
             self.flows.iter().position(|flow| flow.is_empty() && now - flow.heard_at > FLOW_ENDED.max(2 * latency))
         {
@@ -360,8 +364,11 @@ impl Receiver {
     }
 
     fn end_flow(&mut self, now: Timestamp, index: usize) {
-        let flow = self.flows.remove(index);
+        let mut flow = self.flows.remove(index);
         self.ended.add(&flow.totals);
+        if let Some(lost) = flow.take_lost(now, self.config.latency, true) {
+            self.note(now, lost);
+        }
         self.note(now, Cause::FlowEnded { flow: flow.id });
     }
 
