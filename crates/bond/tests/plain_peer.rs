@@ -54,6 +54,9 @@ fn shares_follow_what_links_carry() {
         let sent: Vec<u64> = sender.links.iter().map(|link| link.packets_sent).collect();
         assert!(sent[0] > 2 * sent[2] && sent[1] > sent[2], "{sent:?}");
         assert!(score.sent_per_media < 1.1, "{score:?}");
+        assert!(score.frames_on_time_percent > 99.99, "{score:?}");
+        // The budget and the shortest way: that media waited for the first answer is made up for.
+        assert!((1019.0..1030.0).contains(&score.p50_ms), "{score:?}");
     }
 }
 

@@ -219,6 +219,11 @@ impl History {
         self.pending.len() + self.aside.len()
     }
 
+    /// Gives packets new times; their order must stay.
+    pub(crate) fn retime(&mut self, change: impl Fn(&mut Packet)) {
+        self.packets.iter_mut().for_each(change);
+    }
+
     /// Removes packets from the old end while they are settled or `expired`.
     pub(crate) fn trim(&mut self, expired: impl Fn(&Packet) -> bool) {
         while let Some(packet) = self.packets.front() {

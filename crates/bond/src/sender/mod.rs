@@ -36,6 +36,7 @@ use crate::stats::{LinkState, SenderSnapshot};
 use causes::AdviceTold;
 use control::Control;
 use history::{History, Packet, Standing};
+use plain::CatchUp;
 use protect::Protection;
 
 /// Why a socket could not send; contained to its link.
@@ -213,6 +214,8 @@ pub struct Sender {
     answered_at: Option<Timestamp>,
     /// Far clock minus ours at the moment a source time is played, in microseconds.
     playout: Option<f64>,
+    /// Set while what waited for a plain peer's first answer is being made up for.
+    catch_up: Option<CatchUp>,
     outputs: VecDeque<SenderOutput>,
     events: VecDeque<Event>,
     next_tick: Timestamp,
@@ -261,6 +264,7 @@ impl Sender {
             extension: None,
             answered_at: None,
             playout: None,
+            catch_up: None,
             outputs: VecDeque::new(),
             events: VecDeque::new(),
             next_tick: now,
@@ -406,9 +410,9 @@ impl Sender {
 
     fn queue(&mut self, now: Timestamp, payload: Payload) {
         let bytes = payload.bytes.len() as u64;
-        // Never ahead of the clock and never back: numbers are deadlines.
+        // Never ahead of the clock and never back: numbers are deadlines. (A plain peer's start: see `plain`.)
         let (newest, unit) = self.history.newest().map_or((Timestamp::ZERO, 0), |p| (p.source_time, p.unit));
-        let source_time = payload.source_time.min(now).max(newest);
+        let source_time = self.caught_up(payload.source_time.min(now)).max(newest);
         let fresh = source_time - newest > UNIT_GAP || source_time - self.unit_began > UNIT_MAX;
         if fresh {
             self.unit_began = source_time;
@@ -416,7 +420,7 @@ impl Sender {
         let packet = Packet {
             bytes: payload.bytes,
             source_time,
-            rtp_time: self.rtp_time(source_time),
+            rtp_time: rtp_time(self.rtp_base, source_time),
             unit: unit.wrapping_add(u32::from(fresh)),
             aside: false,
             critical: payload.class.is_critical(),
@@ -440,11 +444,6 @@ impl Sender {
         self.totals.packets_in += 1;
         self.totals.bytes_in += bytes;
         self.media_meter.add(now, bytes);
-    }
-
-    /// 90 kHz.
-    fn rtp_time(&self, at: Timestamp) -> u32 {
-        self.rtp_base.wrapping_add((u128::from(at.as_micros()) * 9 / 100) as u32)
     }
 
     fn slot_index(&self, link: LinkId) -> Option<usize> {
@@ -568,4 +567,9 @@ impl Sender {
             self.outputs.push_back(output);
         }
     }
+}
+
+/// 90 kHz from a random beginning.
+fn rtp_time(base: u32, at: Timestamp) -> u32 {
+    base.wrapping_add((u128::from(at.as_micros()) * 9 / 100) as u32)
 }

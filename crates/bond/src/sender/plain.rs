@@ -3,6 +3,9 @@
 //! A peer that answers echoes is scheduled like one of our own: its answers are reports of a kind ([`crate::link::echo`]).
 //! With fixed weights, or a peer without echoes (GStreamer), packets go out at once in fixed shares, and what a link that
 //! falls silent carried last is sent again over the others.
+//!
+//! Such a peer plays everything as late after its source time as the first packet came. So what waited for its first answer
+//! gets new times ([`CatchUp`]): else that wait would stay in the latency for good.
 
 use units::Timestamp;
 
@@ -16,7 +19,62 @@ const SILENCE_BEGAN_MICROS: f64 = 150_000.0;
 /// The shortest time between two copies asked for by a peer without echoes.
 const NACK_SPACING_MICROS_MIN: f64 = 10_000.0;
 
+/// What waited for the first answer is played so many times as fast as it was made.
+const CATCH_UP_SPEED: u32 = 2;
+
+/// New times for what waited for the first answer of a plain peer, and for what follows until nothing is behind.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CatchUp {
+    /// When the first packet that waited was made.
+    made: Timestamp,
+    /// When it is sent.
+    sent: Timestamp,
+}
+
+impl CatchUp {
+    fn time(self, source_time: Timestamp) -> Timestamp {
+        source_time.max(self.sent + source_time.since(self.made) / CATCH_UP_SPEED)
+    }
+}
+
 impl Sender {
+    /// The far end turned out to be a plain peer: nothing has been sent, and its latency begins now. What is older than the
+    /// latency is given up.
+    pub(super) fn begin_catching_up(&mut self, now: Timestamp) {
+        let latency = self.config.latency;
+        let old: Vec<u64> =
+            self.history.numbered().filter(|(_, p)| now - p.source_time > latency).map(|(n, _)| n).collect();
+        for number in &old {
+            self.history.settle(*number, Standing::Dropped);
+        }
+        self.totals.dropped += old.len() as u64;
+        let first = self.history.pending_from(0).and_then(|number| self.history.get(number));
+        let Some(made) = first.map(|packet| packet.source_time) else { return };
+        let catch_up = CatchUp { made, sent: now };
+        self.catch_up = Some(catch_up);
+        let rtp_base = self.rtp_base;
+        self.history.retime(|packet| {
+            packet.source_time = catch_up.time(packet.source_time);
+            packet.rtp_time = super::rtp_time(rtp_base, packet.source_time);
+        });
+    }
+
+    /// The time that a packet made at `source_time` gets.
+    pub(super) fn caught_up(&mut self, source_time: Timestamp) -> Timestamp {
+        let Some(catch_up) = self.catch_up else { return source_time };
+        let time = catch_up.time(source_time);
+        if time == source_time {
+            self.catch_up = None;
+        }
+        time
+    }
+
+    /// When a packet may be sent first, if it may not now.
+    pub(super) fn held_until(&self, now: Timestamp, number: u64) -> Option<Timestamp> {
+        self.catch_up?;
+        self.history.get(number).map(|packet| packet.source_time).filter(|at| *at > now)
+    }
+
     /// True when the peer's echoes drive the scheduler.
     pub(super) fn is_echo_driven(&self) -> bool {
         self.extension == Some(false)
@@ -105,6 +163,9 @@ impl Sender {
     /// Plain RIST: fixed shares, everything at once, repairs over the link with the shortest round trip.
     pub(super) fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
         let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
+        if let Some(at) = self.held_until(now, number) {
+            return Err(at);
+        }
         let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
         let avoid = packet.avoid | self.too_narrow(packet.bytes.len());
         let (lost_on, repair) = (packet.lost_on, packet.repair);

@@ -82,6 +82,7 @@ impl Sender {
         }
         self.extension = Some(false);
         self.begin_echoes();
+        self.begin_catching_up(now);
         self.note(now, Cause::PeerIdentified { extension: false });
         Ok(false)
     }
@@ -154,8 +155,13 @@ impl Sender {
         let candidates = &table.candidates[..table.count];
         let any_ready = candidates.iter().any(|candidate| candidate.ready);
         let mut from = 0;
+        let mut wake = table.wake;
         for _ in 0..LOOK_MAX {
             let Some(number) = self.history.pending_from(from) else { break };
+            if let Some(at) = self.held_until(now, number) {
+                wake = wake.min(at);
+                break;
+            }
             from = number + 1;
             if self.drop_waiting_copy(now, number) {
                 continue;
@@ -185,7 +191,7 @@ impl Sender {
                 Choice::Wait | Choice::Doubtful => break,
             }
         }
-        Err(table.wake)
+        Err(wake)
     }
 
     fn ask(&self, now: Timestamp, number: u64, gamble: bool) -> Option<Ask> {
