@@ -38,8 +38,11 @@ impl Losses {
 
     /// A packet comes after `pause` without any.
     pub(super) fn heard(&mut self, now: Timestamp, pause: Duration, latency: Duration) {
-        // What was missing in a pause is missed at its time, which may be the budget later.
-        if pause >= SILENCE_MIN && (pause > self.silence.1 || now - self.silence.0 > latency + GATHER_MIN) {
+        // What was missing in a pause is missed at its time, which may be the budget later. While losses are gathered the
+        // longest pause counts.
+        let gathered_since = self.sum.as_ref().map_or(now, |sum| sum.since);
+        let stale = gathered_since - self.silence.0 > latency + GATHER_MIN;
+        if pause >= SILENCE_MIN && (pause > self.silence.1 || stale) {
             self.silence = (now, pause);
         }
     }
@@ -131,5 +134,15 @@ mod tests {
         assert_eq!(silence(&mut losses, 30_000), (0.0, 1000.0), "long ago");
         losses.heard(at(40_000), Duration::from_millis(20), LATENCY);
         assert_eq!(silence(&mut losses, 40_100), (0.0, 1000.0), "no silence at all");
+    }
+
+    #[test]
+    fn a_short_pause_does_not_hide_the_long_one_of_the_same_sum() {
+        let mut losses = Losses::new();
+        losses.add(at(10_000), 1, 0);
+        losses.heard(at(10_100), Duration::from_millis(800), LATENCY);
+        losses.heard(at(11_900), Duration::from_millis(110), LATENCY);
+        let told = losses.take(at(12_000), 7, 0, LATENCY, false);
+        assert!(matches!(told, Some(Cause::Lost { silence_ms: 800.0, .. })), "{told:?}");
     }
 }
