@@ -14,9 +14,9 @@ const RESIDUAL_TARGET: f64 = 1e-6;
 /// Protection in advance begins where retransmissions alone leave more than this.
 const RESIDUAL_WORTH: f64 = 1e-5;
 /// From a packet's sending to the retransmission of a lost one, beyond the round trip: the next report, waiting for
-/// reordered packets or for a silence to be noticed, and for the retransmission's turn.
+/// reordered packets or (of a link with bursts) for what should have arrived, and for the retransmission's turn.
 const DETECT_MICROS: f64 = 60_000.0;
-const DETECT_BURST_MICROS: f64 = 90_000.0;
+const DETECT_BURST_MICROS: f64 = 35_000.0;
 /// Copies sent in the last affordable round.
 const LAST_ROUND_COPIES: usize = 3;
 /// Repair packets sent within this share of the window come in time for its oldest packet.
@@ -54,7 +54,7 @@ pub(crate) struct Exposure {
 /// What packets sent on `paths[index]` are exposed to, when they have `slack_micros` beyond the fastest path.
 pub(crate) fn exposure(paths: &[Path], index: usize, slack_micros: f64) -> Exposure {
     let path = paths[index];
-    // The end of a burst, or silence, shows later than a gap between packets.
+    // Where bursts are known, silence is enough; elsewhere later packets have to show the gap.
     let detect = if path.burst_micros > 0.0 { DETECT_BURST_MICROS } else { DETECT_MICROS };
     let rounds = (slack_micros.max(0.0) / (path.round_trip + detect)) as u32;
     let mut losses: Vec<f64> = paths.iter().map(|path| path.loss).collect();

@@ -6,6 +6,10 @@ use units::Timestamp;
 /// sooner (see `path_check`).
 const PATH_MICROS: u64 = 400_000;
 
+/// What a path's round trip once was is remembered for a minute: a queue that never ends shows as a lowest round trip that
+/// creeps up.
+const FLOOR_MICROS: u64 = 6_000_000;
+
 const BUCKETS: usize = 10;
 
 /// The lowest value of about the last ten times `BUCKET_MICROS`.
@@ -105,16 +109,18 @@ impl Delay {
 pub(crate) struct RoundTrip {
     smoothed: Option<f64>,
     low: MinFilter<PATH_MICROS>,
+    floor: MinFilter<FLOOR_MICROS>,
 }
 
 impl RoundTrip {
     pub(crate) const fn new() -> Self {
-        Self { smoothed: None, low: MinFilter::new() }
+        Self { smoothed: None, low: MinFilter::new(), floor: MinFilter::new() }
     }
 
     pub(crate) fn push(&mut self, now: Timestamp, micros: u64) {
         let micros = micros.min(60_000_000);
         self.low.push(now, micros as i64);
+        self.floor.push(now, micros as i64);
         let smoothed = self.smoothed.get_or_insert(micros as f64);
         *smoothed += (micros as f64 - *smoothed) / 8.0;
     }
@@ -122,6 +128,15 @@ impl RoundTrip {
     /// Takes a sample that met no queue.
     pub(crate) fn prove(&mut self, now: Timestamp, micros: u64) {
         self.low.replace(now, micros.min(60_000_000) as i64);
+        self.floor.replace(now, micros.min(60_000_000) as i64);
+    }
+
+    /// How much longer the lowest of the last seconds is than that of the last minute, in microseconds.
+    pub(crate) fn crept(&self) -> f64 {
+        match (self.low.get(), self.floor.get()) {
+            (Some(low), Some(floor)) => (low - floor) as f64,
+            _ => 0.0,
+        }
     }
 
     /// Smoothed, in microseconds.
@@ -163,6 +178,24 @@ mod tests {
         delay.prove(Timestamp::from_millis(100), 115_000);
         trip.prove(Timestamp::from_millis(100), 135_000);
         assert_eq!((delay.base(), delay.queue_last(), trip.low()), (Some(115_000), 0.0, Some(135_000.0)));
+    }
+
+    #[test]
+    fn a_round_trip_that_never_gets_short_again_has_crept() {
+        let mut trip = RoundTrip::new();
+        for ms in (0..3_000).step_by(20) {
+            trip.push(Timestamp::from_millis(ms), 40_000);
+        }
+        for ms in (3_000..6_000).step_by(20) {
+            trip.push(Timestamp::from_millis(ms), 52_000);
+        }
+        assert!(trip.crept().abs() < 1.0, "{}", trip.crept());
+        for ms in (6_000..9_000).step_by(20) {
+            trip.push(Timestamp::from_millis(ms), 52_000);
+        }
+        assert!((trip.crept() - 12_000.0).abs() < 1.0, "{}", trip.crept());
+        trip.prove(Timestamp::from_millis(9_000), 52_000);
+        assert!(trip.crept().abs() < 1.0, "{}", trip.crept());
     }
 
     #[test]

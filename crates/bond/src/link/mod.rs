@@ -40,12 +40,16 @@ pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 const ECHO_INTERVAL_MICROS: f64 = 60_000.0;
 /// Without an echo for so long (on top of 2.5 round trips) such a link is suspect: several must have been lost in a row.
 const ECHO_SUSPECT_AFTER_MICROS: f64 = 300_000.0;
+/// What has not arrived so long (beside four times the jitter) after it should have is missed.
+const MISSED_MICROS: f64 = 4_000.0;
 /// Packets that may always be on their way.
 const WINDOW_PACKETS_MIN: u64 = 4;
 /// IPv4 and UDP headers, which a metered link pays for too.
 const IP_UDP_BYTES: u64 = 28;
 /// Packets on the way that show a path as it is without a queue.
 const EMPTY_PACKETS: u64 = 2;
+/// To show its path a link is lowered by so many times the queue that is allowed for.
+const DRAIN_QUEUES: f64 = 1.5;
 /// A link that has been overdue for so long carries nothing just now.
 const STALL_MICROS: f64 = 100_000.0;
 /// Bytes of a full datagram, for windows.
@@ -127,6 +131,8 @@ pub(crate) struct Link {
     heard_at: Option<Timestamp>,
     /// Pacing: the next datagram may leave then.
     next_send: Timestamp,
+    /// True while the last report should have told of the next packet, and did not.
+    missed: bool,
     path_check: PathCheck,
     /// Mean queue that lost and confirmed packets met, in microseconds.
     queue_of_lost: f64,
@@ -170,6 +176,7 @@ impl Link {
             progress_at: now,
             heard_at: None,
             next_send: now,
+            missed: false,
             path_check: PathCheck::default(),
             queue_of_lost: 0.0,
             queue_of_confirmed: 0.0,
@@ -264,7 +271,7 @@ impl Link {
     pub(crate) fn window(&self, queue_micros: f64) -> u64 {
         match self.path_check.room() {
             Room::Full => {}
-            Room::Half => return self.half_full(),
+            Room::Less => return self.drained(queue_micros),
             Room::None => return 0,
         }
         let queue = queue_micros.min(self.queue_limit);
@@ -273,9 +280,12 @@ impl Link {
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
     }
 
-    /// Half of the bytes that fill the path.
-    fn half_full(&self) -> u64 {
-        (self.rate() * self.round_trip_low() / 2e6) as u64 + EMPTY_PACKETS * PACKET_BYTES
+    /// So few bytes on the way that a queue of `queue_micros` is gone, even if the path is believed to be that much longer
+    /// than it is; at least half of what fills the path.
+    fn drained(&self, queue_micros: f64) -> u64 {
+        let pipe = self.round_trip_low();
+        let micros = (pipe - DRAIN_QUEUES * queue_micros).max(pipe / 2.0);
+        (self.rate() * micros / 1e6) as u64 + EMPTY_PACKETS * PACKET_BYTES
     }
 
     /// Whether the link takes new media at all.
@@ -378,7 +388,20 @@ impl Link {
             self.heard_at = Some(now);
         }
         self.note_loss(now, &progress);
+        self.missed = self.is_missed(far_clock);
         progress
+    }
+
+    /// Whether the next packet should have arrived when the far end's clock showed `far_clock`.
+    fn is_missed(&self, far_clock: u64) -> bool {
+        let (Some(base), Some((sent_at, queue))) = (self.delay.base(), self.sent.next_expected()) else { return false };
+        let expected = sent_at.as_micros() as f64 + base as f64 + queue.max(self.delay.queue());
+        far_clock as f64 > expected + MISSED_MICROS + 4.0 * self.delay.jitter()
+    }
+
+    /// True while nothing arrives of what should, on a link whose losses come in bursts: what is on its way is lost.
+    pub(crate) fn in_burst(&self) -> bool {
+        self.missed && self.losses.burst_micros() > 0.0 && self.losses.share() > 0.0
     }
 
     fn note_loss(&mut self, now: Timestamp, progress: &Progress) {
@@ -471,10 +494,11 @@ impl Link {
     pub(crate) fn on_tick(&mut self, now: Timestamp, queue_wanted: f64, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
         self.sent.forget(now, outcomes);
         let in_flight = self.sent.in_flight_bytes();
-        let (low, empty) = (in_flight <= self.half_full(), in_flight <= EMPTY_PACKETS * PACKET_BYTES);
+        let (low, empty) = (in_flight <= self.drained(queue_wanted), in_flight <= EMPTY_PACKETS * PACKET_BYTES);
         let (queue, jitter) = (self.delay.queue(), self.delay.jitter());
         if self.echoed.is_none() {
-            self.path_check.look(now, &Look { queue, jitter, queue_wanted, low, empty });
+            let crept = self.rtt.crept();
+            self.path_check.look(now, &Look { queue, jitter, queue_wanted, crept, low, empty });
         }
         let silent = self.heard_at.map_or(Duration::ZERO, |at| now - at);
         match self.state {

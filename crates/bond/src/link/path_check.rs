@@ -6,7 +6,7 @@
 //! what is sent then shows the path itself.
 //!
 //! A link that is fully used for long never shows its path: the lowest delay then creeps up by the queue, and the queue by
-//! that. So now and then such a link is kept below half of what fills it until its queue is gone.
+//! that. So once its lowest round trip has crept up, such a link is kept below what fills it until its queue is gone.
 
 use std::time::Duration;
 use units::Timestamp;
@@ -15,6 +15,8 @@ use units::Timestamp;
 const LONGER_MICROS: f64 = 20_000.0;
 /// A delay that changes more than this from report to report, in microseconds, is a queue in front of a radio link.
 const STEADY_MICROS: f64 = 8_000.0;
+/// A lowest round trip that has grown by less shows that the queue was gone lately.
+const CREPT_MICROS: f64 = 4_000.0;
 /// Looks (every 10 ms) in a row that found it so.
 const LOOKS: u32 = 25;
 /// A link that has been full for so long is lowered; shorter than the path's delay is remembered.
@@ -30,7 +32,9 @@ pub(crate) struct Look {
     pub jitter: f64,
     /// The queue that is allowed for.
     pub queue_wanted: f64,
-    /// True when what is on its way is at most half of what fills the path.
+    /// How much longer the lowest round trip of the last seconds is than that of the last minute, in microseconds.
+    pub crept: f64,
+    /// True when what is on its way leaves room for a queue to drain.
     pub low: bool,
     /// True when nearly nothing is on its way.
     pub empty: bool,
@@ -42,8 +46,8 @@ pub(crate) enum Room {
     /// As much as the capacity allows.
     #[default]
     Full,
-    /// Half of what fills the path, until no more is.
-    Half,
+    /// Less than what fills the path, until no more is.
+    Less,
     /// Nothing, until nearly nothing is.
     None,
 }
@@ -74,9 +78,9 @@ impl PathCheck {
             Room::None if look.empty => {
                 *self = Self { emptied_at: Some(now), unproved: true, low_at: now, ..Self::default() };
             }
-            Room::Half if look.low => self.room = Room::Full,
+            Room::Less if look.low => self.room = Room::Full,
             Room::Full => self.decide(now, look),
-            Room::None | Room::Half => {}
+            Room::None | Room::Less => {}
         }
     }
 
@@ -87,8 +91,8 @@ impl PathCheck {
         let rested = self.emptied_at.is_none_or(|at| now - at > INTERVAL);
         if self.long > LOOKS && rested {
             self.room = Room::None;
-        } else if steady && now - self.low_at > FULL {
-            self.room = Room::Half;
+        } else if steady && look.crept > CREPT_MICROS && now - self.low_at > FULL {
+            self.room = Room::Less;
         }
     }
 
@@ -104,7 +108,8 @@ impl PathCheck {
 mod tests {
     use super::*;
 
-    const LONG: Look = Look { queue: 95_000.0, jitter: 1_000.0, queue_wanted: 60_000.0, low: false, empty: false };
+    const LONG: Look =
+        Look { queue: 95_000.0, jitter: 1_000.0, queue_wanted: 60_000.0, crept: 5_000.0, low: false, empty: false };
 
     fn ms(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
@@ -145,8 +150,10 @@ mod tests {
             assert_eq!(check.room(), Room::Full);
             check.look(ms(i * 10), &full);
         }
+        check.look(ms(3005), &Look { crept: 3_000.0, ..full });
+        assert_eq!(check.room(), Room::Full, "its path shows by itself");
         check.look(ms(3010), &full);
-        assert_eq!(check.room(), Room::Half);
+        assert_eq!(check.room(), Room::Less);
         check.look(ms(3020), &Look { low: true, ..full });
         check.look(ms(3030), &full);
         assert!(check.room() == Room::Full && !check.proves(ms(3030)));

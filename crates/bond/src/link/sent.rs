@@ -116,6 +116,12 @@ impl SentLog {
         self.entries.range(self.decided..).find(|sent| sent.fate == Fate::Waiting).map(|sent| sent.at)
     }
 
+    /// When the first datagram after the highest confirmed one was sent, and the queue it was believed to meet.
+    pub(crate) fn next_expected(&self) -> Option<(Timestamp, f64)> {
+        let next = self.highest_confirmed? + 1;
+        self.entry(next).map(|sent| (sent.at, f64::from(sent.queue)))
+    }
+
     /// The undecided media packets, oldest first, with their time of sending.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, Timestamp)> + '_ {
         let undecided = self.entries.range(self.decided..).filter(|sent| sent.fate == Fate::Waiting);
@@ -290,6 +296,16 @@ mod tests {
         assert_eq!(outcomes, [Outcome::Arrived(105), Outcome::Lost(102)]);
         assert_eq!((log.in_flight_packets(), log.in_flight_bytes()), (4, 4000));
         assert_eq!(log.oldest_waiting(), Some(ms(6)));
+    }
+
+    #[test]
+    fn what_comes_next_is_what_follows_the_highest_confirmed() {
+        let mut log = log(10, 5);
+        assert_eq!(log.next_expected(), None);
+        log.report(ms(50), 9, [0b1101].into_iter(), &mut Vec::new());
+        assert_eq!(log.next_expected(), Some((ms(5), 0.0)));
+        log.report(ms(60), 14, [0].into_iter(), &mut Vec::new());
+        assert_eq!(log.next_expected(), None);
     }
 
     #[test]

@@ -37,8 +37,9 @@ const HEADERS: f64 = 1.06;
 /// Links that lose packets are avoided while the others would be loaded by less; beginning, and once they are avoided.
 const LOAD_BEGIN_AVOIDING: f64 = 0.85;
 const LOAD_AVOIDING: f64 = 0.97;
-/// Queue that is accepted on links without loss rather than use others, as a share of the time there is.
-const AVOID_SHARE: f64 = 0.1;
+/// Queue that is accepted on links without loss rather than use others, in microseconds: what others lose is to go over these
+/// links in time.
+const AVOID_MICROS: f64 = 3_000.0;
 /// Links keep up while no packet waits for longer than this share of the latency.
 const WAITED_SHARE: f64 = 0.2;
 /// Waiting packets looked at.
@@ -107,7 +108,7 @@ impl Protection {
 
     /// Extra cost of a link that loses packets, in microseconds.
     pub(super) fn penalty(&self, index: usize) -> f64 {
-        if self.exposures[index].avoid { AVOID_SHARE * self.window_micros } else { 0.0 }
+        if self.exposures[index].avoid { AVOID_MICROS } else { 0.0 }
     }
 
     /// True when a copy in advance of what this link carries pays.

@@ -149,7 +149,7 @@ impl Sender {
         for index in 0..self.slots.len() {
             let Some(Slot { link, .. }) = &self.slots[index] else { continue };
             let overdue = link.overdue(now);
-            let stalled = overdue > 0.0 || link.state != LinkState::Up;
+            let stalled = overdue > 0.0 || link.state != LinkState::Up || link.in_burst();
             let latency = self.config.latency.as_micros() as f64;
             let last_call_at = (RESCUE_SHARE * latency).max(RESCUE_SHORT_MICROS.min(RESCUE_SHORT_SHARE * latency));
             if !stalled && link.queue_with(0) < 0.1 * latency {

@@ -73,3 +73,10 @@ pub fn number(bytes: &[u8]) -> u32 {
     assert_eq!(bytes[PAYLOAD_BYTES - 4..], (!number).to_be_bytes(), "a payload was damaged");
     number
 }
+
+/// Which packet a clear datagram carries; `None` when it is none of the load's.
+pub fn find(datagram: &[u8]) -> Option<u32> {
+    let bytes = &datagram[datagram.len().checked_sub(PAYLOAD_BYTES)?..];
+    let number = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    (bytes[PAYLOAD_BYTES - 4..] == (!number).to_be_bytes()).then_some(number)
+}

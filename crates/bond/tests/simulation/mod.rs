@@ -42,6 +42,19 @@ pub struct Simulation {
     pub up_packets: u64,
     /// One-way delay of every full datagram, in microseconds; indexed by link.
     pub one_way: Vec<Vec<u32>>,
+    /// Every full datagram from the sender, while it is recorded.
+    pub log: Option<Vec<Carried>>,
+}
+
+/// One full datagram from the sender.
+#[derive(Debug, Clone, Copy)]
+pub struct Carried {
+    pub link: usize,
+    pub sent: Timestamp,
+    /// `None` when it was lost.
+    pub arrived: Option<Timestamp>,
+    /// The packet it carries; `None` for a repair packet.
+    pub number: Option<u32>,
 }
 
 fn address(link: usize, binding: u32, channel: Channel) -> SocketAddr {
@@ -84,6 +97,7 @@ impl Simulation {
             down_bytes: 0,
             up_packets: 0,
             one_way: vec![Vec::new(); paths.len()],
+            log: None,
         }
     }
 
@@ -136,6 +150,12 @@ impl Simulation {
                 let (binding, (sent, channel, bytes)) = delivery.packet;
                 if bytes.len() > load::PAYLOAD_BYTES {
                     self.one_way[index].push((now - sent).as_micros() as u32);
+                    let same = |carried: &&mut Carried| {
+                        carried.link == index && carried.sent == sent && carried.number == load::find(&bytes)
+                    };
+                    if let Some(carried) = self.log.as_mut().and_then(|log| log.iter_mut().rev().find(same)) {
+                        carried.arrived = Some(now);
+                    }
                 }
                 let from = address(index, binding, channel);
                 let mut bytes = bytes.to_vec();
@@ -166,6 +186,10 @@ impl Simulation {
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.up_bytes += ip_bytes as u64;
                     self.up_packets += 1;
+                    if let Some(log) = self.log.as_mut().filter(|_| bytes.len() > load::PAYLOAD_BYTES) {
+                        let (link, number) = (usize::from(link.0), load::find(&bytes));
+                        log.push(Carried { link, sent: self.now, arrived: None, number });
+                    }
                     let _ = self.paths[usize::from(link.0)].push_up(self.now, ip_bytes, (self.now, channel, bytes));
                 }
                 SenderOutput::Event(event) => self.sender_events.push(event),
