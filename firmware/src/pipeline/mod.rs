@@ -18,6 +18,7 @@ pub mod feed;
 pub mod picture;
 pub mod rate;
 pub mod rtmp;
+mod rtmp_screen;
 pub mod send;
 pub mod session;
 pub mod slate;

@@ -6,6 +6,7 @@
 //! longer than [`MESSAGE_BYTES_MAX`]. The listener ends with its first sender; the session opens it again.
 
 use super::fault::{StreamFault, redact_uri};
+use super::rtmp_screen::{STACK_BYTES, Screen};
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
@@ -111,6 +112,7 @@ impl Listener {
         let own = listen.clone();
         let thread = std::thread::Builder::new()
             .name("rtmp".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || serve(&socket, &own, &target, &stop))
             .map_err(fail)?;
         Ok(Self { end, thread: Some(thread) })
@@ -214,8 +216,12 @@ impl<'a> Sender<'a> {
         let mut input = self.shake_hands(&mut buffer)?;
         let (mut session, results) = ServerSession::new(ServerSessionConfig::new()).map_err(protocol)?;
         self.take(&mut session, results)?;
+        let mut screen = Screen::new();
         loop {
             self.pending += input.len();
+            if !screen.passes(&input).map_err(protocol)? {
+                return Err(Left::TooLong);
+            }
             let results = session.handle_input(&input).map_err(protocol)?;
             if !results.is_empty() {
                 self.pending = 0;
@@ -380,6 +386,47 @@ mod tests {
         assert!(!listen.lets_in("live", "other") && !listen.lets_in("", "cam"));
         assert!(Listen::parse("rtmp://:1935").unwrap().lets_in("any", "thing"));
         assert!(!format!("{listen:?}").contains("cam"), "{listen:?}");
+    }
+
+    /// A command whose values hold each other so deeply, sent by anybody who reaches the port.
+    fn send_nested(port: u16, levels: usize) {
+        use rml_rtmp::chunk_io::ChunkSerializer;
+        use rml_rtmp::messages::MessagePayload;
+        use rml_rtmp::time::RtmpTimestamp;
+
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let mut handshake = Handshake::new(PeerType::Client);
+        stream.write_all(&handshake.generate_outbound_p0_and_p1().unwrap()).unwrap();
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let count = stream.read(&mut buffer).unwrap();
+            match handshake.process_bytes(&buffer[..count]).unwrap() {
+                HandshakeProcessResult::InProgress { response_bytes } => stream.write_all(&response_bytes).unwrap(),
+                HandshakeProcessResult::Completed { response_bytes, .. } => {
+                    stream.write_all(&response_bytes).unwrap();
+                    break;
+                }
+            }
+        }
+        // An object with a property of one letter that is an object, and so on.
+        let data = [3, 0, 1, b'a'].repeat(levels).into();
+        let message = MessagePayload { timestamp: RtmpTimestamp::new(0), type_id: 20, message_stream_id: 0, data };
+        stream.write_all(&ChunkSerializer::new().serialize(&message, true, false).unwrap().bytes).unwrap();
+        // Until the listener hangs up.
+        while stream.read(&mut buffer).is_ok_and(|count| count > 0) {}
+    }
+
+    #[test]
+    fn values_nested_without_end_do_not_end_the_process() {
+        gst::init().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = Listen::parse(&format!("rtmp://127.0.0.1:{port}/live/cam?mode=listener")).unwrap();
+        let listener = Listener::start(&listen, source()).unwrap();
+        // The deepest that passes, and deeper ones.
+        for levels in [super::super::rtmp_screen::AMF_BYTES_MAX / 4, 7000, 7000] {
+            send_nested(port, levels);
+        }
+        drop(listener);
     }
 
     #[test]
