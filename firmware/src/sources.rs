@@ -32,7 +32,7 @@ pub enum Place {
 impl SourceConfig {
     fn input(&self) -> CaptureInput {
         let (source, signal) = match &self.place {
-            Place::Uri(uri) => (InputSource::Lan { uri: uri.reveal().to_owned() }, InputSignal::Unknown),
+            Place::Uri(uri) => (InputSource::Lan { uri: uri.clone() }, InputSignal::Unknown),
             Place::Path(path) => (InputSource::File { path: path.clone() }, file_signal(path)),
         };
         CaptureInput { id: self.id.clone(), name: self.name.clone(), source, signal }
@@ -109,7 +109,8 @@ mod tests {
         let inputs = NamedInputs::new(Box::new(Found), sources).scan(Timestamp::ZERO).unwrap();
         let ids: Vec<_> = inputs.iter().map(|input| input.id.as_str()).collect();
         assert_eq!(ids, ["v4l2-video0", "drone", "clip", "test"]);
-        assert_eq!(inputs[1].source, InputSource::Lan { uri: "rtmp://:1935/live/s3cret".to_owned() });
+        assert_eq!(inputs[1].source, InputSource::Lan { uri: Secret::new("rtmp://:1935/live/s3cret") });
+        assert!(!format!("{inputs:?}").contains("s3cret"), "{inputs:?}");
         assert!(matches!(&inputs[2].signal, InputSignal::Absent { reason } if reason.contains("/nowhere/clip.mp4")));
     }
 

@@ -1,7 +1,7 @@
 //! Where a picture could come from.
 
 use crate::HardwareError;
-use units::Timestamp;
+use units::{Secret, Timestamp};
 
 /// The capture inputs of a device.
 pub trait CaptureInputs: Send {
@@ -51,8 +51,8 @@ pub enum InputSource {
     },
     /// A stream from the local network.
     Lan {
-        /// `rtsp://`, `srt://`, `udp://` or `rtmp://`.
-        uri: String,
+        /// `rtsp://`, `srt://`, `udp://` or `rtmp://`; may hold a password or a stream key.
+        uri: Secret,
     },
 }
 

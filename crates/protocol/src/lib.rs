@@ -14,7 +14,6 @@ pub mod command;
 pub mod enrolment;
 pub mod envelope;
 pub mod limits;
-pub mod secret;
 pub mod state;
 pub mod stream;
 pub mod telemetry;
@@ -22,5 +21,5 @@ pub mod topic;
 pub mod worker;
 
 pub use envelope::{Envelope, EnvelopeError};
-pub use secret::Secret;
 pub use topic::Topic;
+pub use units::Secret;

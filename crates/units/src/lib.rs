@@ -2,12 +2,14 @@
 //!
 //! A rate is a [`Bitrate`], never a bare number of kilobits; a point in time of the sans-IO crates is a
 //! [`Timestamp`], which only the edge (sockets, programs) makes from a clock. Ids are checked once, where
-//! they enter, and are safe in topics, paths and log fields from then on.
+//! they enter, and are safe in topics, paths and log fields from then on. A [`Secret`] never prints itself.
 
 mod id;
 mod quantity;
+mod secret;
 mod timestamp;
 
 pub use id::{DeviceId, IdError, LinkId, StreamId};
 pub use quantity::{Bitrate, ByteCount, LossRatio};
+pub use secret::Secret;
 pub use timestamp::Timestamp;

@@ -18,7 +18,6 @@ pub mod feed;
 pub mod picture;
 pub mod rate;
 pub mod rtmp;
-mod rtmp_screen;
 pub mod send;
 pub mod session;
 pub mod slate;

@@ -6,11 +6,11 @@
 //! longer than [`MESSAGE_BYTES_MAX`]. The listener ends with its first sender; the session opens it again.
 
 use super::fault::{StreamFault, redact_uri};
-use super::rtmp_screen::{STACK_BYTES, Screen};
 use gstreamer as gst;
 use gstreamer_app as gst_app;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use rml_rtmp::sessions::{ServerSession, ServerSessionConfig, ServerSessionEvent, ServerSessionResult, StreamMetadata};
+use rtmp_screen::{Screen, ScreenError};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -112,7 +112,6 @@ impl Listener {
         let own = listen.clone();
         let thread = std::thread::Builder::new()
             .name("rtmp".to_owned())
-            .stack_size(STACK_BYTES)
             .spawn(move || serve(&socket, &own, &target, &stop))
             .map_err(fail)?;
         Ok(Self { end, thread: Some(thread) })
@@ -167,8 +166,8 @@ enum Left {
     Stopped,
     #[error("it did not publish within {} s", SET_UP_TIME_MAX.as_secs())]
     Idle,
-    #[error("a message is longer than allowed")]
-    TooLong,
+    #[error(transparent)]
+    Screen(#[from] ScreenError),
     #[error("its application or stream key is not the one of this input")]
     Refused,
     #[error("it does not speak RTMP: {0}")]
@@ -192,8 +191,6 @@ struct Sender<'a> {
     published: bool,
     /// The FLV header was handed on.
     begun: bool,
-    /// Bytes since the last complete message.
-    pending: usize,
 }
 
 impl<'a> Sender<'a> {
@@ -208,7 +205,7 @@ impl<'a> Sender<'a> {
         stream.set_write_timeout(Some(WRITE_TIME_MAX))?;
         stream.set_nodelay(true)?;
         let began = Instant::now();
-        Ok(Self { stream, listen, target, stop, began, metadata: None, published: false, begun: false, pending: 0 })
+        Ok(Self { stream, listen, target, stop, began, metadata: None, published: false, begun: false })
     }
 
     fn run(&mut self) -> Result<(), Left> {
@@ -218,18 +215,8 @@ impl<'a> Sender<'a> {
         self.take(&mut session, results)?;
         let mut screen = Screen::new();
         loop {
-            self.pending += input.len();
-            if !screen.passes(&input).map_err(protocol)? {
-                return Err(Left::TooLong);
-            }
-            let results = session.handle_input(&input).map_err(protocol)?;
-            if !results.is_empty() {
-                self.pending = 0;
-            }
-            let limit = if self.published { MESSAGE_BYTES_MAX } else { COMMAND_BYTES_MAX };
-            if self.pending > limit {
-                return Err(Left::TooLong);
-            }
+            let bytes_max = if self.published { MESSAGE_BYTES_MAX } else { COMMAND_BYTES_MAX };
+            let results = screen.read(&input, bytes_max, |bytes| session.handle_input(bytes))?.map_err(protocol)?;
             self.take(&mut session, results)?;
             let count = self.read(&mut buffer)?;
             input.clear();
@@ -389,7 +376,7 @@ mod tests {
     }
 
     /// A command whose values hold each other so deeply, sent by anybody who reaches the port.
-    fn send_nested(port: u16, levels: usize) {
+    fn send_command(port: u16, values: Vec<u8>) {
         use rml_rtmp::chunk_io::ChunkSerializer;
         use rml_rtmp::messages::MessagePayload;
         use rml_rtmp::time::RtmpTimestamp;
@@ -408,8 +395,7 @@ mod tests {
                 }
             }
         }
-        // An object with a property of one letter that is an object, and so on.
-        let data = [3, 0, 1, b'a'].repeat(levels).into();
+        let data = values.into();
         let message = MessagePayload { timestamp: RtmpTimestamp::new(0), type_id: 20, message_stream_id: 0, data };
         stream.write_all(&ChunkSerializer::new().serialize(&message, true, false).unwrap().bytes).unwrap();
         // Until the listener hangs up.
@@ -417,14 +403,15 @@ mod tests {
     }
 
     #[test]
-    fn values_nested_without_end_do_not_end_the_process() {
+    fn a_command_that_nests_without_end_or_lacks_values_ends_its_connection_alone() {
         gst::init().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let listen = Listen::parse(&format!("rtmp://127.0.0.1:{port}/live/cam?mode=listener")).unwrap();
         let listener = Listener::start(&listen, source()).unwrap();
-        // The deepest that passes, and deeper ones.
-        for levels in [super::super::rtmp_screen::AMF_BYTES_MAX / 4, 7000, 7000] {
-            send_nested(port, levels);
+        // An object with a property of one letter that is an object, and so on; then a name and nothing else.
+        let nested = |levels| [3, 0, 1, b'a'].repeat(levels);
+        for values in [nested(rtmp_screen::DEPTH_MAX), nested(7000), vec![2, 0, 1, b'a'], nested(7000)] {
+            send_command(port, values);
         }
         drop(listener);
     }

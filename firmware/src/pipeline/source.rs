@@ -76,7 +76,7 @@ pub fn describe(source: &Source) -> String {
         }
         Source::File { path } => format!("file {path}"),
         Source::V4l2 { device, .. } => format!("camera {device}"),
-        Source::Lan { uri } => redact_uri(uri),
+        Source::Lan { uri } => redact_uri(uri.reveal()),
     }
 }
 
@@ -105,7 +105,7 @@ impl OpenSource {
             Source::V4l2 { device, audio_device } => {
                 build_v4l2(&pipeline, branches, device, audio_device.as_deref(), notify)?;
             }
-            Source::Lan { uri } => listener = build_lan(&pipeline, branches, uri, notify)?,
+            Source::Lan { uri } => listener = build_lan(&pipeline, branches, uri.reveal(), notify)?,
         }
         watch(&pipeline, notify);
         let open = Self { pipeline, feed, listener };

@@ -6,12 +6,13 @@ use protocol::worker::streamer::{FromStreamer, Source, StreamerState, ToStreamer
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use units::Secret;
 
 /// A streamer that was told to take `uri`, its agent's end, and the relay's.
 fn streamer_with(uri: String) -> (Streamer, Agent, Relay) {
     let relay = Relay::listen();
     let mut order = start(test_source(), relay.address);
-    order.source = Source::Lan { uri };
+    order.source = Source::Lan { uri: Secret::new(uri) };
     let streamer = Streamer::spawn();
     let mut agent = streamer.connect();
     agent.send(&ToStreamer::Start(Box::new(order)));
@@ -189,7 +190,7 @@ fn a_network_source_that_comes_back_is_taken_up_again() {
     let port = free_udp_port();
     let relay = Relay::listen();
     let mut order = start(test_source(), relay.address);
-    order.source = Source::Lan { uri: format!("udp://127.0.0.1:{port}") };
+    order.source = Source::Lan { uri: Secret::new(format!("udp://127.0.0.1:{port}")) };
     let mut camera = camera(port);
     let mut streamer = Streamer::spawn();
     let mut agent = streamer.connect();
@@ -221,7 +222,7 @@ fn an_srt_caller_is_a_source() {
     let port = free_udp_port();
     let relay = Relay::listen();
     let mut order = start(test_source(), relay.address);
-    order.source = Source::Lan { uri: format!("srt://127.0.0.1:{port}?mode=listener") };
+    order.source = Source::Lan { uri: Secret::new(format!("srt://127.0.0.1:{port}?mode=listener")) };
     let mut streamer = Streamer::spawn();
     let mut agent = streamer.connect();
     agent.send(&ToStreamer::Start(Box::new(order)));

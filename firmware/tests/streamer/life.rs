@@ -2,7 +2,7 @@
 
 use crate::rig::{LATENCY_MS, Relay, Streamer, link, start, test_source};
 use protocol::worker::streamer::{FromStreamer, Source, StreamerState, ToStreamer};
-use units::{Bitrate, LinkId};
+use units::{Bitrate, LinkId, Secret};
 
 fn hello(message: &FromStreamer) -> Option<(u32, Option<String>, StreamerState)> {
     match message {
@@ -180,7 +180,7 @@ fn a_lan_address_cannot_open_a_file_and_its_credentials_stay_hidden() {
     let relay = Relay::listen();
     let mut streamer = Streamer::spawn();
     let mut agent = streamer.connect();
-    let source = Source::Lan { uri: "file://ann:s3cret@host/etc/passwd".into() };
+    let source = Source::Lan { uri: Secret::new("file://ann:s3cret@host/etc/passwd") };
     agent.send(&ToStreamer::Start(Box::new(start(source, relay.address))));
     let (reason, _, retry) = agent.wait_failed();
     assert!(reason.contains("rtsp") && !reason.contains("s3cret"), "{reason}");

@@ -3,7 +3,7 @@
 use super::Outage;
 use crate::{CaptureInput, CaptureInputs, HardwareError, INPUTS_MAX, InputSignal, InputSource};
 use serde::Deserialize;
-use units::Timestamp;
+use units::{Secret, Timestamp};
 
 /// One scripted input.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -21,7 +21,7 @@ pub struct FakeInput {
     pub path: String,
     /// Address of the stream, for `kind = "lan"`.
     #[serde(default)]
-    pub uri: String,
+    pub uri: Secret,
     /// Width of the test pattern, pixels.
     #[serde(default = "default_width")]
     pub width: u32,

@@ -4,7 +4,7 @@ use crate::stream::StreamSpec;
 use crate::telemetry::StreamTelemetry;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
-use units::{Bitrate, LinkId, StreamId};
+use units::{Bitrate, LinkId, Secret, StreamId};
 
 /// Agent to streamer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,8 +74,8 @@ pub enum Source {
     },
     /// A stream from the local network, by URI (`rtsp://`, `srt://`, `udp://`, `rtmp://`).
     Lan {
-        /// The address.
-        uri: String,
+        /// The address; may hold a password or a stream key.
+        uri: Secret,
     },
 }
 

@@ -10,6 +10,7 @@ use rml_rtmp::sessions::{
     PublishRequestType, StreamMetadata,
 };
 use rml_rtmp::time::RtmpTimestamp;
+use rtmp_screen::Screen;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -24,6 +25,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(8);
 /// RTMP chunks we send, in bytes: few headers, and far below every server's limit.
 const CHUNK_BYTES: u32 = 4096;
+/// Longest message of a server, bytes; honest ones are a few hundred.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const READ_BUFFER_BYTES: usize = 4096;
 
 trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -34,6 +37,7 @@ pub struct Connection {
     read: ReadHalf<Box<dyn Transport>>,
     write: WriteHalf<Box<dyn Transport>>,
     session: ClientSession,
+    screen: Screen,
     buffer: Vec<u8>,
     stage: Stage,
     /// To be written.
@@ -56,7 +60,8 @@ impl Connection {
         config.chunk_size = CHUNK_BYTES;
         let (session, _) = ClientSession::new(config).map_err(SessionError::Protocol)?;
         let buffer = vec![0; READ_BUFFER_BYTES];
-        let mut connection = Self { read, write, session, buffer, stage: Stage::Handshake, out: Vec::new() };
+        let mut connection =
+            Self { read, write, session, screen: Screen::new(), buffer, stage: Stage::Handshake, out: Vec::new() };
         let rest = connection.shake_hands().await?;
         connection.set_up(target, &rest).await?;
         Ok(connection)
@@ -122,7 +127,9 @@ impl Connection {
     }
 
     fn take_input(&mut self, bytes: &[u8]) -> Result<Vec<ClientSessionEvent>, SessionError> {
-        let results = self.session.handle_input(bytes).map_err(|error| match error {
+        let session = &mut self.session;
+        let results = self.screen.read(bytes, ANSWER_BYTES_MAX, |bytes| session.handle_input(bytes));
+        let results = results.map_err(SessionError::Screen)?.map_err(|error| match error {
             ClientSessionError::CreateStreamFailed => {
                 SessionError::PublishRefused { code: "createStream failed".to_owned() }
             }
@@ -270,4 +277,54 @@ async fn dial(target: &Target) -> Result<Box<dyn Transport>, SessionError> {
     }
     let stream = secure::connect(host, stream).await;
     Ok(Box::new(stream.map_err(|source| SessionError::Tls { host: host.to_owned(), source })?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Secret;
+    use rml_rtmp::chunk_io::ChunkSerializer;
+    use rml_rtmp::messages::MessagePayload;
+    use tokio::net::TcpListener;
+
+    /// A server that answers the handshake, and `connect` by a command of `values`.
+    async fn answer(listener: TcpListener, values: Vec<u8>) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut handshake = Handshake::new(PeerType::Server);
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap();
+            match handshake.process_bytes(&buffer[..count]).unwrap() {
+                HandshakeProcessResult::InProgress { response_bytes } => {
+                    stream.write_all(&response_bytes).await.unwrap();
+                }
+                HandshakeProcessResult::Completed { response_bytes, .. } => {
+                    stream.write_all(&response_bytes).await.unwrap();
+                    break;
+                }
+            }
+        }
+        let message = MessagePayload {
+            timestamp: RtmpTimestamp::new(0),
+            type_id: 20,
+            message_stream_id: 0,
+            data: Bytes::from(values),
+        };
+        let packet = ChunkSerializer::new().serialize(&message, true, false).unwrap();
+        stream.write_all(&packet.bytes).await.unwrap();
+        while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_answer_nests_without_end_or_lacks_values_is_left() {
+        for values in [[3, 0, 1, b'a'].repeat(7000), vec![2, 0, 1, b'a']] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("rtmp://{}/app", listener.local_addr().unwrap());
+            let server = tokio::spawn(answer(listener, values));
+            let target = Target::parse(&url, &Secret::new("key")).unwrap();
+            let left = Connection::open(&target).await.err();
+            assert!(matches!(left, Some(SessionError::Screen(_))), "{left:?}");
+            server.await.unwrap();
+        }
+    }
 }

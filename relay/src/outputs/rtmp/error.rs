@@ -3,6 +3,7 @@
 use super::secure;
 use rml_rtmp::handshake::HandshakeError;
 use rml_rtmp::sessions::ClientSessionError;
+use rtmp_screen::ScreenError;
 use std::io;
 use thiserror::Error;
 
@@ -68,6 +69,9 @@ pub enum SessionError {
     /// The server breaks the protocol.
     #[error("the server broke the RTMP protocol")]
     Protocol(#[source] ClientSessionError),
+    /// What the server says must not be read.
+    #[error("the server's answer is refused")]
+    Screen(#[source] ScreenError),
     /// The server refuses the application.
     #[error("the server refused the application")]
     ApplicationRefused {
@@ -109,6 +113,7 @@ impl SessionError {
             Self::ApplicationRefused { description } => format!("{self} ({description}): check the address"),
             Self::PublishRefused { code } => format!("{self} ({code}): check the stream key, and that nobody else uses it"),
             Self::Coding { .. } => format!("{self}: choose H.264 on the device"),
+            Self::Screen(cause) => format!("{self} ({cause}): check that the address is that of the platform's RTMP server"),
             Self::Timeout { .. } | Self::Closed { .. } | Self::Handshake(_) | Self::Protocol(_) => {
                 format!("{self}: check that the address is that of an RTMP server")
             }
