@@ -4,9 +4,10 @@
 mod simulation;
 
 use bond::PacketClass;
-use bond::config::{ReceiverConfig, SenderConfig};
+use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
 use bond::event::Cause;
 use bytes::Bytes;
+use link_sim::SkewedClock;
 use simulation::{Simulation, load, scenario, score};
 use std::time::Duration;
 use units::{LinkId, Timestamp};
@@ -89,6 +90,22 @@ fn payloads_become_short_enough_for_the_links_in_use() {
         let per_media = simulation.up_bytes as f64 / sent.len() as f64;
         println!("follow {follow}: {per_media} bytes sent per byte of media");
         assert!(per_media < if follow { 1.10 } else { 1.125 }, "{per_media}");
+    }
+}
+
+/// Goal: where the narrow link is known as such beforehand (its interface says so), not even the first payloads are lost,
+/// which are accepted before anybody answers.
+#[test]
+fn a_link_known_to_be_narrow_loses_nothing() {
+    for follow in [false, true] {
+        let mut path = scenario::link("a", 6000, 30.0, 100);
+        path.up.mtu = Some(1200);
+        let (sender, receiver) = (SenderConfig::default(), ReceiverConfig::default());
+        let mut simulation = Simulation::without_links(sender, receiver, &[path], 3, SkewedClock::new(77_000_000, 0));
+        simulation.add_link(0, LinkOptions { mtu: 1200, ..Default::default() });
+        let (sent, got) = carry(&mut simulation, 1000, follow);
+        assert!(sent == got, "follow {follow}: {} of {} bytes", got.len(), sent.len());
+        assert_eq!(mtus(&simulation), [1172]);
     }
 }
 

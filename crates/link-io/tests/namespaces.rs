@@ -1,170 +1,55 @@
 //! Links as veth pairs with rate limits between two network namespaces, real kernel sockets, real programs: links die,
-//! heal, vanish, come back and change their address while a stream runs.
+//! heal, vanish, come back and change their address while a stream runs; they are found by themselves; and they take
+//! small packets only.
 //!
 //! Needs root (`make test` runs as root in a container or asks for it); without it the reason is printed.
 
 mod support;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
+use support::media::{clocked_payload, payload};
+use support::network::{EVERYWHERE, INTERVAL, Network, Stream, events, links, must, reopened, sizes};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
-use support::tool::find;
+use support::tool::{Tool, find};
 
 const SEND: &str = env!("CARGO_BIN_EXE_bond-send");
 const RECEIVE: &str = env!("CARGO_BIN_EXE_bond-receive");
 const LINKS: usize = 4;
 /// The link that is bound to its address instead of its interface.
 const BOUND: usize = 3;
-/// The link whose interface takes small packets only, and the size of datagram that is found.
+/// The link whose interface takes small packets only, and the largest datagram in them.
 const NARROW: usize = 2;
 const NARROW_MTU: u16 = 1300;
-const NARROW_DATAGRAM: u64 = 1232;
+const NARROW_DATAGRAM: u64 = 1272;
+const WIDE_MTU: u16 = 1500;
+/// A tunnel in a tunnel: six TS packets fit, with their headers.
+const TUNNEL_MTU: u16 = 1200;
 const PORT: u16 = 5000;
-/// 2.6 Mbit/s of media, less than any two links carry.
-const INTERVAL: Duration = Duration::from_millis(4);
 const LATENCY_MS: u32 = 2000;
 
-/// Two namespaces and the links between them; gone when dropped.
-struct Network {
-    sending: String,
-    receiving: String,
-}
-
-/// Runs `ip` or `tc` and gives what it complains about.
-fn run(program: &str, arguments: &str) -> Result<(), String> {
-    let output = Command::new(find(program)).args(arguments.split_whitespace()).output().map_err(|e| e.to_string())?;
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(()) } else { Err(format!("{program} {arguments}: {complaint}")) }
-}
-
-fn must(program: &str, arguments: &str) {
-    run(program, arguments).expect("a working network tool");
-}
-
-impl Network {
-    fn new() -> Result<Self, String> {
-        let id = std::process::id();
-        let network = Self { sending: format!("strata-s-{id}"), receiving: format!("strata-r-{id}") };
-        run("ip", &format!("netns add {}", network.sending))?;
-        run("ip", &format!("netns add {}", network.receiving))?;
-        for link in 0..LINKS {
-            network.add_link(link, 1);
-        }
-        Ok(network)
-    }
-
-    /// A veth pair `tx`-`rx`, the sending end with address 10.77.`link`.`host`.
-    fn add_link(&self, link: usize, host: u8) {
-        let (s, r) = (&self.sending, &self.receiving);
-        must("ip", &format!("-n {s} link add tx{link} type veth peer name rx{link} netns {r}"));
-        must("ip", &format!("-n {s} addr add 10.77.{link}.{host}/24 dev tx{link}"));
-        must("ip", &format!("-n {r} addr add 10.77.{link}.200/24 dev rx{link}"));
-        if link == NARROW {
-            must("ip", &format!("-n {s} link set tx{link} mtu {NARROW_MTU}"));
-        }
-        must("ip", &format!("-n {s} link set tx{link} up"));
-        must("ip", &format!("-n {r} link set rx{link} up"));
-        let limit = format!("-n {s} qdisc add dev tx{link} root tbf rate 6mbit burst 16k latency 100ms");
-        if let Err(reason) = run("tc", &limit) {
-            println!("link {link} runs without its rate limit: {reason}");
-        }
-    }
-
-    fn in_namespace(namespace: &str, program: &str, arguments: &str) -> Vec<String> {
-        let line = format!("netns exec {namespace} {program} {arguments}");
-        line.split_whitespace().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for namespace in [&self.sending, &self.receiving] {
-            let _ = run("ip", &format!("netns del {namespace}"));
-        }
-    }
-}
-
-/// The state of each link in the last report of the sender.
-fn states(sender: &PipedSender) -> Vec<String> {
-    let reports = sender.reports.lock().expect("no panic inside the lock");
-    let last = reports.iter().rev().find_map(|line| {
-        let object: serde_json::Value = serde_json::from_str(line).expect("a JSON object a line");
-        object.get("stats").cloned()
-    });
-    let links = last.and_then(|stats| stats["links"].as_array().cloned()).unwrap_or_default();
-    links.iter().map(|link| link["state"].as_str().unwrap_or_default().to_owned()).collect()
-}
-
-/// The sentences of the events so far.
-fn events(sender: &PipedSender) -> Vec<String> {
-    let reports = sender.reports.lock().expect("no panic inside the lock");
-    let values = reports.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    values.filter_map(|object| object["text"].as_str().map(str::to_owned)).collect()
-}
-
-/// The largest datagram of each link in the last report of the sender.
-fn sizes(sender: &PipedSender) -> Vec<u64> {
-    let reports = sender.reports.lock().expect("no panic inside the lock");
-    let mut values = reports.iter().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let links = values.find_map(|object| object["stats"]["links"].as_array().cloned()).unwrap_or_default();
-    links.iter().map(|link| link["datagram_bytes_max"].as_u64().unwrap_or_default()).collect()
-}
-
-fn reopened(sender: &PipedSender) -> u64 {
-    let reports = sender.reports.lock().expect("no panic inside the lock");
-    let values = reports.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    values.filter_map(|object| object["io"]["sockets_reopened"].as_u64()).max().unwrap_or(0)
-}
-
-/// A stream that goes on while something is waited for.
-struct Stream {
-    sender: PipedSender,
-    next: u32,
-}
-
-impl Stream {
-    fn send(&mut self, payloads: u32) {
-        self.sender.send(self.next..self.next + payloads, INTERVAL);
-        self.next += payloads;
-    }
-
-    /// Sends on until link `link` is, or is not, "up".
-    fn send_until(&mut self, link: usize, up: bool) {
-        let started = Instant::now();
-        while (states(&self.sender).get(link).map(String::as_str) == Some("up")) != up {
-            let limit = Duration::from_secs(20);
-            assert!(
-                started.elapsed() < limit,
-                "link {link}: waited {limit:?} for up = {up}: {:?}",
-                states(&self.sender)
-            );
-            self.send(50);
-        }
-    }
+fn receiver(network: &Network) -> PipedReceiver {
+    let receive = format!("--listen 0.0.0.0:{PORT} --latency {LATENCY_MS} --output -");
+    PipedReceiver::start(&find("ip"), &Network::inside(&network.receiving, RECEIVE, &receive))
 }
 
 #[test]
 fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
-    let network = match Network::new() {
-        Ok(network) => network,
-        Err(reason) => {
-            println!("network namespaces cannot be made here, nothing was tested: {reason}");
-            return;
-        }
-    };
+    let Some(network) = Network::new() else { return };
+    for link in 0..LINKS {
+        network.add_link(link, 1, if link == NARROW { NARROW_MTU } else { WIDE_MTU });
+    }
     let (s, r) = (network.sending.clone(), network.receiving.clone());
-    let receive = format!("--listen 0.0.0.0:{PORT} --latency {LATENCY_MS} --output -");
-    let receiver = PipedReceiver::start(&find("ip"), &Network::in_namespace(&r, RECEIVE, &receive));
+    let receiver = receiver(&network);
     let place = |i| if i == BOUND { format!("bind=10.77.{i}.1") } else { format!("dev=tx{i}") };
     let links: Vec<String> = (0..LINKS).map(|i| format!("10.77.{i}.200:{PORT};{};name=veth-{i}", place(i))).collect();
     let send = format!("--input - --latency {LATENCY_MS} --stats json --links {}", links.join(","));
-    let sender = PipedSender::start(&find("ip"), &Network::in_namespace(&s, SEND, &send));
+    let sender = PipedSender::start(&find("ip"), &Network::inside(&s, SEND, &send));
     let mut stream = Stream { sender, next: 0 };
     for link in 0..LINKS {
         stream.send_until(link, true);
     }
 
-    // The interface of one link takes less than a full payload: the kernel says so, the size is searched below.
+    // The interface of one link takes less than a full payload.
     let expected = [1472, 1472, NARROW_DATAGRAM, 1472];
     for _ in 0..40 {
         stream.send(50);
@@ -193,7 +78,7 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
         "{:?}",
         events(&stream.sender)
     );
-    network.add_link(1, 1);
+    network.add_link(1, 1, WIDE_MTU);
     stream.send_until(1, true);
     assert!(reopened(&stream.sender) >= 1, "the socket of the pulled interface was opened again");
 
@@ -217,4 +102,121 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
     let received = receiver.receive_to(last, Duration::from_secs(10));
     let first = assert_contiguous(&received, 2000, last);
     println!("{} payloads in order, the first was number {first}", received.len());
+}
+
+/// `--links auto`: interfaces that lead to the receiver are links, those that come while the stream runs too.
+#[test]
+fn links_are_found_by_themselves_and_come_and_go_with_their_interfaces() {
+    let Some(network) = Network::new() else { return };
+    let s = network.sending.clone();
+    for link in [0, 1] {
+        network.add_link(link, 1, WIDE_MTU);
+        network.add_default_route(link);
+    }
+    // A network of cameras leads nowhere; a bridge leads to containers, whatever the routes say.
+    network.add_link(7, 1, WIDE_MTU);
+    must("ip", &format!("-n {s} link add br7 type bridge"));
+    must("ip", &format!("-n {s} addr add 10.88.0.1/24 dev br7"));
+    must("ip", &format!("-n {s} link set br7 up"));
+    must("ip", &format!("-n {s} route add default via 10.88.0.2 dev br7 metric 999"));
+    let receiver = receiver(&network);
+    let send =
+        format!("--input - --latency {LATENCY_MS} --stats json --links auto --to {EVERYWHERE}:{PORT};rate-max=5000");
+    let sender = PipedSender::start(&find("ip"), &Network::inside(&s, SEND, &send));
+    let mut stream = Stream { sender, next: 0 };
+    let up = |sender: &PipedSender| -> Vec<String> {
+        let up = links(sender).into_iter().filter(|link| link["state"] == "up");
+        up.map(|link| link["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let names = |sender: &PipedSender| -> Vec<String> {
+        links(sender).iter().map(|link| link["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let sent = |sender: &PipedSender, name: &str| {
+        links(sender)
+            .iter()
+            .find(|link| link["name"] == name)
+            .and_then(|link| link["packets_sent"].as_u64())
+            .unwrap_or(0)
+    };
+    stream.send_while(|sender| up(sender) != ["tx0", "tx1"]);
+    assert_eq!(names(&stream.sender), ["tx0", "tx1"], "neither the cameras' network nor the bridge");
+
+    // A modem is plugged in: it becomes a link, and carries.
+    network.add_link(2, 1, WIDE_MTU);
+    network.add_default_route(2);
+    stream.send_while(|sender| up(sender) != ["tx0", "tx1", "tx2"] || sent(sender, "tx2") < 50);
+
+    // One is pulled: its link goes, and comes again with its number.
+    must("ip", &format!("-n {s} link del tx0"));
+    stream.send_while(|sender| names(sender) != ["tx1", "tx2"]);
+    let removed = events(&stream.sender).iter().any(|event| event == "link tx0: removed");
+    assert!(removed, "{:?}", events(&stream.sender));
+    network.add_link(0, 2, WIDE_MTU);
+    network.add_default_route(0);
+    stream.send_while(|sender| !up(sender).contains(&"tx0".to_owned()) || sent(sender, "tx0") < 50);
+    let again = links(&stream.sender).into_iter().find(|link| link["name"] == "tx0").expect("a link");
+    assert_eq!(again["link"], 0, "{again}");
+
+    let last = stream.next - 1;
+    assert_eq!(stream.sender.finish(), Some(0));
+    assert_contiguous(&receiver.receive_to(last, Duration::from_secs(10)), 2000, last);
+}
+
+/// A path that takes 1200 bytes: every input is packed for it, and what goes in comes out.
+#[test]
+fn every_input_passes_a_narrow_path_with_every_byte() {
+    const PAYLOADS: u32 = 1500;
+    let Some(network) = Network::new() else { return };
+    network.add_link(0, 1, TUNNEL_MTU);
+    network.add_default_route(0);
+    let directory = tempfile::tempdir().expect("a directory");
+    let clocked: Vec<u8> = (0..PAYLOADS).flat_map(clocked_payload).collect();
+    let plain: Vec<u8> = (0..PAYLOADS).flat_map(|number| payload(number, false).to_vec()).collect();
+    let file = directory.path().join("in.ts");
+    std::fs::write(&file, &clocked).expect("written");
+    for (kind, input) in
+        [("udp", "udp://@127.0.0.1:6000".to_owned()), ("pipe", "-".to_owned()), ("file", file.display().to_string())]
+    {
+        let output = directory.path().join(kind);
+        let receive = format!("--listen 0.0.0.0:{PORT} --latency {LATENCY_MS} --output {}", output.display());
+        let receive = Network::inside(&network.receiving, RECEIVE, &receive);
+        let receiver = Tool::start_path(&find("ip"), &receive);
+        let send = format!("--input {input} --latency {LATENCY_MS} --stats json --links {EVERYWHERE}:{PORT};dev=tx0");
+        let mut sender = PipedSender::start(&find("ip"), &Network::inside(&network.sending, SEND, &send));
+        if kind == "udp" {
+            // The program listens when it reports.
+            while links(&sender).is_empty() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let mut datagrams = Network::inside(&network.sending, "bash", "-c");
+            datagrams.push("exec dd bs=1316 iflag=fullblock status=none > /dev/udp/127.0.0.1/6000".to_owned());
+            let mut source = PipedSender::start(&find("ip"), &datagrams);
+            source.send(0..PAYLOADS, INTERVAL);
+            assert_eq!(source.finish(), Some(0));
+        } else if kind == "pipe" {
+            sender.send(0..PAYLOADS, INTERVAL);
+            assert_eq!(sender.finish(), Some(0));
+        }
+        let expected = if kind == "file" { &clocked } else { &plain };
+        let written = || std::fs::read(&output).unwrap_or_default();
+        let started = Instant::now();
+        while written().len() < expected.len() && started.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let sizes = sizes(&sender);
+        let report = (links(&sender), events(&sender));
+        let packets = report.0[0]["packets_sent"].as_u64().unwrap_or_default();
+        drop((sender, receiver));
+        let written = written();
+        println!("{kind}: {} of {} bytes in {packets} packets of {sizes:?}", written.len(), expected.len());
+        let same = written.iter().zip(expected).take_while(|(a, b)| a == b).count();
+        assert!(
+            written == *expected,
+            "{kind}: {} of {} bytes, {same} as they should be: {report:?}",
+            written.len(),
+            expected.len()
+        );
+        // Seven TS packets in payloads of six: packed anew, not cut in two.
+        assert!(packets < u64::from(PAYLOADS) * 7 / 6 * 5 / 4, "{kind}: {packets} packets: {report:?}");
+    }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::media::{Input, Output, Stream, payload};
+use support::media::{Input, Output, Stream, clocked_payload};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use support::ports::{free_pair, loopback};
 use support::tool::Tool;
@@ -70,19 +70,7 @@ fn a_pipe_is_delivered_to_its_last_byte_with_encryption_and_reports() {
 fn a_file_is_paced_by_its_clock_and_written_as_it_was() {
     let directory = tempfile::tempdir().expect("a directory");
     let (input, output) = (directory.path().join("in.ts"), directory.path().join("out.ts"));
-    let mut bytes = Vec::new();
-    for number in 0..500_u32 {
-        let mut packets = payload(number, false).to_vec();
-        // An adaptation field with a PCR in the first packet of each payload.
-        let base = u64::from(number) * 4 * 90;
-        packets[3] = 0x30;
-        packets[4] = 7;
-        packets[5] = 0x10;
-        packets[6..10].copy_from_slice(&((base >> 1) as u32).to_be_bytes());
-        packets[10] = ((base & 1) as u8) << 7;
-        packets[11] = 0;
-        bytes.extend(packets);
-    }
+    let bytes: Vec<u8> = (0..500).flat_map(clocked_payload).collect();
     std::fs::write(&input, &bytes).expect("written");
     let port = free_pair();
     let receive = format!("--listen 127.0.0.1:{port} --latency 500 --output {}", output.display());
@@ -127,6 +115,10 @@ fn mistakes_are_named_and_end_the_program_with_a_failure() {
     assert!(send("--in - --links 127.0.0.1:1 --stats xml").contains("`xml` is none of none, text, json"));
     assert!(send("--in - --links 127.0.0.1:1 --srp-file /nowhere").contains("--srp-file: cannot read the secret file"));
     assert!(send("--in /dev/zero --links 127.0.0.1:1").contains("no MPEG-TS packet at byte 0"));
+    assert!(send("--in - --links auto").contains("--to: --links auto needs the destination"));
+    assert!(send("--in - --links auto --to 127.0.0.1:1;dev=lo").contains("`dev=lo` is of one link"));
+    assert!(send("--in - --links auto --to 127.0.0.1:1 --bind-list x").contains("--bind-list: not with --links auto"));
+    assert!(send("--in - --links 127.0.0.1:1 --to 127.0.0.1:1").contains("belong to --links auto"));
     let receive = |text: &str| refused(RECEIVE, text);
     assert!(receive("--out -").contains("--listen"));
     assert!(receive("--listen 127.0.0.1:1 --out rtmp://h").contains("`rtmp://` is not supported"));
@@ -163,7 +155,9 @@ fn the_help_is_complete_and_its_example_is_understood() {
         String::from_utf8(output.stdout).expect("text")
     };
     let (send, receive) = (help(SEND), help(RECEIVE));
-    for option in ["--input", "--links", "--latency", "--psk-file", "--stats", "--profile", "rate-max", "budget-mb"] {
+    for option in
+        ["--input", "--links", "--latency", "--psk-file", "--stats", "--profile", "rate-max", "budget-mb", "--to"]
+    {
         assert!(send.contains(option), "{option} is missing in:\n{send}");
     }
     for option in ["--listen", "--connect", "--output", "--latency", "--psk-file", "--stats", "--srp-file"] {

@@ -2,12 +2,14 @@
 
 use super::classify::Classifier;
 use super::ts::TS_PACKET_BYTES;
-use bond::PacketClass;
+use bond::{PAYLOAD_BYTES_MAX, PacketClass};
 use bytes::{Bytes, BytesMut};
 
 /// A full payload: seven TS packets, 1316 bytes, the usual size on every network.
 pub const FULL_PAYLOAD_BYTES: usize = 7 * TS_PACKET_BYTES;
 const SYNC: u8 = 0x47;
+/// Payloads are cut from memory in pieces of this size, one allocation for many; a piece is given back with its last payload.
+const BLOCK_BYTES: usize = 32 * 1024;
 
 /// Cuts a transport stream into payloads; a payload is as important as the most important packet in it.
 #[derive(Debug)]
@@ -33,7 +35,7 @@ impl Packer {
     pub fn new() -> Self {
         Self {
             classifier: Classifier::new(),
-            payload: BytesMut::with_capacity(FULL_PAYLOAD_BYTES),
+            payload: BytesMut::with_capacity(BLOCK_BYTES),
             partial: Vec::with_capacity(TS_PACKET_BYTES),
             packets: 0,
             skipped_bytes: 0,
@@ -90,6 +92,37 @@ impl Packer {
             }
         }
         Ok(())
+    }
+
+    /// Takes a datagram. One that fits the limit is a payload as it is, whatever it holds; TS packets that are too many go on
+    /// like [`Packer::push`], and the next datagram fills up what is left of them.
+    ///
+    /// # Errors
+    /// The first error of `emit`; what came behind is lost then.
+    pub fn push_datagram<E>(
+        &mut self,
+        bytes: &[u8],
+        mut emit: impl FnMut(Bytes, PacketClass) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let whole = bytes.len().is_multiple_of(TS_PACKET_BYTES);
+        let stream = whole && bytes.iter().step_by(TS_PACKET_BYTES).all(|&byte| byte == SYNC);
+        let fits = bytes.len() <= self.payload_bytes_max && self.payload.is_empty();
+        if stream && !fits {
+            return self.push(bytes, emit);
+        }
+        self.finish(&mut emit)?;
+        // What is no transport stream cannot be cut where its receiver expects it, but by what a packet carries at all.
+        for piece in bytes.chunks(PAYLOAD_BYTES_MAX) {
+            self.packets += if stream { (piece.len() / TS_PACKET_BYTES) as u64 } else { 0 };
+            self.payload.extend_from_slice(piece);
+            self.emit(&mut emit)?;
+        }
+        Ok(())
+    }
+
+    /// True when packets wait for others to fill a payload.
+    pub fn is_waiting(&self) -> bool {
+        !self.payload.is_empty()
     }
 
     /// Emits what is left as a shorter payload.
@@ -198,6 +231,37 @@ mod tests {
         packets.push(packet(VIDEO_PID, true, None, 0));
         let classes: Vec<_> = collect(&mut packer, &[&packets.concat()]).into_iter().map(|(_, class)| class).collect();
         assert_eq!(classes, [ParameterSet, Audio, ParameterSet, Idr, Video]);
+    }
+
+    #[test]
+    fn datagrams_that_fit_stay_as_they_are_and_longer_ones_are_packed_anew() {
+        let sizes = |packer: &mut Packer, datagrams: &[&[u8]]| {
+            let (mut sizes, mut bytes) = (Vec::new(), Vec::new());
+            let mut emit = |payload: Bytes, _| {
+                sizes.push(payload.len() / TS_PACKET_BYTES);
+                bytes.extend(payload);
+                Ok::<_, Infallible>(())
+            };
+            for datagram in datagrams {
+                packer.push_datagram(datagram, &mut emit).expect("infallible");
+            }
+            packer.finish(&mut emit).expect("infallible");
+            assert_eq!(bytes, datagrams.concat());
+            sizes
+        };
+        let mut packer = Packer::new();
+        let (stream, foreign) = (stream(14), [0x80; 1328]);
+        assert_eq!(sizes(&mut packer, &[&stream[..1316], &stream[..188], &stream]), [7, 1, 7, 7]);
+        packer.limit(1200);
+        assert_eq!(sizes(&mut packer, &[&stream[..1316]; 6]), [6; 7], "none is wasted");
+        assert_eq!(sizes(&mut packer, &[&stream[..1316], &stream[..188]]), [6, 2]);
+        assert_eq!(sizes(&mut packer, &[&stream[..1128], &stream[..188], &stream[..1316]]), [6, 1, 6, 1]);
+        assert_eq!(
+            sizes(&mut packer, &[&stream[..1316], &foreign]),
+            [6, 1, 7],
+            "no stream: one piece, nothing before it"
+        );
+        assert_eq!(packer.skipped_bytes(), 0);
     }
 
     #[test]

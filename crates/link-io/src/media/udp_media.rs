@@ -3,28 +3,28 @@
 //! A flow takes and gives media on its own thread (`open_from_udp`, `open_to_udp`): a thread in between would cost more
 //! than the encryption.
 
-use super::classify::Classifier;
-use super::pack::FULL_PAYLOAD_BYTES;
+use super::pack::Packer;
 use crate::clock::Clock;
 use crate::udp::{Binding, Departure, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
-use bond::{PAYLOAD_BYTES_MAX, Payload};
-use bytes::{Bytes, BytesMut};
+use bond::Payload;
+use bytes::Bytes;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use units::Timestamp;
 
-/// Memory for payloads is taken in pieces of this size; each is given back with the last payload in it.
-const BLOCK_BYTES: usize = 32 * 1024;
+/// Packets that do not fill a payload wait so long for the next datagram: at 1 Mbit/s and more there is one.
+const WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// A socket that media arrives on.
 #[derive(Debug)]
 pub struct UdpInput {
     port: UdpPort,
     slots: ReceiveSlots,
-    classifier: Classifier,
-    /// Payloads are cut from blocks of [`BLOCK_BYTES`]: one allocation for many.
-    block: BytesMut,
+    packer: Packer,
+    /// When the first of the packets arrived that wait for others.
+    waiting_since: Option<Timestamp>,
 }
 
 impl UdpInput {
@@ -41,7 +41,7 @@ impl UdpInput {
             IpAddr::V6(group) if group.is_multicast() => port.socket().join_multicast_v6(&group, 0)?,
             _ => {}
         }
-        Ok(Self { port, slots: ReceiveSlots::new(), classifier: Classifier::new(), block: BytesMut::new() })
+        Ok(Self { port, slots: ReceiveSlots::new(), packer: Packer::new(), waiting_since: None })
     }
 
     /// Where it listens.
@@ -52,32 +52,55 @@ impl UdpInput {
         self.port.local_addr()
     }
 
-    /// Hands on what has arrived, with the present time: one payload a datagram, produced at the moment it arrived, but one
-    /// too long for a packet is split between TS packets. Tells whether there may be more than a turn takes.
+    /// Hands on what has arrived, with the present time: one payload a datagram, produced at the moment it arrived. Datagrams
+    /// longer than `payload_bytes_max` are packed anew, and what is left of one waits [`WAIT_MAX`] for the next. Tells whether
+    /// there may be more than a turn takes.
     ///
     /// # Errors
     /// What the kernel says about the socket.
-    pub(crate) fn take(&mut self, clock: &Clock, mut each: impl FnMut(Timestamp, Payload)) -> io::Result<Received> {
+    pub(crate) fn take(
+        &mut self,
+        clock: &Clock,
+        payload_bytes_max: usize,
+        mut each: impl FnMut(Timestamp, Payload),
+    ) -> io::Result<Received> {
+        self.packer.limit(payload_bytes_max);
         for _ in 0..RECEIVE_CALLS_MAX {
             let received = self.port.receive(&mut self.slots)?;
             let (now, wall) = (clock.now(), SystemTime::now());
             for arrival in self.slots.arrivals() {
-                let source_time = Clock::arrival(now, wall, arrival.stamp);
-                let too_long = arrival.datagram.len() > PAYLOAD_BYTES_MAX;
-                for bytes in arrival.datagram.chunks(if too_long { FULL_PAYLOAD_BYTES } else { PAYLOAD_BYTES_MAX }) {
-                    let class = self.classifier.payload(bytes);
-                    if self.block.capacity() < bytes.len() {
-                        self.block = BytesMut::with_capacity(BLOCK_BYTES);
-                    }
-                    self.block.extend_from_slice(bytes);
-                    each(now, Payload { bytes: self.block.split().freeze(), source_time, class });
-                }
+                let arrived = Clock::arrival(now, wall, arrival.stamp);
+                // A payload is as old as its first packet.
+                let mut source_time = self.waiting_since.unwrap_or(arrived);
+                let Ok(()) = self.packer.push_datagram(arrival.datagram, |bytes, class| {
+                    each(now, Payload { bytes, source_time, class });
+                    source_time = arrived;
+                    Ok::<_, Infallible>(())
+                });
+                self.waiting_since = self.packer.is_waiting().then_some(source_time);
             }
             if received == Received::All {
                 return Ok(Received::All);
             }
         }
         Ok(Received::MaybeMore)
+    }
+
+    /// When what is left of a datagram has waited long enough.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        self.waiting_since.map(|since| since + WAIT_MAX)
+    }
+
+    /// Hands on what is left of a datagram.
+    pub(crate) fn finish(&mut self, each: impl FnOnce(Payload)) {
+        let Some(source_time) = self.waiting_since.take() else { return };
+        let mut each = Some(each);
+        let Ok(()) = self.packer.finish(|bytes, class| {
+            if let Some(each) = each.take() {
+                each(Payload { bytes, source_time, class });
+            }
+            Ok::<_, Infallible>(())
+        });
     }
 
     pub(crate) fn port(&self) -> &UdpPort {
@@ -124,6 +147,7 @@ impl UdpOutput {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pack::FULL_PAYLOAD_BYTES;
     use super::*;
 
     #[test]
@@ -132,19 +156,42 @@ mod tests {
         let mut input = UdpInput::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         let mut output = UdpOutput::open(input.local_addr().expect("bound")).expect("a socket");
         for size in [1316, 188, 10 * 188] {
-            output.post(Bytes::from(vec![size as u8; size]));
+            output.post(Bytes::from(vec![0x47; size]));
         }
         output.flush();
         assert_eq!(output.port().counters().dropped, 0);
         let mut sizes = Vec::new();
         input
-            .take(&clock, |_, payload| {
+            .take(&clock, FULL_PAYLOAD_BYTES, |_, payload| {
                 assert!(payload.source_time <= clock.now());
                 sizes.push(payload.bytes.len());
             })
             .expect("a working socket");
-        assert_eq!(sizes, [1316, 188, 7 * 188, 3 * 188]);
-        input.take(&clock, |_, _| panic!("everything was taken")).expect("a working socket");
+        assert_eq!(sizes, [1316, 188, 7 * 188]);
+        input.finish(|payload| assert_eq!(payload.bytes.len(), 3 * 188));
+        input.take(&clock, FULL_PAYLOAD_BYTES, |_, _| panic!("everything was taken")).expect("a working socket");
+    }
+
+    #[test]
+    fn what_is_left_of_a_datagram_waits_for_the_next_and_no_longer_than_it_may() {
+        let clock = Clock::start();
+        let mut input = UdpInput::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let mut output = UdpOutput::open(input.local_addr().expect("bound")).expect("a socket");
+        let mut payloads: Vec<Payload> = Vec::new();
+        for number in [1, 2] {
+            output.post(Bytes::from_static(&[0x47; 1316]));
+            output.flush();
+            input.take(&clock, 1200, |_, payload| payloads.push(payload)).expect("a working socket");
+            assert_eq!(payloads.len(), number);
+        }
+        let due = input.due().expect("two packets wait");
+        input.finish(|payload| payloads.push(payload));
+        assert_eq!(payloads.iter().map(|payload| payload.bytes.len() / 188).collect::<Vec<_>>(), [6, 6, 2]);
+        let times: Vec<_> = payloads.iter().map(|payload| payload.source_time).collect();
+        assert!(times[0] == times[1] && times[1] < times[2], "as old as the first packet in it: {times:?}");
+        assert_eq!(due, times[2] + WAIT_MAX);
+        assert_eq!(input.due(), None);
+        input.finish(|_| panic!("everything was taken"));
     }
 
     #[test]

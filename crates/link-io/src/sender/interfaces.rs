@@ -4,23 +4,31 @@
 //! or strange message does no harm.
 
 use super::LinkSpec;
+use super::discovery::Candidate;
+use super::routes::Routes;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recv, socket,
 };
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-/// Groups of the kernel's messages (`rtnetlink(7)`): interfaces, IPv4 and IPv6 addresses.
-const GROUPS: u32 = 0x1 | 0x10 | 0x100;
+/// Groups of the kernel's messages (`rtnetlink(7)`): interfaces, IPv4 and IPv6 addresses and routes.
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 /// Messages read in one turn; the rest waits for the next.
 const MESSAGES_MAX: usize = 64;
 /// Bytes of a message that are taken off the queue; nobody reads them.
 const MESSAGE_BYTES: usize = 4096;
 
-/// The kernel's news about interfaces and addresses.
+/// Bytes that IPv6's header has more than IPv4's.
+const IPV6_MORE: u16 = 20;
+/// The interface is there to be used.
+const CARRIER: InterfaceFlags = InterfaceFlags::IFF_UP.union(InterfaceFlags::IFF_RUNNING);
+
+/// The kernel's news about interfaces, addresses and routes.
 #[derive(Debug)]
 pub(crate) struct News {
     socket: OwnedFd,
@@ -115,6 +123,42 @@ impl Interfaces {
         Ok(Self { entries: getifaddrs()?.map(entry).collect() })
     }
 
+    /// The largest IP packet that the interface of a link takes, less what IPv6 headers have more than IPv4's; `None` when
+    /// the system does not tell.
+    pub(crate) fn mtu_of(&self, link: &LinkSpec) -> Option<u16> {
+        let address = || link.bind.or_else(|| routed_address(link.remote).ok());
+        let by_address =
+            || self.entries.iter().find(|entry| entry.address == address()).map(|entry| entry.name.as_str());
+        let name = link.device.as_deref().or_else(by_address)?;
+        let mtu: u32 = std::fs::read_to_string(interface_file(name, "mtu")).ok()?.trim().parse().ok()?;
+        let more = if link.remote.is_ipv4() { 0 } else { IPV6_MORE };
+        Some(u16::try_from(mtu).unwrap_or(u16::MAX).saturating_sub(more))
+    }
+
+    /// Every interface, as a link towards `remote` would use it, in the system's order.
+    pub(super) fn candidates(&self, remote: IpAddr, routes: &Routes) -> Vec<Candidate> {
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for entry in &self.entries {
+            let reaches = |address: IpAddr| {
+                address.is_ipv4() == remote.is_ipv4() && !is_link_local(&address) && !address.is_loopback()
+            };
+            let address = entry.address.is_some_and(reaches);
+            if let Some(known) = candidates.iter_mut().find(|candidate| candidate.name == entry.name) {
+                known.address |= address;
+                continue;
+            }
+            let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+            candidates.push(Candidate {
+                name: entry.name.clone(),
+                carrier: entry.flags.contains(CARRIER),
+                address,
+                internal: loopback || is_bridge(&entry.name),
+                route: routes.lead(&entry.name, remote),
+            });
+        }
+        candidates
+    }
+
     /// The place of a link that is bound to a device or an address; `None` for one that follows the routes.
     pub(crate) fn place_of(&self, link: &LinkSpec) -> Option<Place> {
         if link.device.is_none() && link.bind.is_none() {
@@ -128,14 +172,31 @@ impl Interfaces {
         let entries = || self.entries.iter().filter(of_device);
         let found = entries().find_map(|entry| entry.address.filter(wanted).map(|address| (address, entry.flags)));
         let flags = found.map_or_else(|| entries().next().map(|entry| entry.flags), |found| Some(found.1));
-        let needed = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
-        Some(Place { carrier: flags.is_some_and(|flags| flags.contains(needed)), address: found.map(|found| found.0) })
+        Some(Place { carrier: flags.is_some_and(|flags| flags.contains(CARRIER)), address: found.map(|found| found.0) })
     }
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+}
+
+/// A network inside this machine: containers, virtual machines. Where the system does not tell, docker's own is known by its name.
+fn is_bridge(interface: &str) -> bool {
+    interface.starts_with("docker") || interface_file(interface, "bridge").exists()
+}
+
+fn interface_file(interface: &str, file: &str) -> PathBuf {
+    Path::new("/sys/class/net").join(interface).join(file)
+}
+
+/// The address that packets to `remote` leave from.
+fn routed_address(remote: SocketAddr) -> io::Result<IpAddr> {
+    let any = if remote.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0))?;
+    // Sends nothing.
+    socket.connect(remote)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Addresses that reach no further than the next router.
@@ -164,6 +225,21 @@ mod tests {
         assert_eq!(interfaces.place_of(&link(None, Some([127, 0, 0, 1]))), Some(loopback));
         assert_eq!(interfaces.place_of(&link(Some("strata-none0"), None)), Some(Place::default()));
         assert_eq!(interfaces.place_of(&link(None, None)), None, "the routes decide");
+        for link in [link(Some("lo"), None), link(None, Some([127, 0, 0, 1])), link(None, None)] {
+            assert_eq!(interfaces.mtu_of(&link), Some(u16::MAX), "{link:?}");
+        }
+        assert_eq!(interfaces.mtu_of(&link(Some("strata-none0"), None)), None);
+    }
+
+    #[test]
+    fn the_loopback_is_no_candidate_that_reaches_anything() {
+        let remote = IpAddr::from([192, 0, 2, 1]);
+        let candidates = Interfaces::look().expect("interfaces").candidates(remote, &Routes::read());
+        let loopback = candidates.iter().find(|candidate| candidate.name == "lo").expect("a loopback");
+        assert!(loopback.internal && !loopback.address && loopback.carrier, "{loopback:?}");
+        let mut names: Vec<&str> = candidates.iter().map(|candidate| candidate.name.as_str()).collect();
+        names.dedup();
+        assert_eq!(names.len(), candidates.len(), "each once: {candidates:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
 use crate::udp::{Binding, Departure, ReceiveSlots, Received, UdpPort};
 use bond::Channel;
-use bond::config::Profile;
+use bond::config::{LinkOptions, Profile};
 use bond::sender::LinkErrorKind;
 use bytes::Bytes;
 use std::io;
@@ -26,6 +26,8 @@ pub(crate) struct Link {
     place: Option<Place>,
     /// The address that packets left from last.
     last_address: Option<IpAddr>,
+    /// What its interface takes, when last looked for.
+    interface_mtu: Option<u16>,
     pub(crate) counters: LinkCounters,
 }
 
@@ -47,16 +49,40 @@ impl Link {
     /// A link with its sockets, or with the error that kept it from opening them; it is tried again.
     pub(crate) fn open(spec: LinkSpec, profile: Profile, now: Timestamp) -> (Self, Result<(), LinkErrorKind>) {
         let sockets = Sockets::closed(now);
-        let place = Interfaces::look().ok().and_then(|interfaces| interfaces.place_of(&spec));
+        let interfaces = Interfaces::look().ok();
+        let place = interfaces.as_ref().and_then(|interfaces| interfaces.place_of(&spec));
+        let interface_mtu = interfaces.as_ref().and_then(|interfaces| interfaces.mtu_of(&spec));
         let (last_ports, counters) = (LocalPorts::default(), LinkCounters::default());
         let last_address = place.and_then(|place| place.address);
-        let mut link = Self { spec, profile, sockets, last_ports, place, last_address, counters };
+        let mut link = Self { spec, profile, sockets, last_ports, place, last_address, interface_mtu, counters };
         let opened = link.try_open(now);
         (link, opened)
     }
 
     pub(crate) fn id(&self) -> LinkId {
         self.spec.id
+    }
+
+    /// How the engine uses the link: as it was told, within what the interface takes.
+    pub(crate) fn options(&self) -> LinkOptions {
+        let mut options = self.spec.options.clone();
+        if options.name.is_empty() {
+            options.name.clone_from(&self.spec.name);
+        }
+        options.mtu = options.mtu.min(self.interface_mtu.unwrap_or(u16::MAX));
+        options
+    }
+
+    pub(crate) fn set_options(&mut self, options: LinkOptions) {
+        self.spec.options = options;
+    }
+
+    /// Looks what the interface takes by now; true when that is something else than before.
+    pub(crate) fn look_at_mtu(&mut self, interfaces: &Interfaces) -> bool {
+        let before = self.options().mtu;
+        // One that is gone will hardly come again with another.
+        self.interface_mtu = interfaces.mtu_of(&self.spec).or(self.interface_mtu);
+        self.options().mtu != before
     }
 
     /// Compares with what the machine's network is like by now.

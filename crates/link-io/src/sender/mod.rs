@@ -1,7 +1,9 @@
 //! The sending end of a flow on real sockets.
 
+mod discovery;
 mod interfaces;
 mod link;
+mod routes;
 mod source_clock;
 mod worker;
 
@@ -16,6 +18,7 @@ use bond::sender::{RadioHint, Sender};
 use bond::stats::SenderSnapshot;
 use bond::{PAYLOAD_BYTES_MAX, PacketClass};
 use bytes::Bytes;
+pub use discovery::LinkRule;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -94,6 +97,7 @@ enum Command {
     SetLatency(Duration),
     SetEncoderRange { min: Bitrate, max: Bitrate },
     RadioHint { link: LinkId, hint: RadioHint },
+    FollowInterfaces(Box<LinkRule>),
     Close,
 }
 
@@ -203,6 +207,12 @@ impl FlowSender {
     /// Takes a link out and closes its socket; what was in flight on it goes again over others.
     pub fn remove_link(&self, link: LinkId) {
         self.command(Command::RemoveLink(link));
+    }
+
+    /// From now on makes a link of every interface that the rule takes, and takes it out with the interface. Links that were
+    /// added by hand stay as they are.
+    pub fn follow_interfaces(&self, rule: LinkRule) {
+        self.command(Command::FollowInterfaces(Box::new(rule)));
     }
 
     /// Changes priority, price, budget and the like of a link that goes on running on its socket.

@@ -1,5 +1,6 @@
 //! The thread of a sending flow: everything that happens to its machine happens here, one input at a time.
 
+use super::discovery::{Change, Discovery};
 use super::interfaces::{Interfaces, News, Turn};
 use super::link::Link;
 use super::source_clock::SourceClock;
@@ -60,6 +61,7 @@ pub(crate) struct Worker {
     removed: SenderIoCounters,
     /// `None` where the system has no such news: then links notice by their silence and by errors.
     news: Option<News>,
+    discovery: Option<Discovery>,
 }
 
 struct Closing {
@@ -82,6 +84,7 @@ impl Worker {
             closing: None,
             removed: SenderIoCounters::default(),
             news: News::open().inspect_err(|error| tracing::warn!(error = %error, "no news of interfaces")).ok(),
+            discovery: None,
         };
         for link in links {
             worker.add_link(now, link);
@@ -152,7 +155,11 @@ impl Worker {
                 Command::AddLink(spec) => self.add_link(now, spec),
                 Command::RemoveLink(link) => self.remove_link(now, link),
                 Command::SetLinkOptions(link, options) => {
-                    self.tell(now, SenderInput::SetLinkOptions { link, options });
+                    if let Some(known) = self.links.iter_mut().find(|known| known.id() == link) {
+                        known.set_options(options);
+                        let options = known.options();
+                        self.tell(now, SenderInput::SetLinkOptions { link, options });
+                    }
                 }
                 Command::SetLatency(latency) => {
                     self.parts.latency = latency;
@@ -160,7 +167,14 @@ impl Worker {
                 }
                 Command::SetEncoderRange { min, max } => self.tell(now, SenderInput::SetEncoderRange { min, max }),
                 Command::RadioHint { link, hint } => self.tell(now, SenderInput::RadioHint { link, hint }),
+                Command::FollowInterfaces(rule) => {
+                    self.discovery = Some(Discovery::new(*rule));
+                    if let Ok(interfaces) = Interfaces::look() {
+                        self.discover(now, &interfaces);
+                    }
+                }
                 Command::Close => {
+                    self.finish_input(now);
                     self.closing = Some(Closing { give_up_at: now + self.parts.latency, check_at: now });
                 }
             }
@@ -174,11 +188,8 @@ impl Worker {
             return;
         }
         let id = spec.id;
-        let mut options = spec.options.clone();
-        if options.name.is_empty() {
-            options.name.clone_from(&spec.name);
-        }
         let (link, opened) = Link::open(spec, self.parts.profile, now);
+        let options = link.options();
         self.links.push(link);
         self.tell(now, SenderInput::AddLink { link: id, options });
         if let Err(kind) = opened {
@@ -260,7 +271,8 @@ impl Worker {
         let Some(mut input) = self.parts.input.take() else { return };
         let clock = self.parts.clock;
         let machine = &mut self.parts.machine;
-        let taken = input.take(&clock, |now, payload| machine.handle_input(now, SenderInput::Payload(payload)));
+        let limit = machine.payload_bytes_max();
+        let taken = input.take(&clock, limit, |now, payload| machine.handle_input(now, SenderInput::Payload(payload)));
         self.drain(clock.now());
         match taken {
             Ok(Received::All) => {}
@@ -270,11 +282,27 @@ impl Worker {
         self.parts.input = Some(input);
     }
 
+    /// Sends what the media input holds back for the next datagram.
+    fn finish_input(&mut self, now: Timestamp) {
+        let Some(input) = &mut self.parts.input else { return };
+        let machine = &mut self.parts.machine;
+        input.finish(|payload| machine.handle_input(now, SenderInput::Payload(payload)));
+        self.drain(now);
+    }
+
     /// Fires the machine's timer and opens failed sockets again, when their time has come.
     fn keep_time(&mut self) {
         let now = self.parts.clock.now();
         if now >= self.timeout_at {
             self.tell(now, SenderInput::Timeout);
+        }
+        if self.parts.input.as_ref().and_then(UdpInput::due).is_some_and(|at| now >= at) {
+            self.finish_input(now);
+        }
+        if self.discovery.as_ref().and_then(Discovery::look_at).is_some_and(|at| now >= at)
+            && let Ok(interfaces) = Interfaces::look()
+        {
+            self.discover(now, &interfaces);
         }
         for index in 0..self.links.len() {
             let due = self.links[index].sockets().retry_at().is_some_and(|at| now >= at);
@@ -293,6 +321,10 @@ impl Worker {
         let Ok(interfaces) = Interfaces::look() else { return };
         let now = self.parts.clock.now();
         for index in 0..self.links.len() {
+            if self.links[index].look_at_mtu(&interfaces) {
+                let (link, options) = (self.links[index].id(), self.links[index].options());
+                self.tell(now, SenderInput::SetLinkOptions { link, options });
+            }
             let Some(turn) = self.links[index].look_around(&interfaces) else { continue };
             let link = self.links[index].id();
             tracing::debug!(link = %link, turn = ?turn, "the interface of a link changed");
@@ -305,6 +337,21 @@ impl Worker {
                 Turn::Came | Turn::Moved => self.tell(now, SenderInput::LinkAddressChanged { link }),
             }
         }
+        self.discover(now, &interfaces);
+    }
+
+    /// Adds and removes links as interfaces come and go.
+    fn discover(&mut self, now: Timestamp, interfaces: &Interfaces) {
+        let Some(mut discovery) = self.discovery.take() else { return };
+        let own: Vec<LinkId> = discovery.links().collect();
+        let others: Vec<LinkId> = self.links.iter().map(Link::id).filter(|id| !own.contains(id)).collect();
+        for change in discovery.look(now, interfaces, &others) {
+            match change {
+                Change::Add(spec) => self.add_link(now, spec),
+                Change::Remove(link) => self.remove_link(now, link),
+            }
+        }
+        self.discovery = Some(discovery);
     }
 
     /// Sends what the machine asked for. An error may make it ask for more, on other links.
@@ -365,7 +412,9 @@ impl Worker {
         watched.extend(ports().map(|(link, channel, _)| (link, channel)));
         let retry = self.links.iter().filter_map(|link| link.sockets().retry_at()).min().unwrap_or(Timestamp::MAX);
         let check = self.closing.as_ref().map_or(Timestamp::MAX, |closing| closing.check_at);
-        let until = self.timeout_at.min(self.snapshot_at).min(retry).min(check);
+        let look = self.discovery.as_ref().and_then(Discovery::look_at).unwrap_or(Timestamp::MAX);
+        let rest = self.parts.input.as_ref().and_then(UdpInput::due).unwrap_or(Timestamp::MAX);
+        let until = self.timeout_at.min(self.snapshot_at).min(retry).min(check).min(look).min(rest);
         let timeout = until.since(self.parts.clock.now());
         let has_work =
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();

@@ -5,7 +5,7 @@
 //! `rate-max` (kbit/s), `budget-mb`, `last-resort`, `warm` (yes or no) and `mtu`.
 
 use crate::media::{EndpointError, resolve};
-use crate::sender::LinkSpec;
+use crate::sender::{LinkRule, LinkSpec};
 use bond::config::LINKS_MAX;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -59,6 +59,12 @@ pub enum LinkListError {
         /// The line.
         text: String,
     },
+    /// An option that is of a single link, where every interface becomes one.
+    #[error("`{part}` is of one link: every interface becomes a link and is called by its own name")]
+    EachKey {
+        /// The part.
+        part: String,
+    },
     /// More links than a flow takes.
     #[error("{got} links are too many: a flow takes {LINKS_MAX}")]
     TooMany {
@@ -82,6 +88,21 @@ pub fn link_list(text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
     let links = text.split(',').enumerate().map(|(i, text)| link(i, text)).collect::<Result<Vec<_>, _>>()?;
     check_count(&links)?;
     Ok(links)
+}
+
+/// Reads `HOST:PORT[;key=value]...`, where links are found by themselves and have these options, and the names of the
+/// interfaces they are to use, with commas in between; a blank text names none.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn link_rule(to: &str, interfaces: &str) -> Result<LinkRule, LinkListError> {
+    let of_one = |part: &&str| ["id=", "name=", "bind=", "dev="].iter().any(|key| part.starts_with(key));
+    if let Some(part) = to.split(';').skip(1).map(str::trim).find(of_one) {
+        return Err(LinkListError::EachKey { part: part.to_owned() });
+    }
+    let LinkSpec { remote, options, .. } = link(0, to)?;
+    let names = interfaces.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(LinkRule { remote, interfaces: names.map(str::to_owned).collect(), options })
 }
 
 fn check_count(links: &[LinkSpec]) -> Result<(), LinkListError> {
@@ -199,6 +220,21 @@ mod tests {
         assert_eq!((third.price, third.last_resort, third.keep_warm), (12, true, false));
         assert!(link_list("127.0.0.1:1;warm=maybe").is_err());
         assert_eq!(link_list(" ").expect("no links"), []);
+    }
+
+    #[test]
+    fn links_that_find_themselves_have_the_options_of_the_destination() {
+        let rule = link_rule("127.0.0.1:5000;priority=1;mtu=1400", " wwan*, eth0,").expect("a rule");
+        assert_eq!((rule.remote, rule.options.priority), ("127.0.0.1:5000".parse().expect("an address"), 1));
+        assert_eq!(
+            (rule.options.mtu, rule.interfaces.as_slice()),
+            (1400, &["wwan*".to_owned(), "eth0".to_owned()][..])
+        );
+        assert_eq!(link_rule("127.0.0.1:5000", "").expect("a rule").interfaces, [""; 0]);
+        let refused = |to| link_rule(to, "").expect_err("refused").to_string();
+        assert!(refused("127.0.0.1:5000;dev=wwan0").starts_with("`dev=wwan0` is of one link"));
+        assert!(refused("127.0.0.1:5000;mtu=x").contains("`x` is no value for mtu"));
+        assert!(refused("127.0.0.1:1,127.0.0.1:2").contains("the destination is wrong"));
     }
 
     #[test]

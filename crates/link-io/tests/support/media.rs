@@ -35,6 +35,17 @@ pub fn payload(number: u32, nulls: bool) -> Bytes {
     bytes.into()
 }
 
+/// Payload number `number` with a clock (PCR) of 4 ms a payload in its first packet.
+pub fn clocked_payload(number: u32) -> Vec<u8> {
+    let mut packets = payload(number, false).to_vec();
+    let base = u64::from(number) * 4 * 90;
+    // An adaptation field of seven bytes: the flag of the clock, the clock.
+    packets[3..6].copy_from_slice(&[0x30, 7, 0x10]);
+    packets[6..10].copy_from_slice(&((base >> 1) as u32).to_be_bytes());
+    packets[10..12].copy_from_slice(&[((base & 1) as u8) << 7, 0]);
+    packets
+}
+
 /// The number in the first TS packet of `bytes`.
 fn number_of(bytes: &[u8]) -> Option<u32> {
     let number = bytes.get(4..8)?.try_into().ok()?;

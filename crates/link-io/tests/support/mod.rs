@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod media;
+pub mod network;
 pub mod piped;
 pub mod ports;
 pub mod proxy;

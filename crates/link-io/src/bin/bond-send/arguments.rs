@@ -5,8 +5,8 @@ use bond::config::{SenderConfig, VIRTUAL_PORT_DEFAULT};
 use clap::Parser;
 use link_io::media::Endpoint;
 use link_io::program::{FlowArguments, StatsFormat};
-use link_io::sender::{LinkSpec, SenderOptions};
-use link_io::settings::{bind_links, link_list, read_logins};
+use link_io::sender::{LinkRule, LinkSpec, SenderOptions};
+use link_io::settings::{bind_links, link_list, link_rule, read_logins};
 use std::path::{Path, PathBuf};
 
 /// Sends an MPEG transport stream over one or more network links as one RIST flow.
@@ -18,9 +18,15 @@ pub(crate) struct Arguments {
     /// udp://@:PORT or udp://IP:PORT to listen on, a transport stream file (paced by its PCR), or - for standard input (not paced).
     #[arg(long, alias = "in", value_name = "INPUT")]
     input: Endpoint,
-    /// Where to send, one destination a link; see below for the options of a link.
+    /// Where to send, one destination a link; see below for the options of a link. auto: every interface that leads to --to.
     #[arg(long, value_name = "LINKS")]
     links: String,
+    /// With --links auto: the one destination, HOST:PORT and options that every link gets.
+    #[arg(long, value_name = "DESTINATION")]
+    to: Option<String>,
+    /// With --links auto: only these interfaces, NAME[,NAME...], * at the end for any rest; bridges only when named here.
+    #[arg(long, value_name = "NAMES")]
+    interfaces: Option<String>,
     /// File with a local address a line: one link for each, to the one destination of --links or to one each.
     #[arg(long, value_name = "FILE")]
     bind_list: Option<PathBuf>,
@@ -40,6 +46,9 @@ pub(crate) struct Arguments {
     null_deletion: bool,
 }
 
+/// The links that find themselves.
+const AUTO: &str = "auto";
+
 const AFTER_HELP: &str = "\
 A link is HOST:PORT followed by options, links are separated by commas (quote them for the shell):
   HOST:PORT;name=TEXT;bind=IP;dev=INTERFACE;priority=N;price=N;rate-max=KBIT/S;budget-mb=N;last-resort=yes;warm=no;
@@ -52,6 +61,9 @@ A link is HOST:PORT followed by options, links are separated by commas (quote th
   mtu        largest IP packet to try; what the path takes is measured
   weight     fixed share towards a receiver without the extension (default: the engine decides)
   id         number in statistics (default: its place, from 0)
+With --links auto each interface that has an address and a route to the destination becomes a link, and comes and goes
+while the program runs:
+  bond-send --input - --links auto --to relay.example:5000 --interfaces 'wwan*,eth0'
 
 Example:
   bond-send --input udp://@:6000 --latency 1500 --psk-file key --stats text \\
@@ -63,13 +75,23 @@ docs/transport.md tells how to read the statistics.";
 pub(crate) struct Settings {
     pub(crate) input: Endpoint,
     pub(crate) options: SenderOptions,
+    /// Interfaces that become links.
+    pub(crate) rule: Option<LinkRule>,
     pub(crate) stats: StatsFormat,
 }
 
 impl Arguments {
     /// Reads the files that are named and checks what belongs together.
     pub(crate) fn settings(self) -> anyhow::Result<Settings> {
-        let links = links(&self.links, self.bind_list.as_deref())?;
+        let (links, rule) = if self.links == AUTO {
+            ensure!(self.bind_list.is_none(), "--bind-list: not with --links auto, which follows the interfaces");
+            let to = self.to.as_deref().context("--to: --links auto needs the destination, HOST:PORT")?;
+            let rule = link_rule(to, self.interfaces.as_deref().unwrap_or_default()).context("--to")?;
+            (Vec::new(), Some(rule))
+        } else {
+            ensure!(self.to.is_none() && self.interfaces.is_none(), "--to and --interfaces belong to --links auto");
+            (links(&self.links, self.bind_list.as_deref())?, None)
+        };
         let psk = self.flow.psk().context("--psk-file")?;
         let (latency, extension) = (self.flow.latency(), self.flow.extension());
         let srp = match &self.srp_file {
@@ -87,7 +109,7 @@ impl Arguments {
             null_deletion: self.null_deletion,
             extension,
         };
-        Ok(Settings { input: self.input, options: SenderOptions { bond, links }, stats: self.flow.stats })
+        Ok(Settings { input: self.input, options: SenderOptions { bond, links }, rule, stats: self.flow.stats })
     }
 }
 

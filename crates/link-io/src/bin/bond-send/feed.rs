@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 use bond::PacketClass;
 use bytes::Bytes;
 use link_io::PushError;
-use link_io::media::{Classifier, Endpoint, FULL_PAYLOAD_BYTES, PacedFile, Packer, TS_PACKET_BYTES, UdpInput};
+use link_io::media::{Endpoint, FULL_PAYLOAD_BYTES, PacedFile, Packer, TS_PACKET_BYTES, UdpInput};
 use link_io::sender::{FlowSender, SenderOptions};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -26,7 +26,7 @@ pub(crate) enum Feed {
     Udp,
     File {
         input: Box<PacedFile<BufReader<File>>>,
-        classifier: Classifier,
+        packer: Packer,
         started: Instant,
     },
     Standard {
@@ -47,7 +47,7 @@ impl Feed {
             Endpoint::File(path) => {
                 let file = File::open(path).with_context(input_failed)?;
                 let input = PacedFile::open(BufReader::new(file)).with_context(input_failed)?;
-                Self::File { input: Box::new(input), classifier: Classifier::new(), started: Instant::now() }
+                Self::File { input: Box::new(input), packer: Packer::new(), started: Instant::now() }
             }
             Endpoint::Standard => {
                 let input = io::stdin().as_fd().try_clone_to_owned().with_context(input_failed)?;
@@ -64,7 +64,7 @@ impl Feed {
                 sleep(TURN_MAX);
                 Ok(true)
             }
-            Self::File { input, classifier, started } => pass_on_paced(input, classifier, *started, sender),
+            Self::File { input, packer, started } => pass_on_paced(input, packer, *started, sender),
             Self::Standard { input, packer } => pass_on_piped(input, packer, sender),
         }
     }
@@ -73,16 +73,19 @@ impl Feed {
 /// Passes on the payloads of one turn, each at its time.
 fn pass_on_paced(
     input: &mut PacedFile<BufReader<File>>,
-    classifier: &mut Classifier,
+    packer: &mut Packer,
     started: Instant,
     sender: &FlowSender,
 ) -> anyhow::Result<bool> {
     let turn_ends = Instant::now() + TURN_MAX;
     while Instant::now() < turn_ends {
-        let Some(payload) = input.next_payload()? else { return Ok(false) };
+        let Some(payload) = input.next_payload()? else {
+            packer.finish(|bytes, class| push_patiently(sender, &bytes, class, None))?;
+            return Ok(false);
+        };
         sleep((started + payload.due).saturating_duration_since(Instant::now()));
-        let class = classifier.payload(&payload.bytes);
-        push_patiently(sender, &payload.bytes, class, Some(payload.due))?;
+        packer.limit(sender.payload_bytes_max());
+        packer.push(&payload.bytes, |bytes, class| push_patiently(sender, &bytes, class, Some(payload.due)))?;
     }
     Ok(true)
 }

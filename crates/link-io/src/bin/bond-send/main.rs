@@ -20,6 +20,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
     let stop = Stop::catch().context("cannot catch signals")?;
     let (mut feed, sender) = Feed::open(&settings.input, settings.options)?;
+    if let Some(rule) = settings.rule {
+        sender.follow_interfaces(rule);
+    }
     let mut report = Report::new(settings.stats, io::stdout());
     while !stop.asked() && feed.pass_on(&sender)? {
         report.events(&sender.events())?;
