@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test program uses its own part
 
 pub mod cases;
+pub mod matrix;
 pub mod media;
 pub mod network;
 pub mod piped;
