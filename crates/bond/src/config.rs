@@ -148,6 +148,8 @@ pub struct ReceiverConfig {
     pub flows_max: usize,
     /// The engine's own extension.
     pub extension: Extension,
+    /// Tell senders that do not speak the extension how their flow arrives (TR-06-4-1), so that they adapt their rate.
+    pub quality_messages: bool,
 }
 
 impl Default for ReceiverConfig {
@@ -161,6 +163,7 @@ impl Default for ReceiverConfig {
             reorder: None,
             flows_max: 1,
             extension: Extension::Offer,
+            quality_messages: true,
         }
     }
 }

@@ -147,6 +147,15 @@ pub enum Cause {
         /// Now.
         now: Bitrate,
     },
+    /// A plain RIST receiver tells that it lost packets for good, and the encoder is held down.
+    FarEndLoss {
+        /// Packets lost in the receiver's period.
+        lost: u64,
+        /// Packets of the period that came after their time.
+        late: u64,
+        /// The period, in milliseconds.
+        period_ms: u32,
+    },
     /// Another size of datagram than before fits the path of a link.
     LinkMtu {
         /// Which.
@@ -261,6 +270,10 @@ impl fmt::Display for Cause {
                 write!(f, "{packets} packets given up: the links could not carry them in time")
             }
             Self::RateAdvice { before, now } => write!(f, "encoder advised {before} -> {now}"),
+            Self::FarEndLoss { lost, late, period_ms } => write!(
+                f,
+                "the receiver lost {lost} packets for good in {period_ms} ms, {late} came late: the encoder is held down"
+            ),
             Self::LinkMtu { name, before, now, .. } => {
                 write!(f, "link {name}: takes datagrams of {before} -> {now} bytes")
             }

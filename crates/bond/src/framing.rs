@@ -3,6 +3,7 @@
 use rist::psk::Psk;
 use rist::srp::{Entropy, Password, SrpConfig};
 use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig, TunnelError};
+use rist::wire::keepalive::Capabilities;
 use units::Timestamp;
 
 use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
@@ -21,8 +22,9 @@ pub(crate) enum Inbound<'a> {
     Media(&'a [u8]),
     /// An RTCP compound.
     Rtcp(&'a [u8]),
-    /// A keep-alive: whether the peer announces the engine's extension, and repair packets within it.
-    KeepAlive { extension: bool, fec: bool },
+    /// A keep-alive: whether the peer announces the engine's extension, and repair packets within it; whether it adapts its
+    /// rate to what the receiver tells (capability A of TR-06-2).
+    KeepAlive { extension: bool, fec: bool, adapts: bool },
     /// Handled below, or of no interest.
     Nothing,
 }
@@ -142,7 +144,8 @@ impl Framing {
                         let announced = keep_alive.announcement().ok().flatten();
                         let features = announced.map(|a| a.vendor.features).unwrap_or_default();
                         let named = |feature: &str| offer == Extension::Offer && features.iter().any(|f| f == feature);
-                        Inbound::KeepAlive { extension: named(FEATURE), fec: named(fec::FEATURE) }
+                        let adapts = keep_alive.capabilities.contains(Capabilities::ADAPTIVE_ENCODING);
+                        Inbound::KeepAlive { extension: named(FEATURE), fec: named(fec::FEATURE), adapts }
                     }
                     _ => Inbound::Nothing,
                 };

@@ -118,6 +118,29 @@ pub struct SenderSnapshot {
     pub dropped_packets: u64,
     /// Requests that came too late to be served.
     pub unrecoverable: u64,
+    /// What a plain RIST receiver tells; `None` until it tells anything.
+    pub far_end: Option<FarEndSnapshot>,
+}
+
+/// What a receiver without the engine's extension told of the flow by link quality messages (TR-06-4-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct FarEndSnapshot {
+    /// Messages taken, each once.
+    pub messages: u64,
+    /// Messages left out: they told of more than was sent, or came from somebody else than the ones before.
+    pub messages_refused: u64,
+    /// Original packets received.
+    pub received_packets: u64,
+    /// Packets recovered by retransmission.
+    pub recovered_packets: u64,
+    /// Packets lost for good.
+    pub lost_packets: u64,
+    /// Packets that came after their time.
+    pub late_packets: u64,
+    /// Originals received in the last period, with RTP headers.
+    pub media_rate: Bitrate,
+    /// Retransmissions received in the last period, with RTP headers.
+    pub retransmission_rate: Bitrate,
 }
 
 /// A receiver's view of one link.
@@ -166,6 +189,8 @@ pub struct ReceiverSnapshot {
     pub refused_datagrams: u64,
     /// Requests for retransmission sent, in packets asked for.
     pub nacks_sent: u64,
+    /// Link quality messages made for senders that do not speak the extension (TR-06-4-1).
+    pub quality_messages: u64,
     /// Repair packets of forward erasure correction received.
     pub fec_packets: u64,
     /// Packets that came out of them and nowhere else.

@@ -17,7 +17,13 @@ const LATENCY: Duration = Duration::from_secs(1);
 
 fn run(profile: Profile, paths: &[PathConfig], mbps: f64, seconds: f64, seed: u64) -> (Score, Simulation) {
     let sender = SenderConfig { profile, latency: LATENCY, ..Default::default() };
-    let receiver = ReceiverConfig { profile, latency: LATENCY, extension: Extension::Off, ..Default::default() };
+    let receiver = ReceiverConfig {
+        profile,
+        latency: LATENCY,
+        extension: Extension::Off,
+        quality_messages: false,
+        ..Default::default()
+    };
     let mut simulation = Simulation::without_links(sender, receiver, paths, seed, SkewedClock::new(3_000_000, 40));
     for index in 0..paths.len() {
         simulation.add_link(index, LinkOptions::default());

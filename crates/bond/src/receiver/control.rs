@@ -1,6 +1,7 @@
 //! RTCP of the receiving end: answers, requests for missing packets, reports of what arrived.
 
 use bytes::Bytes;
+use rist::wire::lqm::Lqm;
 use rist::wire::rtcp::{
     App, BitmaskEntry, Echo, EchoKind, NackBitmask, NackRange, RangeEntry, ReceiverReport, RtcpPacket, Sdes, packets,
 };
@@ -210,14 +211,19 @@ impl Receiver {
     }
 
     /// Every compound of ours begins with an empty RR and SDES.
-    fn begin_compound(&mut self) {
+    pub(super) fn begin_compound(&mut self) {
+        self.begin_compound_with(None);
+    }
+
+    /// The same, with a link quality message in the RR.
+    pub(super) fn begin_compound_with(&mut self, quality: Option<&Lqm>) {
         self.scratch.clear();
-        ReceiverReport::emit(self.ssrc, &[], None, &mut self.scratch);
+        ReceiverReport::emit(self.ssrc, &[], quality, &mut self.scratch);
         let cname = if self.config.cname.is_empty() { "strata" } else { &self.config.cname };
         Sdes { ssrc: self.ssrc, cname: cname.as_bytes() }.emit(&mut self.scratch);
     }
 
-    fn send_compound(&mut self, now: Timestamp, index: usize) {
+    pub(super) fn send_compound(&mut self, now: Timestamp, index: usize) {
         if let Some((channel, datagram, _)) = self.peers[index].framing.rtcp(now, &self.scratch) {
             self.transmit(index, channel, datagram);
         }

@@ -10,6 +10,7 @@ use units::Timestamp;
 use super::Delivered;
 use super::losses::Losses;
 use super::playout::{Playout, Timed};
+use super::quality::Quality;
 use super::repair::Repair;
 use crate::config::HISTORY_PACKETS_MAX;
 use crate::event::Cause;
@@ -108,6 +109,7 @@ pub(crate) struct Flow {
     pub heard_at: Timestamp,
     pub totals: FlowTotals,
     pub losses: Losses,
+    pub quality: Quality,
     pub meter: Meter,
 }
 
@@ -128,6 +130,7 @@ impl Flow {
             heard_at: now,
             totals: FlowTotals::default(),
             losses: Losses::new(),
+            quality: Quality::new(now),
             meter: Meter::default(),
         }
     }

@@ -9,6 +9,7 @@ mod flow;
 mod losses;
 mod peer;
 mod playout;
+mod quality;
 mod repair;
 mod report;
 
@@ -130,6 +131,7 @@ pub struct Receiver {
     reported_at: Timestamp,
     newcomers: (Timestamp, u32),
     refused: u64,
+    quality_messages: u64,
     /// Totals of flows that have ended.
     ended: FlowTotals,
     scratch: Vec<u8>,
@@ -161,6 +163,7 @@ impl Receiver {
             reported_at: Timestamp::ZERO,
             newcomers: (now, 0),
             refused: 0,
+            quality_messages: 0,
             ended: FlowTotals::default(),
             scratch: Vec::new(),
             wanted: Vec::new(),
@@ -215,6 +218,7 @@ impl Receiver {
             self.ask_for_missing(now);
             self.watch_peers(now);
             self.watch_flows(now);
+            self.send_quality(now);
         }
         if self.next_report <= now {
             self.next_report = Timestamp::MAX;
@@ -262,6 +266,9 @@ impl Receiver {
         peer.hear(now, from, channel, sequence, length);
         let extension = matches!(inbound, Inbound::KeepAlive { extension: true, .. });
         let answer = matches!(inbound, Inbound::KeepAlive { .. });
+        if let Inbound::KeepAlive { adapts, .. } = inbound {
+            peer.adapts = Some(adapts);
+        }
         let (media, compound) = match inbound {
             Inbound::Media(rtp) => (Some(rtp), None),
             Inbound::Rtcp(compound) => (None, Some(compound)),
@@ -326,6 +333,7 @@ impl Receiver {
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
         flow.losses.heard(now, now - flow.heard_at, self.config.latency);
         let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes);
+        flow.quality.count(origin, taken, rtp.len());
         let peer = &mut self.peers[index];
         peer.flow = Some(header.flow());
         peer.media_packets += 1;

@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     pub framing: Framing,
     /// Whether it announced the extension.
     pub extension: bool,
+    /// Whether it adapts its rate; `None` while it has not said.
+    pub adapts: Option<bool>,
     /// Which link of which flow it is, once announced.
     pub link: Option<LinkId>,
     pub flow: Option<u32>,
@@ -66,6 +68,7 @@ impl Peer {
             control: None,
             framing,
             extension: false,
+            adapts: None,
             link: None,
             flow: None,
             name: String::new(),

@@ -24,6 +24,7 @@ impl Receiver {
             duplicates: totals.duplicates,
             refused_datagrams: self.refused,
             nacks_sent: totals.asked,
+            quality_messages: self.quality_messages,
             fec_packets: totals.repairs,
             fec_recovered: totals.repaired,
             rate: self.flows.iter().map(|flow| flow.meter.rate(now)).sum::<Bitrate>(),

@@ -167,7 +167,7 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension, fec } => {
+            Inbound::KeepAlive { extension, fec, .. } => {
                 self.protection.hear(now, fec);
                 if extension {
                     self.use_extension(now);
@@ -191,6 +191,11 @@ impl Sender {
                 let delay = u64::from(echo.processing_delay_us);
                 if echo.ssrc == slot.control.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
                     self.on_echo(now, index, RtcpEcho { timestamp: echo.timestamp, trip_micros: age - delay });
+                }
+            }
+            RtcpPacket::ReceiverReport(report) => {
+                if let Some(lqm) = report.lqm {
+                    self.on_quality(now, report.ssrc, &lqm);
                 }
             }
             RtcpPacket::NackRange(nack) if nack.media_ssrc & !1 == self.flow => {

@@ -11,6 +11,7 @@ mod history;
 mod path_mtu;
 mod plain;
 mod protect;
+mod quality;
 mod repair;
 mod report;
 mod transmit;
@@ -38,6 +39,7 @@ use control::Control;
 use history::{History, Packet, Standing};
 use plain::CatchUp;
 use protect::Protection;
+use quality::Quality;
 
 /// Why a socket could not send; contained to its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +230,7 @@ pub struct Sender {
     warm_at: Timestamp,
     totals: Totals,
     protection: Protection,
+    quality: Quality,
     /// Source time of the first packet of the newest unit.
     unit_began: Timestamp,
     dropped_told: u64,
@@ -275,6 +278,7 @@ impl Sender {
             warm_at: now,
             totals: Totals::default(),
             protection: Protection::default(),
+            quality: Quality::new(now),
             unit_began: Timestamp::ZERO,
             dropped_told: 0,
             media_meter: Meter::default(),

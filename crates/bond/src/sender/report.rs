@@ -27,8 +27,12 @@ impl Sender {
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         let waited = oldest.map_or(Duration::ZERO, |packet| now - packet.source_time);
         let trust = if self.extension == Some(true) { 1.0 } else { ECHO_TRUST };
-        let measured =
-            Measured { capacity: trust * usable().map(carried).sum::<f64>(), waited, latency: self.config.latency };
+        let mut capacity = trust * usable().map(carried).sum::<f64>();
+        if self.extension != Some(true) {
+            let known = usable().all(|link| link.reported);
+            capacity = self.quality.limit(now, capacity, known);
+        }
+        let measured = Measured { capacity, waited, latency: self.config.latency };
         self.advice.update(now, &measured, self.encoder.1);
     }
 
@@ -58,6 +62,7 @@ impl Sender {
                 / self.totals.packets_in.max(1) as f64,
             dropped_packets: self.totals.dropped,
             unrecoverable: self.totals.unrecoverable,
+            far_end: self.quality.snapshot(),
             links,
         };
         snapshot.links.sort_by_key(|link| link.link);

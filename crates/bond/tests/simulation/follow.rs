@@ -64,7 +64,8 @@ pub fn run_towards(
     mut watch: impl FnMut(&Simulation),
 ) -> Followed {
     let sender = SenderConfig { latency, ..Default::default() };
-    let receiver = ReceiverConfig { latency, extension, ..Default::default() };
+    // A plain receiver as they are: without link quality messages.
+    let receiver = ReceiverConfig { latency, extension, quality_messages: false, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, paths, seed);
     simulation.input(SenderInput::SetEncoderRange { min: encoder.min, max: encoder.max });
     let (mut number, mut owed) = (0u32, 0.0);

@@ -40,6 +40,8 @@ pub struct Simulation {
     pub up_bytes: u64,
     pub down_bytes: u64,
     pub up_packets: u64,
+    /// What the receiver sent, when asked for.
+    pub overheard_down: Option<Vec<Bytes>>,
     /// One-way delay of every full datagram, in microseconds; indexed by link.
     pub one_way: Vec<Vec<u32>>,
     /// Every full datagram from the sender, while it is recorded.
@@ -57,7 +59,7 @@ pub struct Carried {
     pub number: Option<u32>,
 }
 
-fn address(link: usize, binding: u32, channel: Channel) -> SocketAddr {
+pub fn address(link: usize, binding: u32, channel: Channel) -> SocketAddr {
     let port = 20_000 + 2 * binding as u16 + u16::from(channel == Channel::Control);
     SocketAddr::from(([10, 0, 0, link as u8 + 1], port))
 }
@@ -96,6 +98,7 @@ impl Simulation {
             up_bytes: 0,
             down_bytes: 0,
             up_packets: 0,
+            overheard_down: None,
             one_way: vec![Vec::new(); paths.len()],
             log: None,
         }
@@ -213,6 +216,9 @@ impl Simulation {
                     let binding = u32::from((to.port() - 20_000) / 2);
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.down_bytes += ip_bytes as u64;
+                    if let Some(overheard) = &mut self.overheard_down {
+                        overheard.push(bytes.clone());
+                    }
                     let _ = self.paths[index].push_down(self.now, binding, ip_bytes, (self.now, channel, bytes));
                 }
                 ReceiverOutput::Deliver(delivered) => self.delivered.push((self.now, delivered)),

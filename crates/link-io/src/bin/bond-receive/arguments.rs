@@ -64,8 +64,8 @@ impl Arguments {
             cname: self.flow.cname,
             latency,
             reorder: self.reorder.map(Duration::from_millis),
-            flows_max: 1,
             extension,
+            ..ReceiverConfig::default()
         };
         let addresses = |text: Option<String>| resolve_all(text.as_deref().unwrap_or_default());
         let options = ReceiverOptions {
