@@ -15,6 +15,8 @@ pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
 pub const HISTORY_PACKETS_MAX: usize = 32_768;
 /// Links of one flow.
 pub const LINKS_MAX: usize = 16;
+/// Flows of one receiver.
+pub const FLOWS_MAX: usize = 64;
 /// The default virtual destination port of a Main Profile flow.
 pub const VIRTUAL_PORT_DEFAULT: u16 = 1968;
 
@@ -144,7 +146,10 @@ pub struct ReceiverConfig {
     pub latency: Duration,
     /// How long a gap may stay open before it is reported to a plain RIST sender; `None` follows the RTT.
     pub reorder: Option<Duration>,
-    /// Flows taken at the same time; packets of further ones are refused. 1 to 64.
+    /// Virtual destination ports (even) whose flows are taken; empty takes any. Main Profile only.
+    pub virtual_ports: Vec<u16>,
+    /// Flows taken at the same time, on each of `virtual_ports` if there are any; packets of further ones are refused.
+    /// [`FLOWS_MAX`] in all.
     pub flows_max: usize,
     /// The engine's own extension.
     pub extension: Extension,
@@ -161,6 +166,7 @@ impl Default for ReceiverConfig {
             cname: String::new(),
             latency: LATENCY_DEFAULT,
             reorder: None,
+            virtual_ports: Vec::new(),
             flows_max: 1,
             extension: Extension::Offer,
             quality_messages: true,
@@ -237,11 +243,14 @@ pub enum ConfigError {
         got: usize,
     },
     /// No flow, or too many.
-    #[error("flows_max must be 1 to 64, not {got}")]
+    #[error("flows_max must be 1 to {FLOWS_MAX} over all virtual ports, not {got}")]
     Flows {
-        /// The value given.
+        /// The value given, times the virtual ports.
         got: usize,
     },
+    /// Simple Profile has no virtual ports.
+    #[error("Simple Profile has no virtual ports: use Main Profile or leave them out")]
+    SimpleProfilePorts,
 }
 
 pub(crate) fn check_latency(latency: Duration) -> Result<(), ConfigError> {
@@ -258,6 +267,10 @@ fn check_security(profile: Profile, psk: Option<&PskConfig>, login: bool) -> Res
     Ok(())
 }
 
+fn check_virtual_port(port: u16) -> Result<(), ConfigError> {
+    if port == 0 || port % 2 == 1 { Err(ConfigError::VirtualPort { got: port }) } else { Ok(()) }
+}
+
 fn check_cname(cname: &str) -> Result<(), ConfigError> {
     if cname.len() > 127 { Err(ConfigError::Cname { got: cname.len() }) } else { Ok(()) }
 }
@@ -271,10 +284,7 @@ impl SenderConfig {
         check_latency(self.latency)?;
         check_security(self.profile, self.psk.as_ref(), self.srp.is_some())?;
         check_cname(&self.cname)?;
-        if self.virtual_port == 0 || self.virtual_port % 2 == 1 {
-            return Err(ConfigError::VirtualPort { got: self.virtual_port });
-        }
-        Ok(())
+        check_virtual_port(self.virtual_port)
     }
 }
 
@@ -287,8 +297,13 @@ impl ReceiverConfig {
         check_latency(self.latency)?;
         check_security(self.profile, self.psk.as_ref(), !self.srp_users.is_empty())?;
         check_cname(&self.cname)?;
-        if !(1..=64).contains(&self.flows_max) {
-            return Err(ConfigError::Flows { got: self.flows_max });
+        if self.profile == Profile::Simple && !self.virtual_ports.is_empty() {
+            return Err(ConfigError::SimpleProfilePorts);
+        }
+        self.virtual_ports.iter().try_for_each(|port| check_virtual_port(*port))?;
+        let flows = self.flows_max.saturating_mul(self.virtual_ports.len().max(1));
+        if !(1..=FLOWS_MAX).contains(&flows) {
+            return Err(ConfigError::Flows { got: flows });
         }
         Ok(())
     }
@@ -319,6 +334,16 @@ mod tests {
             Err(ConfigError::VirtualPort { got: 1969 })
         );
         assert_eq!(ReceiverConfig { flows_max: 0, ..Default::default() }.check(), Err(ConfigError::Flows { got: 0 }));
+        let ports = |virtual_ports: &[u16]| ReceiverConfig {
+            virtual_ports: virtual_ports.to_vec(),
+            flows_max: 30,
+            ..Default::default()
+        };
+        assert_eq!(ports(&[2000, 2002]).check(), Ok(()));
+        assert_eq!(ports(&[2000, 2002, 2004]).check(), Err(ConfigError::Flows { got: 90 }));
+        assert_eq!(ports(&[2000, 2001]).check(), Err(ConfigError::VirtualPort { got: 2001 }));
+        let simple = ReceiverConfig { profile: Profile::Simple, ..ports(&[2000]) };
+        assert_eq!(simple.check(), Err(ConfigError::SimpleProfilePorts));
         assert!(!format!("{psk:?}").contains("secret words"));
     }
 }

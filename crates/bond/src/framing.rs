@@ -29,6 +29,17 @@ pub(crate) enum Inbound<'a> {
     Nothing,
 }
 
+/// A datagram taken apart.
+#[derive(Debug)]
+pub(crate) struct Parsed<'a> {
+    /// Its per-link number, when it has one.
+    pub sequence: Option<u32>,
+    /// The even virtual port of the flow it belongs to; 0 in Simple Profile.
+    pub port: u16,
+    /// What it held.
+    pub inbound: Inbound<'a>,
+}
+
 /// A datagram that tells nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -85,13 +96,26 @@ impl Framing {
         }
     }
 
-    /// Frames an RTCP compound; `None` before the login, when the tunnel lets nothing pass.
+    /// Frames an RTCP compound of the default flow; `None` before the login, when the tunnel lets nothing pass.
     pub(crate) fn rtcp(&mut self, now: Timestamp, compound: &[u8]) -> Option<(Channel, Vec<u8>, Option<u32>)> {
+        self.rtcp_of(now, None, compound)
+    }
+
+    /// The same for the flow with the even virtual port `port`.
+    pub(crate) fn rtcp_of(
+        &mut self,
+        now: Timestamp,
+        port: Option<u16>,
+        compound: &[u8],
+    ) -> Option<(Channel, Vec<u8>, Option<u32>)> {
         match self {
             Self::Simple => Some((Channel::Control, compound.to_vec(), None)),
             Self::Main(tunnel) => {
                 let mut out = Vec::with_capacity(compound.len() + HEADROOM);
-                let sequence = tunnel.emit_rtcp(now, compound, &mut out);
+                let sequence = match port {
+                    Some(port) => tunnel.emit_rtcp_on(now, port, compound, &mut out),
+                    None => tunnel.emit_rtcp(now, compound, &mut out),
+                };
                 (!out.is_empty()).then_some((Channel::Media, out, Some(sequence)))
             }
         }
@@ -127,10 +151,11 @@ impl Framing {
         channel: Channel,
         offer: Extension,
         bytes: &'a mut [u8],
-    ) -> Result<(Option<u32>, Inbound<'a>), Refusal> {
+    ) -> Result<Parsed<'a>, Refusal> {
+        let simple = |inbound| Parsed { sequence: None, port: 0, inbound };
         match self {
-            Self::Simple if is_rtcp(bytes) => Ok((None, Inbound::Rtcp(bytes))),
-            Self::Simple if channel == Channel::Media => Ok((None, Inbound::Media(bytes))),
+            Self::Simple if is_rtcp(bytes) => Ok(simple(Inbound::Rtcp(bytes))),
+            Self::Simple if channel == Channel::Media => Ok(simple(Inbound::Media(bytes))),
             Self::Simple => Err(Refusal::Invalid),
             Self::Main(tunnel) => {
                 let received = tunnel.parse(now, bytes).map_err(|error| match error {
@@ -149,7 +174,7 @@ impl Framing {
                     }
                     _ => Inbound::Nothing,
                 };
-                Ok((received.sequence, inbound))
+                Ok(Parsed { sequence: received.sequence, port: received.flow_port, inbound })
             }
         }
     }

@@ -166,6 +166,25 @@ pub struct ReceiverLinkSnapshot {
     pub last_heard_ms_ago: f64,
 }
 
+/// A receiver's view of one flow.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceiverFlowSnapshot {
+    /// RTP SSRC.
+    pub flow: u32,
+    /// Virtual destination port; 0 in Simple Profile.
+    pub virtual_port: u16,
+    /// Packets delivered.
+    pub delivered_packets: u64,
+    /// Packets that were not there at their time.
+    pub lost_packets: u64,
+    /// Packets that came after their time had passed.
+    pub late_packets: u64,
+    /// Packets delivered only thanks to a retransmission.
+    pub recovered_packets: u64,
+    /// Payload bits delivered over the last second.
+    pub rate: Bitrate,
+}
+
 /// A receiver's view of everything it receives.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReceiverSnapshot {
@@ -173,6 +192,8 @@ pub struct ReceiverSnapshot {
     pub at: Timestamp,
     /// In the order of their first packet.
     pub links: Vec<ReceiverLinkSnapshot>,
+    /// Flows that are being received, in the order of their first packet.
+    pub flows: Vec<ReceiverFlowSnapshot>,
     /// Packets delivered.
     pub delivered_packets: u64,
     /// Payload bytes delivered.

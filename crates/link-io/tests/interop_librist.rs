@@ -6,7 +6,10 @@
 
 mod support;
 
-use bond::config::{KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::config::{
+    KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig, VIRTUAL_PORT_DEFAULT,
+};
+use link_io::media::UdpOutput;
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
 use link_sim::{LinkConfig, PathConfig};
@@ -86,18 +89,20 @@ struct Case {
     links: Links,
     network: Network,
     nulls: bool,
+    virtual_port: Option<u16>,
 }
 
 impl Case {
     /// One clear link, on which nothing happens.
     fn new(direction: Direction) -> Self {
         let network = Network { loss: 0.0, rebinding: false };
-        Self { direction, security: Clear, links: Links::One, network, nulls: false }
+        Self { direction, security: Clear, links: Links::One, network, nulls: false, virtual_port: None }
     }
 
     fn name(&self) -> String {
         let nulls = if self.nulls { " nulls" } else { "" };
-        format!("{:?} {:?} {:?} {}{nulls}", self.direction, self.security, self.links, self.network.name())
+        let port = self.virtual_port.map(|port| format!(" port {port}")).unwrap_or_default();
+        format!("{:?} {:?} {:?} {}{nulls}{port}", self.direction, self.security, self.links, self.network.name())
     }
 
     fn profile(&self) -> Profile {
@@ -171,6 +176,7 @@ impl Case {
             cname: "ours".to_owned(),
             latency: LATENCY,
             null_deletion: self.nulls,
+            virtual_port: self.virtual_port.unwrap_or(VIRTUAL_PORT_DEFAULT),
             ..SenderConfig::default()
         };
         FlowSender::open(SenderOptions { bond, links: links.collect() }).expect("our sender")
@@ -183,6 +189,7 @@ impl Case {
             srp_users: self.login().into_iter().collect(),
             cname: "ours".to_owned(),
             latency: LATENCY,
+            virtual_ports: self.virtual_port.into_iter().collect(),
             ..ReceiverConfig::default()
         };
         FlowReceiver::open(ReceiverOptions { bond, listen: vec![listen], connect: Vec::new() }).expect("our receiver")
@@ -200,7 +207,8 @@ impl Case {
         };
         // librist sends requests to an address until its session ends, also to one that a NAT has given up.
         let timeout = if self.network.rebinding { 400 } else { 5000 };
-        format!("buffer={buffer}&reorder-buffer=40&session-timeout={timeout}{security}")
+        let port = self.virtual_port.map(|port| format!("&virt-dst-port={port}")).unwrap_or_default();
+        format!("buffer={buffer}&reorder-buffer=40&session-timeout={timeout}{security}{port}")
     }
 
     fn profile_flag(&self) -> String {
@@ -285,4 +293,55 @@ fn a_login_opens_the_flow_both_ways() {
 fn null_packets_left_out_are_restored_both_ways() {
     let directions = [Direction::OurSender, Direction::OurReceiver];
     check(&directions.map(|direction| Case { nulls: true, ..Case::new(direction) }));
+}
+
+/// Something to repair.
+const LOSSY: Network = Network { loss: 0.02, rebinding: false };
+
+/// A flow on another virtual port than the default one, with losses to repair.
+#[test]
+fn a_flow_may_have_any_virtual_port_both_ways() {
+    let cases = [Direction::OurSender, Direction::OurReceiver].into_iter().flat_map(|direction| {
+        let case = Case { virtual_port: Some(2000), network: LOSSY, ..Case::new(direction) };
+        [case.clone(), Case { security: Psk128, ..case }]
+    });
+    check(&cases.collect::<Vec<_>>());
+}
+
+/// Two senders of librist's, one port of ours: their virtual ports tell the flows apart, with 2 % loss each.
+#[test]
+fn two_ristsenders_share_a_port_of_ours() {
+    for security in [Clear, Psk256] {
+        let cases = [2000, 2002].map(|port| Case {
+            virtual_port: Some(port),
+            network: LOSSY,
+            security,
+            ..Case::new(Direction::OurReceiver)
+        });
+        let bond = ReceiverConfig {
+            psk: cases[0].psk(),
+            latency: LATENCY,
+            virtual_ports: vec![2000, 2002],
+            ..ReceiverConfig::default()
+        };
+        let target = loopback(free_pair());
+        let options = ReceiverOptions { bond, listen: vec![target], connect: Vec::new() };
+        let outputs = [Output::udp(), Output::udp()];
+        let to = |index: usize| UdpOutput::open(outputs[index].1).expect("an output");
+        let receiver = FlowReceiver::open_to(options, vec![(Some(2000), to(0)), (Some(2002), to(1))]);
+        let receiver = receiver.expect("our receiver");
+        let run = |index: usize| {
+            let proxy = Proxy::start(Profile::Main, &[target], &cases[index].path(), 5 + index as u64);
+            let from = loopback(free_pair());
+            let sender = cases[index].librist_sender(from, &proxy.fronts);
+            let result = Stream::default().run(&Input::udp(from), &outputs[index].0, || {});
+            result.map_err(|failure| format!("{}\n{}\n{:#?}", failure.why, sender.log_tail(), receiver.snapshot()))
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let first = scope.spawn(|| run(0));
+            let second = scope.spawn(|| run(1));
+            (first.join().expect("no panic"), second.join().expect("no panic"))
+        });
+        assert_eq!((first, second), (Ok(()), Ok(())), "{security:?}");
+    }
 }

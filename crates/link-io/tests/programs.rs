@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::media::{Input, Output, Stream, clocked_payload};
+use support::media::{Input, Output, Stream, clocked_payload, payload};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use support::ports::{free_pair, loopback};
 use support::tool::Tool;
@@ -32,6 +32,39 @@ fn udp_in_becomes_udp_out_over_two_links() {
     let sender = format!("--in udp://{from} --latency 500 --links {links}");
     let _sender = Tool::start_path(Path::new(SEND), &arguments(&sender));
     Stream::default().run(&Input::udp(from), &output, || {}).expect("every byte");
+}
+
+/// Two flows of one SSRC come to one port: their virtual ports tell them apart, and each comes out where it belongs.
+#[test]
+fn two_flows_share_a_port() {
+    const PAYLOADS: u32 = 600;
+    let port = free_pair();
+    let outputs = [Output::udp(), Output::udp()];
+    let receive = format!(
+        "--listen 127.0.0.1:{port} --latency 500 --output 2000=udp://{} --output 2002=udp://{}",
+        outputs[0].1, outputs[1].1
+    );
+    let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    let flow = |index: u32, output: &Output| {
+        let first = index * 100_000;
+        let virtual_port = 2000 + 2 * index;
+        let links = format!("127.0.0.1:{port},127.0.0.1:{port}");
+        let send = format!("--in - --latency 500 --flow-id 4660 --virtual-port {virtual_port} --links {links}");
+        let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
+        sender.send(first..first + PAYLOADS, Duration::from_millis(3));
+        assert_eq!(sender.finish(), Some(0));
+        let mut received = Vec::new();
+        output.receive(Duration::from_secs(2), &mut received);
+        let joined = (first..first + 300).find(|number| received.first() == Some(&payload(*number, false)));
+        let joined = joined.unwrap_or_else(|| panic!("{} payloads\n{}", received.len(), receiver.log_tail()));
+        let expected: Vec<_> = (joined..first + PAYLOADS).map(|number| payload(number, false)).collect();
+        assert!(received == expected, "{} of {} came out of {virtual_port}", received.len(), expected.len());
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| flow(0, &outputs[0].0));
+        let second = scope.spawn(|| flow(1, &outputs[1].0));
+        assert!(first.join().is_ok() && second.join().is_ok());
+    });
 }
 
 /// What went in before the end of the input comes out although the sender ends by itself; the key is in a file and in no
@@ -121,6 +154,10 @@ fn mistakes_are_named_and_end_the_program_with_a_failure() {
     assert!(send("--in - --links 127.0.0.1:1 --to 127.0.0.1:1").contains("belong to --links auto"));
     let receive = |text: &str| refused(RECEIVE, text);
     assert!(receive("--out -").contains("--listen"));
+    assert!(receive("--listen 127.0.0.1:1 --out a --out 2000=b").contains("each needs the virtual port of its flow"));
+    assert!(receive("--listen 127.0.0.1:1 --out 2000=a --out 2000=b").contains("virtual port 2000 is named twice"));
+    assert!(receive("--listen 127.0.0.1:1 --out 2000=- --out 2002=-").contains("only one flow can go to standard"));
+    assert!(receive("--listen 127.0.0.1:0 --out 2001=/tmp/never").contains("the virtual port must be even"));
     assert!(receive("--listen 127.0.0.1:1 --out rtmp://h").contains("`rtmp://` is not supported"));
     assert!(
         receive("--listen nonsense --out -").contains("--listen: `nonsense` is not HOST:PORT: the port is missing")

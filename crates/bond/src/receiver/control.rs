@@ -8,7 +8,7 @@ use rist::wire::rtcp::{
 use std::time::Duration;
 use units::Timestamp;
 
-use super::flow::AskPolicy;
+use super::flow::{AskPolicy, FlowId};
 use super::{Channel, Receiver, ReceiverOutput};
 use crate::config::{Extension, Profile};
 use crate::extension::{ANNOUNCE, Announce, NAME, Playout, RECOVERED, REPORT, ReportWriter, emit_recovered};
@@ -50,9 +50,10 @@ impl Receiver {
             }
             if peer.next_rtcp <= now && peer.control.is_some() {
                 let echo = Echo { ssrc: peer.echo_ssrc, timestamp: now.as_micros(), ..Echo::default() };
+                let port = peer.flow.map(|flow| flow.port);
                 self.begin_compound();
                 echo.emit(EchoKind::Request, &mut self.scratch);
-                self.send_compound(now, index);
+                self.send_compound(now, index, port);
                 self.peers[index].next_rtcp = now + INTERVAL;
             }
             let peer = &self.peers[index];
@@ -64,13 +65,13 @@ impl Receiver {
     }
 
     /// Takes RTCP of a peer.
-    pub(super) fn take_compound(&mut self, now: Timestamp, index: usize, compound: &[u8]) {
+    pub(super) fn take_compound(&mut self, now: Timestamp, index: usize, port: u16, compound: &[u8]) {
         for packet in packets(compound).filter_map(Result::ok) {
             match packet {
                 RtcpPacket::EchoRequest(echo) => {
                     self.begin_compound();
                     echo.response(0).emit(EchoKind::Response, &mut self.scratch);
-                    self.send_compound(now, index);
+                    self.send_compound(now, index, Some(port));
                 }
                 RtcpPacket::EchoResponse(echo) => {
                     let peer = &mut self.peers[index];
@@ -88,7 +89,8 @@ impl Receiver {
                 {
                     if let Some(announce) = Announce::parse(body) {
                         self.peers[index].extension = true;
-                        self.adopt_link(now, index, ssrc & !1, announce.link, announce.name);
+                        let flow = FlowId { port, ssrc: ssrc & !1 };
+                        self.adopt_link(now, index, flow, announce.link, announce.name);
                     }
                 }
                 _ => {}
@@ -109,10 +111,8 @@ impl Receiver {
     pub(super) fn ask_for_missing(&mut self, now: Timestamp) {
         for index in 0..self.flows.len() {
             let id = self.flows[index].id;
-            let mut live: Vec<usize> = (0..self.peers.len())
-                .filter(|i| self.peers[*i].flow == Some(id) && self.peers[*i].control.is_some())
-                .filter(|i| self.peers[*i].is_live(now))
-                .collect();
+            let mut live: Vec<usize> =
+                (0..self.peers.len()).filter(|i| self.peers[*i].serves(id) && self.peers[*i].is_live(now)).collect();
             live.sort_by_key(|i| self.peers[*i].nearness(now));
             let Some(&best) = live.first() else { continue };
             let slowest = live.iter().map(|i| self.peers[*i].round_trip()).max().unwrap_or_default();
@@ -127,14 +127,14 @@ impl Receiver {
                 let of_turn = self.wanted.iter().filter(|(_, asked)| usize::from(*asked) % live.len() == turn);
                 let numbers = of_turn.map(|(sequence, _)| *sequence);
                 match self.config.profile {
-                    Profile::Main => NackRange::emit(id, RangeEntry::cover(numbers), &mut self.scratch),
+                    Profile::Main => NackRange::emit(id.ssrc, RangeEntry::cover(numbers), &mut self.scratch),
                     // GStreamer takes ranges on the first of several links only, bitmasks on all.
                     Profile::Simple => {
-                        NackBitmask::emit(self.ssrc, id, BitmaskEntry::cover(numbers), &mut self.scratch);
+                        NackBitmask::emit(self.ssrc, id.ssrc, BitmaskEntry::cover(numbers), &mut self.scratch);
                     }
                 }
                 if self.scratch.len() > empty {
-                    self.send_compound(now, path);
+                    self.send_compound(now, path, Some(id.port));
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Receiver {
 
     /// Tells every sender that speaks the extension what arrived on its links, over its two best links.
     pub(super) fn send_reports(&mut self, now: Timestamp) {
-        let mut told: Vec<u32> = Vec::new();
+        let mut told: Vec<FlowId> = Vec::new();
         for index in 0..self.peers.len() {
             let peer = &self.peers[index];
             let Some(flow) = peer.flow.filter(|flow| peer.extension && peer.link.is_some() && !told.contains(flow))
@@ -182,12 +182,12 @@ impl Receiver {
                 if !recovered.is_empty() {
                     App { subtype: RECOVERED, ssrc: self.ssrc, name: NAME, body: &recovered }.emit(&mut self.scratch);
                 }
-                self.send_compound(now, path);
+                self.send_compound(now, path, Some(flow.port));
             }
         }
     }
 
-    fn write_report(&mut self, now: Timestamp, flow: u32) -> Vec<u8> {
+    fn write_report(&mut self, now: Timestamp, flow: FlowId) -> Vec<u8> {
         let latency = self.config.latency;
         let playout = self.flows.iter().find(|known| known.id == flow).and_then(|known| {
             let (rtp_time, media) = known.playout.reference()?;
@@ -223,8 +223,9 @@ impl Receiver {
         Sdes { ssrc: self.ssrc, cname: cname.as_bytes() }.emit(&mut self.scratch);
     }
 
-    pub(super) fn send_compound(&mut self, now: Timestamp, index: usize) {
-        if let Some((channel, datagram, _)) = self.peers[index].framing.rtcp(now, &self.scratch) {
+    /// To the flow's virtual port, or to the default one.
+    pub(super) fn send_compound(&mut self, now: Timestamp, index: usize, port: Option<u16>) {
+        if let Some((channel, datagram, _)) = self.peers[index].framing.rtcp_of(now, port, &self.scratch) {
             self.transmit(index, channel, datagram);
         }
     }

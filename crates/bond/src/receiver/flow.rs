@@ -30,6 +30,15 @@ pub(super) enum Cell {
     Held { bytes: Bytes, media: i64, rtp_time: u32, origin: Origin },
 }
 
+/// Which flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowId {
+    /// Its even virtual destination port; 0 in Simple Profile.
+    pub port: u16,
+    /// Its SSRC, even.
+    pub ssrc: u32,
+}
+
 /// How a packet came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -93,7 +102,7 @@ pub(crate) enum Taken {
 /// One flow.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    pub id: u32,
+    pub id: FlowId,
     pub playout: Playout,
     extender: Extender,
     /// Number of the first cell; everything before is delivered or given up.
@@ -114,7 +123,7 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(id: u32, now: Timestamp) -> Self {
+    pub(crate) fn new(id: FlowId, now: Timestamp) -> Self {
         Self {
             id,
             playout: Playout::new(),
@@ -267,7 +276,8 @@ impl Flow {
         let discontinuity = self.gap > 0;
         self.last_media = self.last_media.max(media);
         let source_time = self.playout.due(self.last_media, Duration::ZERO);
-        Some(Delivered { flow: self.id, bytes, source_time, discontinuity })
+        let FlowId { port: virtual_port, ssrc: flow } = self.id;
+        Some(Delivered { flow, virtual_port, bytes, source_time, discontinuity })
     }
 
     /// Counts the packets missing before the last delivered one among the losses.
@@ -280,7 +290,7 @@ impl Flow {
 
     /// What was lost, when it is to be told.
     pub(crate) fn take_lost(&mut self, now: Timestamp, latency: Duration, flow_ends: bool) -> Option<Cause> {
-        self.losses.take(now, self.id, self.totals.late, latency, flow_ends)
+        self.losses.take(now, self.id.ssrc, self.totals.late, latency, flow_ends)
     }
 
     /// When the next delivery is due.

@@ -1,6 +1,6 @@
 //! The receiving end of a flow.
 //!
-//! Every 4-tuple is a [`peer`]; packets of all peers meet in their [`flow`] by SSRC and number. [`control`] speaks RTCP:
+//! Every 4-tuple is a [`peer`]; packets of all peers meet in their [`flow`] by virtual port, SSRC and number. [`control`] speaks RTCP:
 //! requests for what is missing, echoes, and the reports of the engine's own extension.
 
 mod arrivals;
@@ -23,11 +23,11 @@ use units::Timestamp;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
 use crate::event::{Cause, EVENTS_MAX, Event};
 use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
-use crate::framing::{Inbound, Refusal};
+use crate::framing::{Inbound, Parsed, Refusal};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
 use crate::random::{Random, Seed};
 use crate::stats::ReceiverSnapshot;
-use flow::{Flow, FlowTotals, Origin, Taken};
+use flow::{Flow, FlowId, FlowTotals, Origin, Taken};
 use peer::Peer;
 
 /// What a caller tells a [`Receiver`].
@@ -60,8 +60,10 @@ pub enum ReceiverInput<'a> {
 /// One packet, in order and on time.
 #[derive(Debug, Clone)]
 pub struct Delivered {
-    /// The flow it belongs to.
+    /// The flow it belongs to: its RTP SSRC.
     pub flow: u32,
+    /// The flow's virtual destination port; 0 in Simple Profile.
+    pub virtual_port: u16,
     /// The payload as it went in at the sender.
     pub bytes: Bytes,
     /// When its content was produced, from the RTP time, in the receiver's clock: delivery minus the latency budget.
@@ -120,7 +122,7 @@ pub struct Receiver {
     ssrc: u32,
     /// In the order of their first packet; at most [`PEERS_MAX`].
     peers: Vec<Peer>,
-    /// At most `flows_max`.
+    /// At most `flows_max`, times the virtual ports.
     flows: Vec<Flow>,
     outputs: VecDeque<ReceiverOutput>,
     events: VecDeque<Event>,
@@ -252,7 +254,7 @@ impl Receiver {
             None if self.admit_newcomer(now) => newcomer.insert(self.make_peer(now, local, from)),
             None => return,
         };
-        let (sequence, inbound) = match peer.framing.parse(now, channel, self.config.extension, bytes) {
+        let Parsed { sequence, port, inbound } = match peer.framing.parse(now, channel, self.config.extension, bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 self.refused += u64::from(refusal == Refusal::Invalid);
@@ -286,10 +288,10 @@ impl Receiver {
             self.answer_keep_alive(now, index);
         }
         if let Some(rtp) = media {
-            self.take_media(now, index, rtp);
+            self.take_media(now, index, port, rtp);
         }
         if let Some(compound) = compound {
-            self.take_compound(now, index, compound);
+            self.take_compound(now, index, port, compound);
         }
         if self.peers.get(index).is_some_and(|peer| peer.extension && peer.arrivals.unreported) {
             // At once after a silence, then at the cadence.
@@ -297,18 +299,19 @@ impl Receiver {
         }
     }
 
-    fn take_media(&mut self, now: Timestamp, index: usize, rtp: &[u8]) {
+    fn take_media(&mut self, now: Timestamp, index: usize, port: u16, rtp: &[u8]) {
         let Ok(packet) = RtpPacket::parse(rtp) else {
             self.refused += 1;
             return;
         };
         let header = packet.header;
+        let id = FlowId { port, ssrc: header.flow() };
         // Whoever sends one knows us, if not by this address: it is never media.
         if header.payload_type == PAYLOAD_TYPE_REPAIR
             && self.config.extension == Extension::Offer
             && let Some((head, symbol)) = RepairHead::parse(packet.payload)
         {
-            match self.flows.iter_mut().find(|flow| flow.id == header.flow()) {
+            match self.flows.iter_mut().find(|flow| flow.id == id) {
                 Some(flow) => flow.push_repair(now, header.sequence, &head, symbol),
                 None => self.refused += 1,
             }
@@ -325,7 +328,7 @@ impl Receiver {
             }
             None => Bytes::copy_from_slice(packet.payload),
         };
-        let Some(flow) = self.flow_index(now, header.flow()) else {
+        let Some(flow) = self.flow_index(now, id) else {
             self.refused += 1;
             return;
         };
@@ -335,7 +338,7 @@ impl Receiver {
         let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes);
         flow.quality.count(origin, taken, rtp.len());
         let peer = &mut self.peers[index];
-        peer.flow = Some(header.flow());
+        peer.carry(id);
         peer.media_packets += 1;
         match taken {
             Taken::Duplicate => peer.duplicates += 1,
@@ -344,16 +347,22 @@ impl Receiver {
         }
     }
 
-    fn flow_index(&mut self, now: Timestamp, id: u32) -> Option<usize> {
+    fn flow_index(&mut self, now: Timestamp, id: FlowId) -> Option<usize> {
         if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
             return Some(index);
         }
-        if self.flows.len() >= self.config.flows_max {
-            let idle = self.flows.iter().position(|flow| now - flow.heard_at > FLOW_GIVES_WAY)?;
+        let ports = &self.config.virtual_ports;
+        if !ports.is_empty() && !ports.contains(&id.port) {
+            return None;
+        }
+        // Each port has room of its own.
+        let rivals = |flow: &&Flow| ports.is_empty() || flow.id.port == id.port;
+        if self.flows.iter().filter(rivals).count() >= self.config.flows_max {
+            let idle = self.flows.iter().position(|flow| rivals(&flow) && now - flow.heard_at > FLOW_GIVES_WAY)?;
             self.end_flow(now, idle);
         }
         self.flows.push(Flow::new(id, now));
-        self.note(now, Cause::FlowStarted { flow: id });
+        self.note(now, Cause::FlowStarted { flow: id.ssrc });
         Some(self.flows.len() - 1)
     }
 
@@ -377,7 +386,10 @@ impl Receiver {
         if let Some(lost) = flow.take_lost(now, self.config.latency, true) {
             self.note(now, lost);
         }
-        self.note(now, Cause::FlowEnded { flow: flow.id });
+        for peer in &mut self.peers {
+            peer.carries.retain(|id| *id != flow.id);
+        }
+        self.note(now, Cause::FlowEnded { flow: flow.id.ssrc });
     }
 
     fn set_latency(&mut self, now: Timestamp, latency: Duration) {

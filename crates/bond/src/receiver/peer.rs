@@ -5,6 +5,7 @@ use std::time::Duration;
 use units::{LinkId, Timestamp};
 
 use super::arrivals::Arrivals;
+use super::flow::FlowId;
 use super::{NEWCOMERS_PER_SECOND, PEER_KEPT, PEER_LOST, PEERS_MAX, Profile, Receiver};
 use crate::event::Cause;
 use crate::framing::Framing;
@@ -17,6 +18,9 @@ const ROUND_TRIP_GUESS_MICROS: f64 = 100_000.0;
 
 /// A link whose address has been silent for so long may be taken over by an address whose numbers begin anew.
 const REBIND_SILENCE: Duration = Duration::from_millis(500);
+
+/// Flows of one 4-tuple; a tunnel knows no more.
+const CARRIES_MAX: usize = rist::tunnel::FLOWS_MAX;
 
 /// One 4-tuple.
 #[derive(Debug)]
@@ -35,7 +39,9 @@ pub(crate) struct Peer {
     pub adapts: Option<bool>,
     /// Which link of which flow it is, once announced.
     pub link: Option<LinkId>,
-    pub flow: Option<u32>,
+    pub flow: Option<FlowId>,
+    /// Flows that came over it, at most [`CARRIES_MAX`].
+    pub carries: Vec<FlowId>,
     /// Announced name, else the cname.
     pub name: String,
     pub named: bool,
@@ -71,6 +77,7 @@ impl Peer {
             adapts: None,
             link: None,
             flow: None,
+            carries: Vec::new(),
             name: String::new(),
             named: false,
             arrivals: Arrivals::new(),
@@ -113,6 +120,22 @@ impl Peer {
         if channel == Channel::Control {
             self.control = Some(from);
         }
+    }
+
+    /// A packet of this flow came over it.
+    pub(super) fn carry(&mut self, flow: FlowId) {
+        self.flow = Some(flow);
+        if !self.carries.contains(&flow) {
+            if self.carries.len() >= CARRIES_MAX {
+                self.carries.remove(0);
+            }
+            self.carries.push(flow);
+        }
+    }
+
+    /// True when packets of this flow come over it, and its RTCP can be answered.
+    pub(super) fn serves(&self, flow: FlowId) -> bool {
+        self.control.is_some() && (self.carries.contains(&flow) || self.flow == Some(flow))
     }
 
     /// True while answers make sense.
@@ -207,7 +230,7 @@ impl Receiver {
     }
 
     /// The 4-tuple at `index` says which link it is: if another one was that link, it has moved.
-    pub(super) fn adopt_link(&mut self, now: Timestamp, index: usize, flow: u32, link: LinkId, name: &str) {
+    pub(super) fn adopt_link(&mut self, now: Timestamp, index: usize, flow: FlowId, link: LinkId, name: &str) {
         let peer = &mut self.peers[index];
         if !peer.named || peer.name != name {
             name.clone_into(&mut peer.name);

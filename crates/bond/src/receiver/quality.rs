@@ -103,10 +103,8 @@ impl Receiver {
             let Flow { id, quality, totals, .. } = &mut self.flows[index];
             let Some(message) = quality.poll(now, totals, latency) else { continue };
             let id = *id;
-            let links: Vec<usize> = (0..self.peers.len())
-                .filter(|i| self.peers[*i].flow == Some(id) && self.peers[*i].control.is_some())
-                .filter(|i| self.peers[*i].is_live(now))
-                .collect();
+            let links: Vec<usize> =
+                (0..self.peers.len()).filter(|i| self.peers[*i].serves(id) && self.peers[*i].is_live(now)).collect();
             let adapts = |i: &usize| !self.peers[*i].extension && self.peers[*i].adapts != Some(false);
             if !self.config.quality_messages || links.is_empty() || !links.iter().all(adapts) {
                 continue;
@@ -114,7 +112,7 @@ impl Receiver {
             self.quality_messages += 1;
             for link in links {
                 self.begin_compound_with(Some(&message));
-                self.send_compound(now, link);
+                self.send_compound(now, link, Some(id.port));
             }
         }
     }

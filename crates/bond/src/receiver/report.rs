@@ -3,8 +3,9 @@
 use units::{Bitrate, ByteCount, LossRatio, Timestamp};
 
 use super::Receiver;
+use super::flow::Flow;
 use super::peer::Peer;
-use crate::stats::{ReceiverLinkSnapshot, ReceiverSnapshot};
+use crate::stats::{ReceiverFlowSnapshot, ReceiverLinkSnapshot, ReceiverSnapshot};
 
 impl Receiver {
     pub(super) fn make_snapshot(&self, now: Timestamp) -> ReceiverSnapshot {
@@ -16,6 +17,7 @@ impl Receiver {
         ReceiverSnapshot {
             at: now,
             links: self.peers.iter().map(|peer| link_snapshot(peer, now)).collect(),
+            flows: self.flows.iter().map(|flow| flow_snapshot(flow, now)).collect(),
             delivered_packets: totals.delivered,
             delivered_bytes: ByteCount::new(totals.delivered_bytes),
             lost_packets: totals.lost,
@@ -31,6 +33,18 @@ impl Receiver {
             latency_ms: self.config.latency.as_secs_f64() * 1e3,
             buffer_ms: held.as_secs_f64() * 1e3,
         }
+    }
+}
+
+fn flow_snapshot(flow: &Flow, now: Timestamp) -> ReceiverFlowSnapshot {
+    ReceiverFlowSnapshot {
+        flow: flow.id.ssrc,
+        virtual_port: flow.id.port,
+        delivered_packets: flow.totals.delivered,
+        lost_packets: flow.totals.lost,
+        late_packets: flow.totals.late,
+        recovered_packets: flow.totals.recovered,
+        rate: flow.meter.rate(now),
     }
 }
 

@@ -156,7 +156,8 @@ impl Sender {
     pub(super) fn receive(&mut self, now: Timestamp, id: LinkId, channel: Channel, bytes: &mut [u8]) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
-        let Ok((_, inbound)) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return };
+        let Ok(parsed) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return };
+        let inbound = parsed.inbound;
         let moved = match inbound {
             // A login still under way is no answer.
             Inbound::Nothing => None,

@@ -84,7 +84,7 @@ impl FlowReceiver {
     /// Settings that cannot work, an address that cannot be listened on, or a system without threads or file
     /// descriptors left.
     pub fn open(options: ReceiverOptions) -> Result<Self, OpenError> {
-        Self::start(options, None)
+        Self::start(options, Vec::new())
     }
 
     /// Like [`FlowReceiver::open`], and sends what is delivered to `output` on the flow's own thread; nothing comes out
@@ -93,10 +93,19 @@ impl FlowReceiver {
     /// # Errors
     /// As for [`FlowReceiver::open`].
     pub fn open_to_udp(options: ReceiverOptions, output: UdpOutput) -> Result<Self, OpenError> {
-        Self::start(options, Some(output))
+        Self::start(options, vec![(None, output)])
     }
 
-    fn start(options: ReceiverOptions, output: Option<UdpOutput>) -> Result<Self, OpenError> {
+    /// The same for several flows told apart by their virtual port: each goes to the first output that names its port or
+    /// none. What no output takes comes out of [`FlowReceiver::recv`].
+    ///
+    /// # Errors
+    /// As for [`FlowReceiver::open`].
+    pub fn open_to(options: ReceiverOptions, outputs: Vec<(Option<u16>, UdpOutput)>) -> Result<Self, OpenError> {
+        Self::start(options, outputs)
+    }
+
+    fn start(options: ReceiverOptions, outputs: Vec<(Option<u16>, UdpOutput)>) -> Result<Self, OpenError> {
         let profile = options.bond.profile;
         check_addresses(profile, &options)?;
         let clock = Clock::start();
@@ -121,7 +130,7 @@ impl FlowReceiver {
                 published: Arc::clone(&published),
                 signal: Arc::clone(&signal),
                 sleeper,
-                output,
+                outputs,
             },
             sockets,
         );

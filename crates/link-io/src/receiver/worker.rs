@@ -29,8 +29,8 @@ pub(crate) struct Parts {
     pub(crate) published: Arc<Published>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) sleeper: Sleeper,
-    /// Where delivered packets go instead of the queue.
-    pub(crate) output: Option<UdpOutput>,
+    /// Where delivered packets go instead of the queue: those of a virtual port, or all.
+    pub(crate) outputs: Vec<(Option<u16>, UdpOutput)>,
 }
 
 /// The thread's state.
@@ -71,7 +71,7 @@ impl Worker {
             self.keep_time();
             let now = self.parts.clock.now();
             self.sockets.iter_mut().for_each(|socket| socket.flush(now));
-            self.parts.output.iter_mut().for_each(UdpOutput::flush);
+            self.parts.outputs.iter_mut().for_each(|(_, output)| output.flush());
             self.publish();
             self.sleep(&mut watched, &mut ready);
         }
@@ -92,7 +92,8 @@ impl Worker {
                     }
                 }
                 ReceiverOutput::Deliver(delivered) => {
-                    if let Some(output) = &mut self.parts.output {
+                    let takes = |port: &Option<u16>| port.is_none_or(|port| port == delivered.virtual_port);
+                    if let Some((_, output)) = self.parts.outputs.iter_mut().find(|(port, _)| takes(port)) {
                         output.post(delivered.bytes);
                         continue;
                     }
@@ -181,7 +182,7 @@ impl Worker {
             let snapshot = Arc::new(self.parts.machine.snapshot(now));
             *lock(&self.parts.published.snapshot) = snapshot;
             *lock(&self.parts.published.counters) = ReceiverIoCounters {
-                deliveries_dropped: self.parts.output.as_ref().map_or(0, |o| o.port().counters().dropped),
+                deliveries_dropped: self.parts.outputs.iter().map(|(_, output)| output.port().counters().dropped).sum(),
                 datagrams_dropped: self.sockets.iter().map(|socket| socket.sockets().dropped()).sum(),
                 sockets_reopened: self.sockets.iter().map(|socket| socket.reopened).sum(),
             };
@@ -201,11 +202,11 @@ impl Worker {
         let timeout = self.timeout_at.min(self.snapshot_at).min(retry).since(self.parts.clock.now());
         let has_work = || self.parts.signal.must_stop() || !self.parts.commands.is_empty();
         let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
-        let output = self.parts.output.as_ref().map(UdpOutput::port).filter(|port| port.waiting() > 0);
-        let output = output.map(|port| Watched::new(port, true));
+        let outputs = self.parts.outputs.iter().map(|(_, output)| output.port()).filter(|port| port.waiting() > 0);
+        let outputs = outputs.map(|port| Watched::new(port, true));
         self.parts.sleeper.sleep(
             &self.parts.signal.waker,
-            sockets.chain(output),
+            sockets.chain(outputs),
             self.backlog,
             timeout,
             has_work,

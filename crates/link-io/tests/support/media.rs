@@ -88,7 +88,7 @@ impl Output {
     }
 
     /// Everything that comes within `wait`.
-    fn receive(&self, wait: Duration, out: &mut Vec<Bytes>) {
+    pub fn receive(&self, wait: Duration, out: &mut Vec<Bytes>) {
         let until = Instant::now() + wait;
         loop {
             let left = until.saturating_duration_since(Instant::now());

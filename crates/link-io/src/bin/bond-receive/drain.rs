@@ -1,5 +1,6 @@
-//! From the flow to the output.
+//! From the flows to the outputs.
 
+use super::arguments::FlowOutput;
 use anyhow::Context;
 use link_io::media::{Endpoint, UdpOutput};
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
@@ -13,47 +14,53 @@ const TURN_MAX: Duration = Duration::from_millis(100);
 /// Packets written in one turn at most.
 const TURN_PACKETS_MAX: usize = 256;
 
-/// An open output.
-pub(crate) enum Drain {
-    /// The flow gives it by itself.
-    Udp,
-    Stream(BufWriter<Box<dyn Write>>),
+type Stream = BufWriter<Box<dyn Write>>;
+
+/// The open outputs that are no UDP: those the flow gives to by itself.
+pub(crate) struct Drain {
+    /// With the virtual port of the flow that goes there.
+    streams: Vec<(Option<u16>, Stream)>,
 }
 
 impl Drain {
-    /// Opens the output, and the flow that is written to it.
-    pub(crate) fn open(endpoint: &Endpoint, options: ReceiverOptions) -> anyhow::Result<(Self, FlowReceiver)> {
-        let output_failed = || format!("cannot open {endpoint}");
-        let stream: Box<dyn Write> = match endpoint {
-            Endpoint::Udp(address) => {
-                let output = UdpOutput::open(*address).with_context(output_failed)?;
-                return Ok((Self::Udp, FlowReceiver::open_to_udp(options, output)?));
-            }
-            Endpoint::File(path) => Box::new(File::create(path).with_context(output_failed)?),
-            Endpoint::Standard => Box::new(io::stdout()),
-        };
-        Ok((Self::Stream(BufWriter::new(stream)), FlowReceiver::open(options)?))
+    /// Opens the outputs, and the flows that are written to them.
+    pub(crate) fn open(outputs: &[FlowOutput], options: ReceiverOptions) -> anyhow::Result<(Self, FlowReceiver)> {
+        let (mut streams, mut udp) = (Vec::new(), Vec::new());
+        for FlowOutput { port, endpoint } in outputs {
+            let failed = || format!("cannot open {endpoint}");
+            let stream: Box<dyn Write> = match endpoint {
+                Endpoint::Udp(address) => {
+                    udp.push((*port, UdpOutput::open(*address).with_context(failed)?));
+                    continue;
+                }
+                Endpoint::File(path) => Box::new(File::create(path).with_context(failed)?),
+                Endpoint::Standard => Box::new(io::stdout()),
+            };
+            streams.push((*port, BufWriter::new(stream)));
+        }
+        Ok((Self { streams }, FlowReceiver::open_to(options, udp)?))
     }
 
     /// Writes what is there, waiting a little for the first packet.
     pub(crate) fn take_from(&mut self, receiver: &FlowReceiver) -> anyhow::Result<()> {
-        let Self::Stream(output) = self else {
+        if self.streams.is_empty() {
             sleep(TURN_MAX);
             return Ok(());
-        };
+        }
         let mut wait = TURN_MAX;
         for _ in 0..TURN_PACKETS_MAX {
             let Some(delivered) = receiver.recv_timeout(wait)? else { break };
             wait = Duration::ZERO;
-            output.write_all(&delivered.bytes).context("writing the output failed")?;
+            let takes = |port: Option<u16>| port.is_none_or(|port| port == delivered.virtual_port);
+            if let Some((_, stream)) = self.streams.iter_mut().find(|(port, _)| takes(*port)) {
+                stream.write_all(&delivered.bytes).context("writing the output failed")?;
+            }
         }
-        output.flush().context("writing the output failed")
+        self.finish()
     }
 
-    pub(crate) fn finish(self) -> anyhow::Result<()> {
-        match self {
-            Self::Udp => Ok(()),
-            Self::Stream(mut output) => output.flush().context("writing the output failed"),
-        }
+    /// Writes what is still held.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
+        self.streams.iter_mut().try_for_each(|(_, stream)| stream.flush().context("writing the output failed"))
     }
 }

@@ -20,9 +20,9 @@ pub(crate) fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
     let stop = Stop::catch().context("cannot catch signals")?;
-    let (mut drain, receiver) = Drain::open(&settings.output, settings.options)?;
-    let statistics: Box<dyn Write> =
-        if settings.output == Endpoint::Standard { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let (mut drain, receiver) = Drain::open(&settings.outputs, settings.options)?;
+    let piped = settings.outputs.iter().any(|output| output.endpoint == Endpoint::Standard);
+    let statistics: Box<dyn Write> = if piped { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
     let mut report = Report::new(settings.stats, statistics);
     while !stop.asked() {
         drain.take_from(&receiver)?;

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// RTP SSRC of the flow, even [default: drawn].
     #[arg(long, value_name = "NUMBER")]
     flow_id: Option<u32>,
-    /// Virtual destination port of the main profile, even.
+    /// Virtual destination port of the main profile, even: tells flows to one receiver apart.
     #[arg(long, value_name = "PORT", default_value_t = VIRTUAL_PORT_DEFAULT)]
     virtual_port: u16,
     /// Leave null packets out on the way.

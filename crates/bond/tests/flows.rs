@@ -1,0 +1,178 @@
+//! Several flows come to one receiver, also in one tunnel, told apart by virtual port and SSRC.
+
+use bond::Channel;
+use bond::config::ReceiverConfig;
+use bond::receiver::{Delivered, Receiver, ReceiverInput, ReceiverOutput};
+use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig};
+use rist::wire::rtcp::{RangeEntry, RtcpPacket, Sdes, SenderReport, packets};
+use rist::wire::rtp::RtpHeader;
+use std::net::SocketAddr;
+use std::time::Duration;
+use units::Timestamp;
+
+const LATENCY: Duration = Duration::from_millis(200);
+
+/// A tunnel of somebody else's sender, and our receiver.
+struct Wire {
+    now: Timestamp,
+    tunnel: Tunnel,
+    receiver: Receiver,
+    delivered: Vec<Delivered>,
+    /// Virtual port that a request came to, and the flow and number asked for.
+    asked: Vec<(u16, u32, u16)>,
+}
+
+impl Wire {
+    fn new(virtual_ports: &[u16], flows_max: usize) -> Self {
+        let config =
+            ReceiverConfig { latency: LATENCY, virtual_ports: virtual_ports.to_vec(), flows_max, ..Default::default() };
+        let now = Timestamp::from_millis(500);
+        Self {
+            now,
+            tunnel: Tunnel::new(TunnelConfig::new(Role::Client, Side::Sender), 1),
+            receiver: Receiver::new(config, 2, now).expect("a valid configuration"),
+            delivered: Vec::new(),
+            asked: Vec::new(),
+        }
+    }
+
+    fn give(&mut self, mut datagram: Vec<u8>) {
+        let from = SocketAddr::from(([10, 0, 0, 1], 4000));
+        let input = ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, bytes: &mut datagram };
+        self.receiver.handle_input(self.now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.receiver.poll_output(self.now) {
+                ReceiverOutput::Transmit { bytes, .. } => {
+                    let mut bytes = bytes.to_vec();
+                    let received = self.tunnel.parse(self.now, &mut bytes).expect("a valid answer");
+                    let Inner::Rtcp(compound) = received.inner else { continue };
+                    for packet in packets(compound) {
+                        if let Ok(RtcpPacket::NackRange(nack)) = packet {
+                            for number in nack.entries.iter().flat_map(RangeEntry::sequences) {
+                                self.asked.push((received.flow_port, nack.media_ssrc, number));
+                            }
+                        }
+                    }
+                }
+                ReceiverOutput::Deliver(delivered) => self.delivered.push(delivered),
+                ReceiverOutput::Event(_) => {}
+                ReceiverOutput::Timeout(_) => return,
+            }
+        }
+    }
+
+    fn greet(&mut self, port: u16, ssrc: u32) {
+        let (mut compound, mut datagram) = (Vec::new(), Vec::new());
+        SenderReport { ssrc, ..SenderReport::default() }.emit(&mut compound);
+        Sdes { ssrc, cname: b"theirs" }.emit(&mut compound);
+        self.tunnel.emit_rtcp_on(self.now, port, &compound, &mut datagram);
+        self.give(datagram);
+    }
+
+    fn media(&mut self, port: u16, ssrc: u32, sequence: u16) {
+        let (mut rtp, mut datagram) = (Vec::new(), Vec::new());
+        // One every 5 ms.
+        let timestamp = 450 * u32::from(sequence);
+        RtpHeader { marker: false, payload_type: 33, sequence, timestamp, ssrc, extension: None }
+            .emit(&content(port, sequence), &mut rtp);
+        self.tunnel.emit_media_on(self.now, port, &rtp, &mut datagram);
+        self.give(datagram);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            self.receiver.handle_input(self.now, ReceiverInput::Timeout);
+            self.drain();
+        }
+    }
+
+    fn came(&self, port: u16) -> Vec<&[u8]> {
+        self.delivered.iter().filter(|delivered| delivered.virtual_port == port).map(|d| &d.bytes[..]).collect()
+    }
+}
+
+fn content(port: u16, sequence: u16) -> [u8; 188] {
+    let mut bytes = [0x47; 188];
+    bytes[1..3].copy_from_slice(&port.to_be_bytes());
+    bytes[3..5].copy_from_slice(&sequence.to_be_bytes());
+    bytes
+}
+
+/// Goal: flows of one tunnel that differ in nothing but the virtual port are delivered apart, and what is missing is asked for
+/// at the port of its flow.
+#[test]
+fn one_tunnel_carries_several_flows() {
+    const SSRC: u32 = 0x1234;
+    let mut wire = Wire::new(&[2000, 2002], 1);
+    let (ports, lost) = ([2000, 2002], [10, 20]);
+    for sequence in 0..60 {
+        for (port, lost) in ports.into_iter().zip(lost) {
+            if sequence % 20 == 0 {
+                wire.greet(port, SSRC);
+            }
+            if sequence != lost {
+                wire.media(port, SSRC, sequence);
+            }
+        }
+        // Nobody listens at this one.
+        wire.media(2004, SSRC, sequence);
+        wire.wait(Duration::from_millis(5));
+        for (port, lost) in ports.into_iter().zip(lost) {
+            // What is asked for is sent again.
+            if wire.asked.contains(&(port, SSRC, lost)) && sequence == 45 {
+                wire.media(port, SSRC | 1, lost);
+            }
+        }
+    }
+    wire.wait(2 * LATENCY);
+    for port in ports {
+        let expected: Vec<_> = (0..60).map(|sequence| content(port, sequence)).collect();
+        assert_eq!(wire.came(port), expected.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>(), "{port}");
+    }
+    assert!(wire.asked.iter().all(|asked| [(2000, SSRC, 10), (2002, SSRC, 20)].contains(asked)), "{:?}", wire.asked);
+    assert!(wire.came(2004).is_empty());
+    let snapshot = wire.receiver.snapshot(wire.now);
+    let flows: Vec<_> =
+        snapshot.flows.iter().map(|flow| (flow.virtual_port, flow.flow, flow.recovered_packets)).collect();
+    assert_eq!(flows, [(2000, SSRC, 1), (2002, SSRC, 1)]);
+    assert_eq!((snapshot.refused_datagrams, snapshot.links.len()), (60, 1));
+}
+
+/// Goal: each port has room of its own: a second flow on one port is refused and takes nothing from the other port.
+#[test]
+fn a_flow_takes_no_room_on_another_port() {
+    let mut wire = Wire::new(&[2000, 2002], 1);
+    for sequence in 0..40 {
+        for (port, ssrc) in [(2000, 2), (2000, 4), (2002, 6)] {
+            wire.greet(port, ssrc);
+            wire.media(port, ssrc, sequence);
+        }
+        wire.wait(Duration::from_millis(5));
+    }
+    wire.wait(2 * LATENCY);
+    let flows: Vec<(u16, u32)> = wire.delivered.iter().map(|d| (d.virtual_port, d.flow)).collect();
+    assert_eq!(flows.iter().filter(|flow| **flow == (2000, 2)).count(), 40);
+    assert_eq!(flows.iter().filter(|flow| **flow == (2002, 6)).count(), 40);
+    assert_eq!(flows.len(), 80);
+}
+
+/// Goal: without a list any port is taken, as many flows as are allowed for.
+#[test]
+fn without_a_list_any_port_is_taken() {
+    let mut wire = Wire::new(&[], 2);
+    for sequence in 0..40 {
+        for port in [1968, 3000, 3002] {
+            wire.greet(port, 8);
+            wire.media(port, 8, sequence);
+        }
+        wire.wait(Duration::from_millis(5));
+    }
+    wire.wait(2 * LATENCY);
+    assert_eq!([1968, 3000, 3002].map(|port| wire.came(port).len()), [40, 40, 0]);
+}
