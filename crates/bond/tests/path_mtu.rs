@@ -159,3 +159,42 @@ fn loss_leaves_the_size_alone() {
         assert!(!simulation.sender_events.iter().any(limited), "seed {seed}");
     }
 }
+
+/// Goal: repair packets, which are longer than what they mend, fit every path that media fits, and are sent there.
+#[test]
+fn repair_packets_fit_the_path() {
+    for mtu in [1500_u16, 1430, 1400, 1380, 1350, 1300, 1280, 1200, 1100] {
+        for known in [false, true] {
+            let mut paths: Vec<_> = ["a", "b", "c"].map(|name| scenario::link(name, 5000, 60.0, 625)).into();
+            for path in &mut paths {
+                (path.up.loss, path.down.loss, path.up.mtu) = (0.02, 0.02, Some(mtu.into()));
+            }
+            let latency = Duration::from_millis(100);
+            let sender = SenderConfig { latency, ..Default::default() };
+            let receiver = ReceiverConfig { latency, ..Default::default() };
+            let mut simulation =
+                Simulation::without_links(sender, receiver, &paths, 7, SkewedClock::new(77_000_000, 0));
+            for (index, path) in paths.iter().enumerate() {
+                let mtu = if known { mtu } else { LinkOptions::default().mtu };
+                simulation.add_link(index, LinkOptions { name: path.name.clone(), mtu, ..Default::default() });
+            }
+            let too_large = |simulation: &Simulation| -> u64 {
+                simulation.paths.iter().map(|path| path.up().stats().dropped_mtu).sum()
+            };
+            let mut probes = 0;
+            for number in 0..5000 {
+                simulation.run_until(Timestamp::from_millis(u64::from(number) * 2));
+                let packets = simulation.sender.payload_bytes_max() / 188;
+                simulation.push(stream(number, packets), PacketClass::Video);
+                if number == 1000 {
+                    probes = too_large(&simulation);
+                }
+            }
+            let snapshot = simulation.sender.snapshot(simulation.now);
+            let lost = simulation.receiver.snapshot(simulation.clock.local(simulation.now)).lost_packets;
+            let case = format!("MTU {mtu}, known {known}: {lost} lost, {snapshot:?}");
+            assert_eq!(too_large(&simulation), probes, "nothing but probes: {case}");
+            assert!(snapshot.fec_packets > 500 && snapshot.fec_recovered > 50 && lost < 60, "{case}");
+        }
+    }
+}

@@ -20,13 +20,18 @@ pub(crate) const MASK_WORDS_MAX: usize = 8;
 pub(crate) const SPAN_MAX: u64 = MASK_WORDS_MAX as u64 * 64;
 /// Length and RTP time before the payload in a symbol.
 pub(crate) const SYMBOL_HEAD_BYTES: usize = 6;
-/// The longest head of a repair packet.
-pub(crate) const REPAIR_HEAD_BYTES_MAX: usize = HEAD_BYTES + 8 * MASK_WORDS_MAX;
+/// What a repair packet is longer than the longest payload it covers, at most.
+pub(crate) const REPAIR_MORE_BYTES_MAX: usize = repair_more_bytes(SPAN_MAX);
 /// The longest symbol.
 pub(crate) const SYMBOL_BYTES_MAX: usize = SYMBOL_HEAD_BYTES + PAYLOAD_BYTES_MAX;
 
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 4;
+
+/// What a repair packet is longer than the longest payload it covers, when those lie within `span` numbers.
+pub(crate) const fn repair_more_bytes(span: u64) -> usize {
+    HEAD_BYTES + 8 * span.div_ceil(64) as usize + SYMBOL_HEAD_BYTES
+}
 
 /// What a repair packet covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,11 +69,12 @@ impl Sender {
         let known = self.slots.iter().flatten().any(|slot| slot.link.usable() && slot.mtu.settled());
         // What is accepted before any link is up will travel on those that are there.
         let none_usable = !self.slots.iter().flatten().any(|slot| slot.link.usable());
+        let room = self.room_for_repair(now);
         let limits = || {
             let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable() || none_usable);
             // What is only suspected of one link is no reason to bother the source while others carry on.
             let counted = usable.filter(move |slot| !known || slot.mtu.settled());
-            counted.map(|slot| usize::from(slot.mtu.fits().saturating_sub(slot.control.media_bytes(0))))
+            counted.map(|slot| usize::from(slot.mtu.fits().saturating_sub(slot.control.media_bytes(room))))
         };
         let worth = limits().filter(|limit| *limit >= PAYLOAD_BYTES_WORTH).min();
         let Some(limit) = worth.or_else(|| limits().max()) else { return };

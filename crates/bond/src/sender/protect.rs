@@ -15,7 +15,7 @@ use crate::event::Cause;
 use crate::fec::encoder::{Source, encode};
 use crate::fec::policy::{Exposure, Path, Placed, Planner, exposure, last_round_extra};
 use crate::fec::wire::{
-    COVERED_MAX, PAYLOAD_TYPE_REPAIR, REPAIR_HEAD_BYTES_MAX, RepairHead, SPAN_MAX, SYMBOL_HEAD_BYTES,
+    COVERED_MAX, PAYLOAD_TYPE_REPAIR, REPAIR_MORE_BYTES_MAX, RepairHead, SPAN_MAX, repair_more_bytes,
 };
 
 /// Repair packets per source packet, at most.
@@ -48,6 +48,9 @@ const LOOK_MAX: usize = 64;
 const MARGIN_MICROS: f64 = 5_000.0;
 /// Retransmissions of a last round that follow each other within this time are mended together.
 const GROUP_MICROS: u128 = 3_000;
+/// Payloads go on leaving room for repair packets for so long: a payload of another size costs the source nothing, but the
+/// operator's log a line.
+const ROOM_KEPT: Duration = Duration::from_mins(1);
 /// Groups waiting for coded packets.
 const GROUPS_MAX: usize = 16;
 
@@ -87,6 +90,8 @@ pub(super) struct Protection {
     told: u64,
     active: bool,
     pub recovered: u64,
+    /// Payloads leave room for repair packets until then.
+    room_until: Timestamp,
 }
 
 impl Protection {
@@ -242,6 +247,9 @@ impl Sender {
             let taken = |slot: usize| group.taken >> slot & 1;
             (taken(a.slot), a.arrival).partial_cmp(&(taken(b.slot), b.arrival)).unwrap_or(std::cmp::Ordering::Equal)
         });
+        if index.is_none() && !table.links().iter().any(|c| fits(c.slot)) {
+            self.want_room(now);
+        }
         let output = index.map(|candidate| candidate.slot).and_then(|index| {
             group.taken |= 1 << index;
             // Each link once, then again from the first.
@@ -269,6 +277,10 @@ impl Sender {
             planner.on_repair(false);
             None
         } else {
+            let numbers = || covered.iter().map(|placed| placed.number);
+            if !table.links().iter().any(|c| self.fits(c.slot, numbers())) {
+                self.want_room(now);
+            }
             self.link_for(table, &covered, planner.is_pressing()).and_then(|index| {
                 let numbers: Vec<u64> = covered.iter().map(|placed| placed.number).collect();
                 let key = planner.on_repair(true);
@@ -312,13 +324,25 @@ impl Sender {
         good_enough.then_some(possible.slot)
     }
 
-    /// True when the path takes a repair packet of these packets.
+    /// True when the path takes a repair packet of these packets, ascending.
     fn fits(&self, slot: usize, numbers: impl Iterator<Item = u64>) -> bool {
-        let longest = numbers.filter_map(|number| self.history.get(number)).map(|packet| packet.bytes.len()).max();
-        self.slots[slot].as_ref().is_some_and(|slot| {
-            slot.mtu.fits()
-                >= slot.control.media_bytes(longest.unwrap_or(0) + REPAIR_HEAD_BYTES_MAX + SYMBOL_HEAD_BYTES)
-        })
+        let (mut first, mut last, mut longest) = (None, 0, 0);
+        for number in numbers {
+            last = number - *first.get_or_insert(number);
+            longest = longest.max(self.history.get(number).map_or(0, |packet| packet.bytes.len()));
+        }
+        let bytes = longest + repair_more_bytes((last + 1).min(SPAN_MAX));
+        self.slots[slot].as_ref().is_some_and(|slot| slot.mtu.fits() >= slot.control.media_bytes(bytes))
+    }
+
+    /// Bytes that payloads leave free for what a repair packet has more: where media fills every path, none would fit.
+    pub(super) fn room_for_repair(&self, now: Timestamp) -> usize {
+        if now < self.protection.room_until { REPAIR_MORE_BYTES_MAX } else { 0 }
+    }
+
+    /// A repair packet is wanted that fits nowhere: from now on payloads leave room for them.
+    fn want_room(&mut self, now: Timestamp) {
+        self.protection.room_until = now + ROOM_KEPT;
     }
 
     fn send_repair(&mut self, now: Timestamp, key: u16, numbers: &[u64], index: usize) -> Option<SenderOutput> {
