@@ -286,6 +286,124 @@ fn statistics_and_events_are_messages_and_links_change_while_playing() {
     assert!(sink.property::<Option<gst::Structure>>("stats").is_none(), "no statistics of a closed flow");
 }
 
+/// Links are replaced, added and taken out, down to a single new one, under a stream of which no byte is lost.
+#[test]
+fn links_change_under_a_stream_and_no_byte_is_lost() {
+    init();
+    let flow = receiver();
+    let (pipeline, source, sink) = sending(&flow);
+    let address = flow.local_addr();
+    let names = || {
+        let stats = sink.property::<gst::Structure>("stats");
+        let links = stats.get::<gst::Array>("links").unwrap();
+        let name = |link: &gst::glib::SendValue| link.get::<gst::Structure>().unwrap().get::<String>("name").unwrap();
+        links.iter().map(name).collect::<Vec<_>>()
+    };
+    let mut sent = 0;
+    // 5 Mbit/s, until the links are as they should be, and 0.2 s on: every set of links carries for a while.
+    let mut send_until = |expected: &[&str]| {
+        let until = Instant::now() + PATIENCE;
+        let mut left = 100;
+        while left > 0 {
+            assert!(Instant::now() < until, "{:?} instead of {expected:?}", names());
+            push(&source, packets(sent..sent + 7));
+            sent += 7;
+            std::thread::sleep(Duration::from_millis(2));
+            if names() == expected {
+                left -= 1;
+            }
+        }
+    };
+    send_until(&["first", "second"]);
+    sink.set_property("links", format!("{address};id=1;name=second,{address};id=2;name=third"));
+    send_until(&["second", "third"]);
+    // Without an id it takes one that is free.
+    assert!(sink.emit_by_name::<bool>("add-link", &[&format!("{address};name=fourth")]));
+    send_until(&["fourth", "second", "third"]);
+    assert!(sink.emit_by_name::<bool>("remove-link", &[&1_u32]));
+    send_until(&["fourth", "third"]);
+    sink.set_property("links", format!("{address};id=9;name=last"));
+    send_until(&["last"]);
+    end(&source);
+    wait_for(&pipeline, gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let received = collect(&flow);
+    assert!(received == packets(0..sent), "{} of {} bytes", received.len(), sent * 188);
+}
+
+/// A flushing seek in the middle: what was sent stays, and the file comes again from its beginning, whole.
+#[test]
+fn a_seek_with_flush_sends_the_file_again_from_its_beginning() {
+    const PACKETS: u32 = 7 * 600;
+    init();
+    let flow = receiver();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), packets(0..PACKETS)).unwrap();
+    let location = file.path().display().to_string();
+    let source =
+        gst::ElementFactory::make("filesrc").property("location", location).property("blocksize", 1316_u32).build();
+    let pause = gst::ElementFactory::make("identity").property("sleep-time", 4000_u32).build();
+    let sink = gst::ElementFactory::make("rsristbondsink")
+        .property("links", flow.local_addr().to_string())
+        .property("latency", LATENCY_MS)
+        .property("sync", false)
+        .build();
+    let elements = [source.unwrap(), pause.unwrap(), sink.unwrap()];
+    let pipeline = gst::Pipeline::new();
+    pipeline.add_many(&elements).unwrap();
+    gst::Element::link_many(&elements).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let taken =
+        || elements[2].property::<Option<gst::Structure>>("stats").and_then(|s| s.get::<u64>("packets-in").ok());
+    let until = Instant::now() + PATIENCE;
+    while taken().unwrap_or(0) < 20 {
+        assert!(Instant::now() < until, "{:?}", taken());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // As gst-validate does it: paused, sought, and on.
+    pipeline.set_state(gst::State::Paused).unwrap();
+    pipeline.seek_simple(gst::SeekFlags::FLUSH, gst::format::Bytes::from_u64(0)).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_for(&pipeline, gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    let received = collect(&flow);
+    let whole = packets(0..PACKETS);
+    assert!(received.ends_with(&whole), "{} bytes", received.len());
+    let before = &received[..received.len() - whole.len()];
+    assert!(before.len() >= 20 * 1316 && whole.starts_with(before), "{} bytes before the seek", before.len());
+}
+
+/// Paused it holds what comes; stopped and started again it is a new flow with the same links.
+#[test]
+fn a_pause_and_a_stop_lose_nothing_that_was_sent_before() {
+    init();
+    let flow = receiver();
+    let (pipeline, source, sink) = sending(&flow);
+    push(&source, packets(0..70));
+    let taken = || sink.property::<Option<gst::Structure>>("stats").and_then(|s| s.get::<u64>("packets-in").ok());
+    let wait_taken = |count: u64| {
+        let until = Instant::now() + PATIENCE;
+        while taken() != Some(count) {
+            assert!(Instant::now() < until, "{:?} instead of {count}", taken());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_taken(10);
+    pipeline.set_state(gst::State::Paused).unwrap();
+    push(&source, packets(70..140));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    wait_taken(20);
+    // Waits until everything is confirmed.
+    pipeline.set_state(gst::State::Ready).unwrap();
+    assert_eq!(collect(&flow), packets(0..140));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    push(&source, packets(140..210));
+    end(&source);
+    wait_for(&pipeline, gst::MessageType::Eos);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(collect(&flow), packets(140..210));
+}
+
 #[test]
 fn settings_that_cannot_work_fail_the_start_and_name_themselves() {
     init();

@@ -17,7 +17,7 @@ use gstreamer_base::subclass::prelude::*;
 use link_io::PushError;
 use link_io::media::Packer;
 use link_io::sender::{FlowSender, LinkSpec};
-use link_io::settings::link_list;
+use link_io::settings::{link_list, more_links};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,7 +125,8 @@ impl Sink {
 
     /// Adds the links of a text; false when it names none.
     pub(super) fn add_links_text(&self, text: &str) -> bool {
-        match link_list(text) {
+        let others: Vec<LinkId> = self.settings().links.iter().map(|link| link.id).collect();
+        match more_links(text, &others) {
             Ok(links) => {
                 let some = !links.is_empty();
                 for link in links {

@@ -90,6 +90,29 @@ pub fn link_list(text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
     Ok(links)
 }
 
+/// Reads a list of links that join others: those without an `id` take the lowest that neither they nor the `others` have.
+///
+/// # Errors
+/// As for [`link_list`]; and all together are too many.
+pub fn more_links(text: &str, others: &[LinkId]) -> Result<Vec<LinkSpec>, LinkListError> {
+    let mut links = link_list(text)?;
+    let named: Vec<bool> =
+        text.split(',').map(|link| link.split(';').any(|part| part.trim().starts_with("id="))).collect();
+    let named_ids = links.iter().zip(&named).filter(|(_, named)| **named).map(|(link, _)| link.id);
+    let mut taken: Vec<LinkId> = others.iter().copied().chain(named_ids).collect();
+    for (link, _) in links.iter_mut().zip(named).filter(|(_, named)| !named) {
+        let free = (0..=u16::MAX).map(LinkId).find(|id| !taken.contains(id)).unwrap_or(link.id);
+        if link.name == LinkSpec::new(link.id, link.remote).name {
+            link.name = LinkSpec::new(free, link.remote).name;
+        }
+        link.id = free;
+        taken.push(free);
+    }
+    taken.sort_unstable();
+    taken.dedup();
+    if taken.len() > LINKS_MAX { Err(LinkListError::TooMany { got: taken.len() }) } else { Ok(links) }
+}
+
 /// Reads `HOST:PORT[;key=value]...`, where links are found by themselves and have these options, and the names of the
 /// interfaces they are to use, with commas in between; a blank text names none.
 ///
@@ -220,6 +243,22 @@ mod tests {
         assert_eq!((third.price, third.last_resort, third.keep_warm), (12, true, false));
         assert!(link_list("127.0.0.1:1;warm=maybe").is_err());
         assert_eq!(link_list(" ").expect("no links"), []);
+    }
+
+    #[test]
+    fn links_that_join_others_replace_none_unless_they_name_it() {
+        let ids = |text: &str, others: &[u16]| -> Vec<String> {
+            let others: Vec<LinkId> = others.iter().copied().map(LinkId).collect();
+            let links = more_links(text, &others).expect("links");
+            links.iter().map(|link| format!("{} {}", link.id, link.name)).collect()
+        };
+        assert_eq!(ids("127.0.0.1:1", &[0, 1]), ["2 link 2"]);
+        assert_eq!(ids("127.0.0.1:1;name=a,127.0.0.1:1;id=1,127.0.0.1:1", &[0, 5]), ["2 a", "1 link 1", "3 link 3"]);
+        assert_eq!(ids("127.0.0.1:1; id=5", &[0, 5]), ["5 link 5"], "this one is replaced");
+        assert_eq!(ids(" ", &[0]), [""; 0]);
+        let many: Vec<LinkId> = (0..16).map(LinkId).collect();
+        assert!(more_links("127.0.0.1:1;id=3", &many).is_ok());
+        assert!(matches!(more_links("127.0.0.1:1", &many), Err(LinkListError::TooMany { got: 17 })));
     }
 
     #[test]

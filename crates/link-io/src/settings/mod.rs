@@ -3,5 +3,5 @@
 mod links;
 mod secrets;
 
-pub use links::{LINK_OPTIONS, LinkListError, bind_links, link_list, link_rule};
+pub use links::{LINK_OPTIONS, LinkListError, bind_links, link_list, link_rule, more_links};
 pub use secrets::{SecretError, read_logins, read_psk};
