@@ -24,7 +24,8 @@ const PARALLEL: usize = 8;
 const LATENCY: Duration = Duration::from_secs(2);
 
 /// `X` is run in both directions, `R` towards our receiver. GStreamer 1.22 has no Main Profile, so neither encryption nor
-/// login; and its receiver takes no packet of a known SSRC from another address, its own sender's neither.
+/// login; and its receiver takes packets of a known SSRC from another address for a collision ("ignoring packet because its
+/// collisioning" in the log of its RTP session), its own sender's too.
 #[rustfmt::skip]
 const MATRIX: [Row<&str>; 3] = [
     //   security          links              0 %  2 %  rebinding  rebinding and 2 %
