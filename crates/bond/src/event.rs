@@ -106,6 +106,32 @@ pub enum Cause {
         /// Share now.
         now: LossRatio,
     },
+    /// Two links share a bottleneck: they count as one where independent links are wanted.
+    BottleneckShared {
+        /// One of them.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// The other.
+        with: LinkId,
+        /// Its name.
+        with_name: String,
+        /// How well what is sent on one explains the queue of the other, 0 to 1.
+        correlation: f64,
+    },
+    /// Two links that shared a bottleneck do not any more.
+    BottleneckSeparate {
+        /// One of them.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// The other.
+        with: LinkId,
+        /// Its name.
+        with_name: String,
+        /// As above, now.
+        correlation: f64,
+    },
     /// A link has sent as many bytes as it may.
     BudgetSpent {
         /// Which.
@@ -253,6 +279,15 @@ impl fmt::Display for Cause {
                 "link {name}: queue delay {queue_before_ms:.0} -> {queue_now_ms:.0} ms, capacity {before} -> {now}"
             ),
             Self::LinkLoss { name, before, now, .. } => write!(f, "link {name}: loss {before} -> {now}"),
+            Self::BottleneckShared { name, with_name, correlation, .. } => {
+                write!(
+                    f,
+                    "links {name} and {with_name} share a bottleneck: their queues move together, {correlation:.2}"
+                )
+            }
+            Self::BottleneckSeparate { name, with_name, correlation, .. } => {
+                write!(f, "links {name} and {with_name} share no bottleneck any more: {correlation:.2}")
+            }
             Self::BudgetSpent { name, budget, .. } => {
                 write!(f, "link {name}: its budget of {} bytes is spent", budget.as_u64())
             }

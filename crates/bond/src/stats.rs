@@ -69,6 +69,10 @@ pub struct SenderLinkSnapshot {
     pub datagram_bytes_max: u16,
     /// True when the link has sent as many bytes as it may.
     pub budget_spent: bool,
+    /// The other links that share its bottleneck.
+    pub shares_bottleneck_with: Vec<LinkId>,
+    /// How well what is sent on one of them explains this link's queue, 0 to 1: the best, while there is a measure.
+    pub shared_correlation: Option<f64>,
 }
 
 /// A sender's view of the flow.

@@ -180,8 +180,8 @@ fn tell(case: &Case, item: &load::Item, log: &[Carried]) {
         .collect();
     let queues: Vec<f64> = (0..case.links)
         .map(|l| {
-            let later = log.iter().filter(|c| c.link == l && c.sent >= item.at);
-            let trip = later.filter_map(|c| Some((c.arrived? - c.sent).as_secs_f64() * 1e3)).next();
+            let mut later = log.iter().filter(|c| c.link == l && c.sent >= item.at);
+            let trip = later.find_map(|c| Some((c.arrived? - c.sent).as_secs_f64() * 1e3));
             trip.map_or(f64::NAN, |trip| trip - case.round_trip_ms / 2.0)
         })
         .collect();

@@ -2,9 +2,9 @@
 //!
 //! A [`Link`] is one direction: a drop-tail queue in front of a bottleneck whose capacity is constant, stepped or
 //! replayed from a recording, then loss, then propagation delay with jitter, reordering and duplicates. A [`Path`] is
-//! both directions of one network path with what they share: outages and NAT rebinding. Nothing here reads a clock
-//! or a file: time is an argument, a recording is parsed from text, chance comes from a seed. The same seed and
-//! calls give the same deliveries, byte for byte.
+//! both directions of one network path with what they share: outages and NAT rebinding. Several links can share one
+//! [`Bottleneck`]. Nothing here reads a clock or a file: time is an argument, a recording is parsed from text, chance
+//! comes from a seed. The same seed and calls give the same deliveries, byte for byte.
 //!
 //! The order of events is: MTU, outage, queue, bottleneck, loss, delay. Lost packets therefore cost capacity, as they do
 //! behind a radio link. Service is first in, first out and the capacity is known in advance, so the moment a packet
@@ -13,6 +13,7 @@
 //! Bounds: a link holds at most `queue_bytes` in its queue plus what is propagating, and never more than
 //! [`PACKETS_MAX`] packets.
 
+mod bottleneck;
 mod capacity;
 mod clock;
 mod config;
@@ -21,6 +22,7 @@ mod loss;
 mod path;
 mod rng;
 
+pub use bottleneck::Bottleneck;
 pub use capacity::Trace;
 pub use clock::SkewedClock;
 pub use config::{BurstLoss, BurstPeriod, Capacity, ConfigError, LinkConfig, Outage, OutageKind, PathConfig};

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use units::{ByteCount, Timestamp};
 
-use crate::capacity::{MILLI, NEVER, Nanos, Server};
+use crate::bottleneck::{Bottleneck, Queue};
+use crate::capacity::{MILLI, Nanos, Server};
 use crate::config::{ConfigError, LinkConfig, OutageKind};
 use crate::loss::Burst;
 use crate::rng::Rng;
@@ -86,11 +87,10 @@ impl<P> Ord for Flying<P> {
 #[derive(Debug)]
 pub struct Link<P = Bytes> {
     config: LinkConfig,
-    server: Server,
+    queue: Queue,
+    /// In place of its own queue.
+    shared: Option<Bottleneck>,
     burst: Option<Burst>,
-    /// `(leaves, bytes)` of what is in the queue or in service, oldest first.
-    queue: VecDeque<(Nanos, u64)>,
-    queued_bytes: u64,
     flying: BinaryHeap<Reverse<Flying<P>>>,
     order: u64,
     now: Nanos,
@@ -111,11 +111,10 @@ impl<P: Clone> Link<P> {
     pub fn new(config: LinkConfig, seed: u64) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
-            server: Server::new(&config.capacity, &config.outages),
+            queue: Queue::new(Server::new(&config.capacity, &config.outages), config.queue_bytes),
+            shared: None,
             burst: config.burst_loss.as_ref().map(|burst| Burst::new(burst, seed)),
             config,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
             flying: BinaryHeap::new(),
             order: 0,
             now: 0,
@@ -127,6 +126,12 @@ impl<P: Clone> Link<P> {
             chance_copy: Rng::new(seed, 3),
             stats: LinkStats::default(),
         })
+    }
+
+    /// Puts the link behind a bottleneck that others share, in place of its own queue and capacity. Its outages lose what would
+    /// leave the queue in them.
+    pub fn share(&mut self, bottleneck: &Bottleneck) {
+        self.shared = Some(bottleneck.clone());
     }
 
     /// Sends `packet`, `ip_bytes` long with its IP and UDP headers. Time does not go back.
@@ -180,23 +185,21 @@ impl<P: Clone> Link<P> {
         self.stats
     }
 
-    /// Bytes in the queue and in service at the last call.
+    /// Bytes in the queue and in service at the last call; in a shared one those of all links.
     pub fn queued_bytes(&self) -> ByteCount {
-        ByteCount::new(self.queued_bytes)
+        ByteCount::new(self.shared.as_ref().map_or(self.queue.bytes(), |shared| shared.lock().bytes()))
     }
 
-    /// IP bytes the bottleneck can carry in `from..to`; `None` when it has none.
+    /// IP bytes the link's own bottleneck can carry in `from..to`; `None` when it has none.
     pub fn capacity_between(&self, from: Timestamp, to: Timestamp) -> Option<f64> {
-        self.server.bytes_between(nanos(from), nanos(to))
+        self.queue.bytes_between(nanos(from), nanos(to))
     }
 
     fn advance(&mut self, now: Timestamp) -> Nanos {
         self.now = self.now.max(nanos(now));
-        while let Some((leaves, bytes)) = self.queue.front().copied()
-            && leaves <= self.now
-        {
-            self.queued_bytes -= bytes;
-            self.queue.pop_front();
+        self.queue.advance(self.now);
+        if let Some(shared) = &self.shared {
+            shared.lock().advance(self.now);
         }
         self.now
     }
@@ -211,24 +214,26 @@ impl<P: Clone> Link<P> {
         if self.config.outages.iter().filter(lose).any(|o| o.from_ms * MILLI <= now && now < o.to_ms * MILLI) {
             return Err(DropReason::Outage);
         }
-        let limited = !matches!(self.server, Server::Unlimited);
-        if (limited && self.queued_bytes + bytes > self.config.queue_bytes)
-            || self.queue.len() + self.flying.len() >= PACKETS_MAX
-        {
-            return Err(DropReason::Queue);
-        }
-        let leaves = self.server.serve(now, bytes);
-        let cut = self.config.outages.iter().filter(lose).map(|o| o.from_ms * MILLI);
-        let cut = cut.filter(|from| now < *from && *from < leaves).min();
-        if limited {
-            self.queue.push_back((cut.unwrap_or(leaves), bytes));
-            self.queued_bytes += bytes;
-        }
-        if let Some(at) = cut {
-            self.server.flush(at);
-            return Err(DropReason::Outage);
-        }
-        if leaves >= NEVER {
+        let leaves = if let Some(shared) = &self.shared {
+            let leaves = shared.lock().push(bytes).ok_or(DropReason::Queue)?;
+            let gone = |o: &crate::config::Outage| o.from_ms * MILLI <= leaves && leaves < o.to_ms * MILLI;
+            if self.config.outages.iter().filter(lose).any(gone) {
+                return Err(DropReason::Outage);
+            }
+            leaves
+        } else {
+            if self.queue.len() + self.flying.len() >= PACKETS_MAX {
+                return Err(DropReason::Queue);
+            }
+            let leaves = self.queue.push(bytes).ok_or(DropReason::Queue)?;
+            let cuts = self.config.outages.iter().filter(lose).map(|o| o.from_ms * MILLI);
+            if let Some(at) = cuts.filter(|from| now < *from && *from < leaves).min() {
+                self.queue.cut(at);
+                return Err(DropReason::Outage);
+            }
+            leaves
+        };
+        if Queue::is_never(leaves) {
             return Err(DropReason::Queue);
         }
         self.stats.queue_max_micros = self.stats.queue_max_micros.max((leaves - now) / 1000);
@@ -270,7 +275,7 @@ impl<P: Clone> Link<P> {
     }
 }
 
-fn nanos(at: Timestamp) -> Nanos {
+pub(crate) fn nanos(at: Timestamp) -> Nanos {
     at.as_micros().saturating_mul(1000)
 }
 
@@ -313,6 +318,41 @@ mod tests {
         let sends = [(0.0, 1000), (0.0, 1000), (0.0, 1000), (0.0, 1000), (1.0, 1000)];
         assert_eq!(run(&mut l, &sends), [Ok(1.0), Ok(2.0), Ok(3.0), Err(DropReason::Queue), Ok(4.0)]);
         assert_eq!(l.stats().dropped_queue, 1);
+    }
+
+    #[test]
+    fn links_behind_one_bottleneck_wait_for_each_other() {
+        // A kilobyte takes a millisecond, three of them fit.
+        let shared = Bottleneck::new(&Capacity::Constant { kbps: 8000 }, 3000).unwrap();
+        let (mut a, mut b) = (link(LinkConfig { delay_ms: 5.0, ..Default::default() }), link(LinkConfig::default()));
+        a.share(&shared);
+        b.share(&shared);
+        let mut send = |link: u8, ms: f64| if link == 0 { a.push(at(ms), 1000, 0) } else { b.push(at(ms), 1000, 1) };
+        assert_eq!(
+            [send(0, 0.0), send(1, 0.0), send(0, 0.0), send(1, 0.5)],
+            [Ok(()), Ok(()), Ok(()), Err(DropReason::Queue)]
+        );
+        assert_eq!(send(1, 1.0), Ok(()));
+        let arrivals = |link: &mut Link<u64>| -> Vec<f64> {
+            std::iter::from_fn(|| link.poll(Timestamp::MAX)).map(|d| d.at.as_micros() as f64 / 1e3).collect()
+        };
+        assert_eq!((arrivals(&mut a), arrivals(&mut b)), (vec![6.0, 8.0], vec![2.0, 4.0]));
+        assert_eq!(shared.capacity_between(at(0.0), at(1000.0)), Some(1e6));
+        assert!(Bottleneck::new(&Capacity::Steps { steps: vec![] }, 1).is_err());
+    }
+
+    #[test]
+    fn an_outage_of_one_link_leaves_the_shared_bottleneck_to_the_other() {
+        let shared = Bottleneck::new(&Capacity::Constant { kbps: 8000 }, 100_000).unwrap();
+        let outages = vec![Outage { from_ms: 1, to_ms: 3, kind: OutageKind::Lose }];
+        let (mut a, mut b) = (link(LinkConfig { outages, ..Default::default() }), link(LinkConfig::default()));
+        a.share(&shared);
+        b.share(&shared);
+        // The second of the first link leaves in its outage, the one after it at 3 ms.
+        let fates =
+            [a.push(at(0.2), 500, 0), a.push(at(0.2), 1000, 1), b.push(at(0.2), 1000, 2), a.push(at(2.0), 500, 3)];
+        assert_eq!(fates, [Ok(()), Err(DropReason::Outage), Ok(()), Err(DropReason::Outage)]);
+        assert_eq!(b.poll(at(9.0)).unwrap().at, at(2.7));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use units::Timestamp;
 
+use crate::bottleneck::Bottleneck;
 use crate::config::{ConfigError, Outage, PathConfig};
 use crate::link::{Delivery, DropReason, Link};
 
@@ -39,6 +40,11 @@ impl<P: Clone> Path<P> {
             up: Link::new(up, seed.wrapping_mul(2))?,
             down: Link::new(down, seed.wrapping_mul(2) + 1)?,
         })
+    }
+
+    /// Puts the direction to the receiver behind a bottleneck that other paths share, see [`Link::share`].
+    pub fn share_up(&mut self, bottleneck: &Bottleneck) {
+        self.up.share(bottleneck);
     }
 
     /// The sender's binding at `now`.

@@ -80,6 +80,11 @@ impl Delay {
         self.last = Some(one_way);
     }
 
+    /// The last sample.
+    pub(crate) fn last(&self) -> Option<i64> {
+        self.last
+    }
+
     /// The lowest recent one-way delay.
     pub(crate) fn base(&self) -> Option<i64> {
         self.base.get()

@@ -118,9 +118,9 @@ mod tests {
     fn an_answer_confirms_everything_sent_before_its_request() {
         let (mut link, mut outcomes) = (link(), Vec::new());
         for number in 0..10 {
-            link.on_sent(ms(number), None, 1000, Some(number));
+            link.on_sent(ms(number), 0, None, 1000, Some(number));
             if number == 6 {
-                link.on_sent(ms(6), None, 100, None);
+                link.on_sent(ms(6), 0, None, 100, None);
                 link.echoed.as_mut().unwrap().asked(6_000);
             }
         }
@@ -141,7 +141,7 @@ mod tests {
         for round in 0..200u64 {
             for _ in 0..10 {
                 at += 5;
-                link.on_sent(ms(at), None, 1000, Some(at));
+                link.on_sent(ms(at), 0, None, 1000, Some(at));
             }
             link.echoed.as_mut().unwrap().asked(round);
             link.on_asked(ms(at), 1000);

@@ -10,6 +10,7 @@ pub(crate) mod mtu;
 mod path_check;
 pub(crate) mod radio;
 pub(crate) mod sent;
+pub(crate) mod shared;
 pub(crate) mod watch;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use echo::Echoed;
 use path_check::{Look, PathCheck, Room};
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
+use shared::SentBytes;
 
 /// What a new link is believed to carry, bytes per second: ten packets in a round trip of 80 ms.
 const CAPACITY_START: f64 = 170_000.0;
@@ -109,6 +111,7 @@ pub(crate) struct Link {
     pub options: LinkOptions,
     pub state: LinkState,
     pub sent: SentLog,
+    pub sent_bytes: SentBytes,
     pub delay: Delay,
     pub rtt: RoundTrip,
     pub capacity: Capacity,
@@ -162,6 +165,7 @@ impl Link {
             options,
             state: LinkState::Probe,
             sent: SentLog::default(),
+            sent_bytes: SentBytes::default(),
             delay: Delay::new(),
             rtt: RoundTrip::new(),
             capacity: Capacity::new(CAPACITY_START),
@@ -320,16 +324,24 @@ impl Link {
         self.next_send
     }
 
-    /// Notes a media datagram for pacing, windows and counters.
-    pub(crate) fn on_sent(&mut self, now: Timestamp, sequence: Option<u32>, bytes: usize, packet: Option<u64>) {
+    /// Notes a datagram for pacing, windows and counters; `order` counts over all links.
+    pub(crate) fn on_sent(
+        &mut self,
+        now: Timestamp,
+        order: u64,
+        sequence: Option<u32>,
+        bytes: usize,
+        packet: Option<u64>,
+    ) {
         let sequence = self.echoed.as_mut().map(Echoed::next_number).or(sequence);
         if let Some(sequence) = sequence.filter(|_| self.reported) {
             if self.sent.in_flight_bytes() == 0 {
                 self.progress_at = now;
             }
             let queue = self.queue_with(0);
-            self.sent.push(now, sequence, bytes, packet, queue);
+            self.sent.push(now, order, sequence, bytes, packet, queue);
         }
+        self.sent_bytes.push(order, bytes);
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
         self.budget_used += bytes as u64 + IP_UDP_BYTES;

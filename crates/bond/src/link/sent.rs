@@ -30,6 +30,8 @@ enum Fate {
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     at: Timestamp,
+    /// Its place among those of all links.
+    order: u64,
     bytes: u32,
     /// The queue believed to stand in front of the bottleneck when it was sent, in microseconds.
     queue: u32,
@@ -52,6 +54,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Progress {
     /// When the highest confirmed datagram had been sent, if it is newer than in earlier reports.
     pub newest_sent_at: Option<Timestamp>,
+    /// Its place among those of all links.
+    pub newest_order: u64,
     /// Datagrams newly confirmed.
     pub confirmed: u32,
     /// Bytes newly confirmed.
@@ -84,7 +88,15 @@ pub(crate) struct SentLog {
 
 impl SentLog {
     /// Notes a datagram; `sequence` is the per-link number the tunnel gave it.
-    pub(crate) fn push(&mut self, now: Timestamp, sequence: u32, bytes: usize, packet: Option<u64>, queue: f64) {
+    pub(crate) fn push(
+        &mut self,
+        now: Timestamp,
+        order: u64,
+        sequence: u32,
+        bytes: usize,
+        packet: Option<u64>,
+        queue: f64,
+    ) {
         let next = self.first + self.entries.len() as u64;
         let gap = sequence.wrapping_sub(next as u32);
         if self.entries.is_empty() || gap >= 64 {
@@ -93,10 +105,24 @@ impl SentLog {
             self.clear();
         } else {
             for _ in 0..gap {
-                self.entries.push_back(Sent { at: now, bytes: 0, queue: 0, packet: None, fate: Fate::Confirmed });
+                self.entries.push_back(Sent {
+                    at: now,
+                    order,
+                    bytes: 0,
+                    queue: 0,
+                    packet: None,
+                    fate: Fate::Confirmed,
+                });
             }
         }
-        self.entries.push_back(Sent { at: now, bytes: bytes as u32, queue: queue as u32, packet, fate: Fate::Waiting });
+        self.entries.push_back(Sent {
+            at: now,
+            order,
+            bytes: bytes as u32,
+            queue: queue as u32,
+            packet,
+            fate: Fate::Waiting,
+        });
         self.in_flight_bytes += bytes as u64;
         self.in_flight_packets += u64::from(packet.is_some());
     }
@@ -142,6 +168,7 @@ impl SentLog {
         if self.highest_confirmed.is_none_or(|known| highest > known) {
             self.highest_confirmed = Some(highest);
             progress.newest_sent_at = self.entry(highest).map(|sent| sent.at);
+            progress.newest_order = self.entry(highest).map_or(0, |sent| sent.order);
         }
         self.confirm(highest, &mut progress, outcomes);
         let mut sequence = highest;
@@ -277,7 +304,7 @@ mod tests {
     fn log(packets: u64, start: u32) -> SentLog {
         let mut log = SentLog::default();
         for i in 0..packets {
-            log.push(ms(i), start.wrapping_add(i as u32), 1000, Some(100 + i), 0.0);
+            log.push(ms(i), 0, start.wrapping_add(i as u32), 1000, Some(100 + i), 0.0);
         }
         log
     }
@@ -320,7 +347,7 @@ mod tests {
         assert_eq!(outcomes, [Outcome::Arrived(106)]);
         assert_eq!(log.in_flight_bytes(), 0);
         for i in 0..6u32 {
-            log.push(ms(100 + u64::from(i)), 10 + i, 1000, Some(200), 0.0);
+            log.push(ms(100 + u64::from(i)), 0, 10 + i, 1000, Some(200), 0.0);
         }
         assert_eq!(log.report(ms(120), 14, [0b1011].into_iter(), &mut outcomes).lost, 0);
     }

@@ -107,7 +107,8 @@ impl Sender {
                 let burst = if slot.control.keep_alives == 0 { KEEP_ALIVE_BURST } else { 1 };
                 for _ in 0..burst {
                     if let Some((datagram, sequence)) = slot.framing.keep_alive(now) {
-                        slot.link.on_sent(now, Some(sequence), datagram.len(), None);
+                        self.order += 1;
+                        slot.link.on_sent(now, self.order, Some(sequence), datagram.len(), None);
                         made.push((Channel::Media, datagram));
                     }
                 }
@@ -121,7 +122,8 @@ impl Sender {
                 write_compound(&mut self.scratch, now, slot, self.flow, rtp_time, &self.config, known);
                 if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
                     slot.control.framing_bytes = datagram.len() - self.scratch.len();
-                    slot.link.on_sent(now, sequence, datagram.len(), None);
+                    self.order += 1;
+                    slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
                     if let Some(echoed) = &mut slot.link.echoed {
                         echoed.asked(now.as_micros());
                     }
@@ -139,7 +141,8 @@ impl Sender {
                     let Some((channel, datagram, Some(sequence))) = slot.framing.rtcp(now, &self.scratch) else {
                         break;
                     };
-                    slot.link.on_sent(now, Some(sequence), datagram.len(), None);
+                    self.order += 1;
+                    slot.link.on_sent(now, self.order, Some(sequence), datagram.len(), None);
                     slot.mtu.on_sent(now, size, sequence);
                     made.push((channel, datagram));
                 }
@@ -238,7 +241,8 @@ impl Sender {
         Sdes { ssrc: flow, cname: cname(&self.config.cname) }.emit(&mut self.scratch);
         echo.response(0).emit(EchoKind::Response, &mut self.scratch);
         let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) else { return };
-        slot.link.on_sent(now, sequence, datagram.len(), None);
+        self.order += 1;
+        slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
         let link = slot.link.id;
         self.output(SenderOutput::Transmit { link, channel, bytes: Bytes::from(datagram) });
     }

@@ -14,6 +14,7 @@ mod protect;
 mod quality;
 mod repair;
 mod report;
+mod shared;
 mod transmit;
 mod warm;
 
@@ -28,6 +29,7 @@ use crate::framing::{Framing, Inbound};
 use crate::link::capacity::Meter;
 use crate::link::mtu::PathMtu;
 use crate::link::sent::Outcome;
+use crate::link::shared::Shared;
 use crate::link::watch::Watch;
 use crate::link::{Link, Moved};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
@@ -231,6 +233,9 @@ pub struct Sender {
     totals: Totals,
     protection: Protection,
     quality: Quality,
+    shared: Shared,
+    /// Datagrams sent over all links.
+    order: u64,
     /// Source time of the first packet of the newest unit.
     unit_began: Timestamp,
     dropped_told: u64,
@@ -279,6 +284,8 @@ impl Sender {
             totals: Totals::default(),
             protection: Protection::default(),
             quality: Quality::new(now),
+            shared: Shared::new(now),
+            order: 0,
             unit_began: Timestamp::ZERO,
             dropped_told: 0,
             media_meter: Meter::default(),
@@ -377,6 +384,7 @@ impl Sender {
         self.advise(now);
         if self.next_causes <= now {
             self.next_causes = now + causes::INTERVAL;
+            self.find_shared(now);
             self.tell_causes(now);
         }
         self.trim(now);
@@ -503,12 +511,14 @@ impl Sender {
         let name = slot.link.options.name.clone();
         self.settle_outcomes(now, index);
         self.slots[index] = None;
+        self.shared.forget(index);
         self.note(now, Cause::LinkRemoved { link: id, name });
     }
 
     fn change_address(&mut self, now: Timestamp, id: LinkId) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
+        self.shared.forget(index);
         let moved = slot.link.restart(now, &mut self.outcomes);
         slot.control.restart(now);
         slot.mtu.restart(now);

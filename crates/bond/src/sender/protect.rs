@@ -132,7 +132,7 @@ impl Sender {
             let (loss, burst_micros) = (link.losses.share(), link.losses.burst_micros());
             paths.push(Path { loss, burst_micros, round_trip: link.round_trip_low() });
             slots.push(index);
-            capacity += link.rate() * 8.0;
+            capacity += self.bottleneck_share(index) * link.rate() * 8.0;
             used += link.send_meter.rate(now).as_bps() as f64;
             nearest = nearest.min(link.path_delay());
             longest = longest.max(link.delay.queue());
@@ -147,7 +147,8 @@ impl Sender {
         let mut free_of_loss = 0.0;
         for (i, index) in slots.into_iter().enumerate() {
             self.protection.exposures[index] = exposure(&paths, i, slack);
-            let rate = self.slots[index].as_ref().map_or(0.0, |slot| slot.link.rate() * 8.0);
+            let rate =
+                self.slots[index].as_ref().map_or(0.0, |slot| slot.link.rate() * 8.0) * self.bottleneck_share(index);
             free_of_loss += if self.protection.exposures[index].avoid { 0.0 } else { rate };
         }
         // A queue on good links does more harm than losses on others.
@@ -166,8 +167,10 @@ impl Sender {
     /// A source packet is sent for the first time.
     pub(super) fn protect_source(&mut self, now: Timestamp, number: u64, index: usize) {
         if self.protection.announced {
+            // A bottleneck's burst takes its part of what all its links carry.
+            let slot = self.shared.group(index).trailing_zeros() as usize;
             let Protection { planner, exposures, share_max, window_micros, .. } = &mut self.protection;
-            let placed = Placed { number, slot: index, at: now, exposure: exposures[index] };
+            let placed = Placed { number, slot, at: now, exposure: exposures[index] };
             planner.on_source(*share_max, Some(placed), *window_micros);
         }
     }
@@ -175,6 +178,7 @@ impl Sender {
     /// A packet is retransmitted in its last round, in which `copies` of it would have to be sent: it joins a group that is
     /// mended together. False when the far end takes no coded packets.
     pub(super) fn join_last_round(&mut self, now: Timestamp, number: u64, index: usize, copies: u8, loss: f64) -> bool {
+        let taken = self.fate(index);
         let groups = &mut self.protection.groups;
         if !self.protection.announced {
             return false;
@@ -190,7 +194,7 @@ impl Sender {
         if groups.len() >= GROUPS_MAX {
             return false;
         }
-        let (numbers, taken) = (vec![number], 1 << index);
+        let numbers = vec![number];
         groups.push_back(Group { numbers, since: now, loss, copies, taken, coded: None });
         true
     }
@@ -251,7 +255,7 @@ impl Sender {
             self.want_room(now);
         }
         let output = index.map(|candidate| candidate.slot).and_then(|index| {
-            group.taken |= 1 << index;
+            group.taken |= self.fate(index);
             // Each link once, then again from the first.
             if table.links().iter().all(|c| group.taken >> c.slot & 1 == 1) {
                 group.taken = 0;
@@ -308,7 +312,8 @@ impl Sender {
     /// The link that loses least and carries the fewest of the packets covered, or one not much worse that has room.
     fn link_for(&self, table: &Table, covered: &[Placed], pressing: bool) -> Option<usize> {
         let share = |slot: usize| {
-            let carried = covered.iter().filter(|placed| placed.slot == slot).count() as f64;
+            let fate = self.shared.group(slot);
+            let carried = covered.iter().filter(|placed| fate >> placed.slot & 1 == 1).count() as f64;
             let loss = self.slots[slot].as_ref().map_or(1.0, |slot| slot.link.losses.share());
             carried / covered.len() as f64 + loss * 2.0
         };
@@ -376,7 +381,8 @@ impl Sender {
         self.scratch.clear();
         header.emit(&self.shortened, &mut self.scratch);
         let (datagram, sequence) = slot.framing.media(now, &self.scratch);
-        slot.link.on_sent(now, sequence, datagram.len(), None);
+        self.order += 1;
+        slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
         slot.link.pace(now, datagram.len());
         self.protection.sent += 1;
         let link = slot.link.id;

@@ -28,11 +28,16 @@ impl Sender {
             let Some(index) = self.slot_index(told.link) else { continue };
             let Some(slot) = &mut self.slots[index] else { continue };
             let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
+            if let Some(sent_at) = progress.newest_sent_at {
+                self.compare_waits(index, sent_at, progress.newest_order);
+            }
+            let Some(slot) = &mut self.slots[index] else { continue };
             slot.mtu.on_report(now, told.highest, |back| told.has(back));
             let moved = slot.link.on_confirmed(now, &progress);
             self.note_moved(now, index, moved);
             self.settle_outcomes(now, index);
         }
+        self.measure_bottlenecks(report);
         self.align_clocks();
     }
 
@@ -97,7 +102,7 @@ impl Sender {
                 self.history.settle(number, Standing::Dropped);
                 self.totals.dropped += 1;
             } else {
-                self.history.queue_repair(number, 1 << index, 0);
+                self.history.queue_repair(number, self.fate(index), 0);
             }
         }
     }
@@ -155,10 +160,15 @@ impl Sender {
             if !stalled && link.queue_with(0) < 0.1 * latency {
                 continue;
             }
-            let others = self.slots.iter().enumerate().filter(|(other, _)| *other != index);
-            let others = others.filter_map(|(_, slot)| slot.as_ref().filter(|slot| slot.link.usable()));
-            let best = others.map(|slot| slot.link.arrival(now, 1400)).fold(f64::MAX, f64::min);
-            if best >= f64::MAX {
+            let best_outside = |fate: u16| {
+                let others = self.slots.iter().enumerate().filter(|(other, _)| fate >> other & 1 == 0);
+                let others = others.filter_map(|(_, slot)| slot.as_ref().filter(|slot| slot.link.usable()));
+                others.map(|slot| slot.link.arrival(now, 1400)).fold(f64::MAX, f64::min)
+            };
+            // What shares its bottleneck is only better than nothing.
+            let fate = self.fate(index);
+            let ways = [(fate, best_outside(fate)), (1 << index, best_outside(1 << index))];
+            if ways[1].1 >= f64::MAX {
                 continue;
             }
             let base = now.as_micros() as f64 + link.path_delay() + overdue;
@@ -173,15 +183,16 @@ impl Sender {
                     continue;
                 }
                 let deadline = self.deadline(packet.source_time);
+                let Some((avoid, best)) = ways.iter().find(|way| way.1 < deadline) else { continue };
                 let expected = base + (ahead * 1e6 / rate - pipe).max(0.0);
                 let last_call = stalled && deadline - best < last_call_at;
-                if best < deadline && (last_call || expected > deadline) {
-                    hanging.push(number);
+                if last_call || expected > deadline {
+                    hanging.push((number, *avoid));
                 }
             }
             let packets = hanging.len() as u64;
-            for number in hanging {
-                self.history.queue_repair(number, 0, 1 << index);
+            for (number, avoid) in hanging {
+                self.history.queue_repair(number, 0, avoid);
             }
             if let Some(slot) = &mut self.slots[index] {
                 slot.watch.add_reinjected(packets);

@@ -22,14 +22,17 @@ impl Sender {
 
     /// Lets the advice follow the bond.
     pub(super) fn advise(&mut self, now: Timestamp) {
-        let usable = || self.slots.iter().flatten().map(|slot| &slot.link).filter(|link| link.usable());
-        let carried = |link: &Link| link.rate_now(now) * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE);
+        let links = self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, &slot.as_ref()?.link)));
+        let usable = links.filter(|(_, link)| link.usable());
+        let carried = |(index, link): (usize, &Link)| {
+            self.bottleneck_share(index) * link.rate_now(now) * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE)
+        };
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         let waited = oldest.map_or(Duration::ZERO, |packet| now - packet.source_time);
         let trust = if self.extension == Some(true) { 1.0 } else { ECHO_TRUST };
-        let mut capacity = trust * usable().map(carried).sum::<f64>();
+        let mut capacity = trust * usable.clone().map(carried).sum::<f64>();
         if self.extension != Some(true) {
-            let known = usable().all(|link| link.reported);
+            let known = usable.clone().all(|(_, link)| link.reported);
             capacity = self.quality.limit(now, capacity, known);
         }
         let measured = Measured { capacity, waited, latency: self.config.latency };
@@ -37,7 +40,16 @@ impl Sender {
     }
 
     pub(super) fn make_snapshot(&self, now: Timestamp) -> SenderSnapshot {
-        let links: Vec<_> = self.slots.iter().flatten().map(|slot| link_snapshot(slot, now)).collect();
+        let links: Vec<_> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| {
+                let mut snapshot = link_snapshot(slot.as_ref()?, now);
+                (snapshot.shares_bottleneck_with, snapshot.shared_correlation) = self.shared_with(index);
+                Some(snapshot)
+            })
+            .collect();
         let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
         let mut snapshot = SenderSnapshot {
             at: now,
@@ -91,5 +103,7 @@ fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
         nacks_received: link.counters.nacks,
         datagram_bytes_max: slot.mtu.fits(),
         budget_spent: link.budget_spent(),
+        shares_bottleneck_with: Vec::new(),
+        shared_correlation: None,
     }
 }

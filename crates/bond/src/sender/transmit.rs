@@ -253,7 +253,8 @@ impl Sender {
         if packet.repair && packet.copies == 0 {
             let chosen = candidates.iter().find(|candidate| candidate.slot == index);
             let (loss, trip) = chosen.map_or((0.0, 0.0), |c| (c.loss, c.round_trip));
-            let wanted = copies(candidates, ask, loss, trip);
+            let independent = u8::try_from(self.independent(candidates)).unwrap_or(u8::MAX);
+            let wanted = copies(candidates, ask, loss, trip).min(independent);
             let joined = wanted > 1 && self.join_last_round(now, number, index, wanted, loss);
             if let Some(packet) = self.history.get_mut(number) {
                 packet.copies = if joined { 1 } else { wanted };
@@ -270,6 +271,7 @@ impl Sender {
 
     /// Sends one copy of a packet on a link.
     pub(super) fn send(&mut self, now: Timestamp, number: u64, index: usize) -> SenderOutput {
+        let fate = self.fate(index);
         let (Some(slot), Some(packet)) = (&mut self.slots[index], self.history.get_mut(number)) else {
             return SenderOutput::Timeout(now);
         };
@@ -290,7 +292,8 @@ impl Sender {
             None => header.emit(&packet.bytes, &mut self.scratch),
         }
         let (datagram, sequence) = slot.framing.media(now, &self.scratch);
-        slot.link.on_sent(now, sequence, datagram.len(), Some(number));
+        self.order += 1;
+        slot.link.on_sent(now, self.order, sequence, datagram.len(), Some(number));
         slot.link.add_share(datagram.len());
         if again {
             slot.link.counters.retransmits += 1;
@@ -302,7 +305,7 @@ impl Sender {
         packet.sent_at = now;
         packet.last_slot = index as u8;
         packet.passed_at = None;
-        packet.avoid |= 1 << index;
+        packet.avoid |= fate;
         packet.copies = packet.copies.saturating_sub(1);
         packet.further = packet.copies > 0;
         if packet.copies == 0 {

@@ -61,12 +61,22 @@ pub fn run_towards(
     seconds: u64,
     seed: u64,
     encoder: Encoder,
-    mut watch: impl FnMut(&Simulation),
+    watch: impl FnMut(&Simulation),
 ) -> Followed {
     let sender = SenderConfig { latency, ..Default::default() };
     // A plain receiver as they are: without link quality messages.
     let receiver = ReceiverConfig { latency, extension, quality_messages: false, ..Default::default() };
-    let mut simulation = Simulation::new(sender, receiver, paths, seed);
+    run_in(Simulation::new(sender, receiver, paths, seed), latency, seconds, encoder, watch)
+}
+
+/// The same in a simulation that stands at its beginning.
+pub fn run_in(
+    mut simulation: Simulation,
+    latency: Duration,
+    seconds: u64,
+    encoder: Encoder,
+    mut watch: impl FnMut(&Simulation),
+) -> Followed {
     simulation.input(SenderInput::SetEncoderRange { min: encoder.min, max: encoder.max });
     let (mut number, mut owed) = (0u32, 0.0);
     let mut frames = Vec::new();

@@ -14,7 +14,7 @@ use bond::receiver::{Delivered, Receiver, ReceiverInput, ReceiverOutput};
 use bond::sender::{Sender, SenderInput, SenderOutput};
 use bond::{Channel, PacketClass, Payload};
 use bytes::Bytes;
-use link_sim::{Path, PathConfig, SkewedClock};
+use link_sim::{Bottleneck, Path, PathConfig, SkewedClock};
 use std::net::SocketAddr;
 use units::{LinkId, Timestamp};
 
@@ -101,6 +101,13 @@ impl Simulation {
             overheard_down: None,
             one_way: vec![Vec::new(); paths.len()],
             log: None,
+        }
+    }
+
+    /// Puts links behind one bottleneck.
+    pub fn share(&mut self, links: &[usize], bottleneck: &Bottleneck) {
+        for link in links {
+            self.paths[*link].share_up(bottleneck);
         }
     }
 

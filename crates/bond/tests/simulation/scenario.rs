@@ -13,6 +13,8 @@ use units::Timestamp;
 pub struct Scenario {
     pub name: String,
     pub paths: Vec<PathConfig>,
+    /// Links that stand behind one bottleneck, with its queue in bytes: it carries what the first of them is said to carry.
+    pub shared: Vec<(Vec<usize>, u64)>,
     pub bps: f64,
     pub latency: Duration,
     pub seconds: f64,
@@ -54,7 +56,14 @@ pub fn outages_of(times: &[(u64, u64)]) -> Vec<Outage> {
 }
 
 fn scenario(name: &str, mbps: f64, paths: Vec<PathConfig>) -> Scenario {
-    Scenario { name: name.into(), paths, bps: mbps * 1e6, latency: Duration::from_secs(1), seconds: 45.0 }
+    Scenario {
+        name: name.into(),
+        paths,
+        shared: Vec::new(),
+        bps: mbps * 1e6,
+        latency: Duration::from_secs(1),
+        seconds: 45.0,
+    }
 }
 
 /// Constant links and their impairments.
@@ -165,6 +174,36 @@ pub fn synthetic(seed: u64, shares: &[f64]) -> Vec<Scenario> {
     };
     let paths: Vec<_> = (0..4).map(path).collect();
     shares.iter().map(|share| of_capacity(&format!("10 cellular {:.0} %", share * 100.0), *share, &paths)).collect()
+}
+
+/// The first two of some links are behind one bottleneck, which carries what the first does.
+pub fn two_share(mut scenario: Scenario) -> Scenario {
+    scenario.paths[1].up.capacity = Capacity::Constant { kbps: 0 };
+    scenario.shared = vec![(vec![0, 1], scenario.paths[0].up.queue_bytes)];
+    scenario
+}
+
+/// Two links behind one bottleneck and others that are not: constant, and made-up cellular ones.
+pub fn shared() -> Vec<Scenario> {
+    let paths = ["a", "b", "c"].map(|name| link(name, 5000, 30.0, 400)).to_vec();
+    let mut list = vec![two_share(scenario("14 two of three share", 8.0, paths.clone()))];
+    let mut bursty = paths;
+    for path in bursty.iter_mut().take(2) {
+        path.up.outages = (0..18).map(|i| outage(2000 + i * 2503, 2080 + i * 2503)).collect();
+    }
+    let mut tight = two_share(scenario("15 same, it fails 80 ms", 3.0, bursty));
+    tight.latency = Duration::from_millis(200);
+    list.push(tight);
+    for seed in 1..=2 {
+        let paths = synthetic(seed, &[1.0]).remove(0).paths;
+        let cells = two_share(scenario("", 0.0, paths));
+        for share in [0.6, 0.8] {
+            let mut of = of_capacity(&format!("16 cells, two share {:.0} %", share * 100.0), share, &cells.paths);
+            of.shared.clone_from(&cells.shared);
+            list.push(of);
+        }
+    }
+    list
 }
 
 fn bottleneck(path: &PathConfig) -> Link<()> {

@@ -4,7 +4,7 @@ use super::load::{self, Item};
 use super::{IP_BYTES, Simulation};
 use bond::PacketClass;
 use bond::config::{ReceiverConfig, SenderConfig};
-use link_sim::PathConfig;
+use link_sim::{Bottleneck, PathConfig};
 use std::time::Duration;
 use units::Timestamp;
 
@@ -40,9 +40,25 @@ pub fn run(
     seed: u64,
     classes: Classes,
 ) -> (Score, Simulation) {
+    run_shared(latency, paths, &[], items, seed, classes)
+}
+
+/// The same with links that share bottlenecks, see [`super::scenario::Scenario::shared`].
+pub fn run_shared(
+    latency: Duration,
+    paths: &[PathConfig],
+    shared: &[(Vec<usize>, u64)],
+    items: &[Item],
+    seed: u64,
+    classes: Classes,
+) -> (Score, Simulation) {
     let sender = SenderConfig { latency, ..Default::default() };
     let receiver = ReceiverConfig { latency, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, paths, seed);
+    for (links, queue_bytes) in shared {
+        let bottleneck = Bottleneck::new(&paths[links[0]].up.capacity, *queue_bytes);
+        simulation.share(links, &bottleneck.expect("a valid bottleneck"));
+    }
     let mut before = (0, 0);
     for item in items {
         simulation.run_until(item.at);
