@@ -113,6 +113,23 @@ fn the_advice_uses_most_of_cellular_links() {
         (used, lost as f64 / made as f64)
     };
     let (own, plain) = (used(Extension::Offer), used(Extension::Off));
-    assert!(plain.0 > 0.9 * own.0 && plain.0 > 0.65, "{plain:?} of {own:?}");
+    assert!(plain.0 > 0.9 * own.0 && plain.0 > 0.85, "{plain:?} of {own:?}");
     assert!(plain.1 < 1e-5, "{plain:?}");
+}
+
+/// Goal: the same on links that nothing was tuned for: at least 0.8 of each, and hardly anything is lost where the largest of
+/// four links stalls for a second.
+#[test]
+fn the_advice_uses_most_of_any_cellular_links() {
+    let (mut made, mut lost) = (0, 0);
+    for seed in 101..=116 {
+        let paths = scenario::synthetic(seed, &[1.0]).remove(0).paths;
+        let run = follow::run_towards(Extension::Off, LATENCY, &paths, 45, seed, Encoder::default(), |_| ());
+        let used = run.delivered(5.0, 45.0) / run.capacity(5.0, 45.0);
+        let (packets, missing) = run.made_and_lost(5.0, 45.0);
+        println!("seed {seed}: {used:.3} of the capacity used, {missing} of {packets} packets lost");
+        assert!(used > 0.8, "seed {seed}: {used:.3}");
+        (made, lost) = (made + packets, lost + missing);
+    }
+    assert!((lost as f64) < 3e-4 * made as f64, "{lost} of {made}");
 }

@@ -27,6 +27,10 @@ use units::LinkId;
 const PARALLEL: usize = 8;
 /// Buffer of both ends.
 const LATENCY: Duration = Duration::from_millis(700);
+/// The same where a link is cut: librist takes `session-timeout` to see it and asks on that link meanwhile.
+const LATENCY_CUT: Duration = Duration::from_secs(1);
+/// Payloads of such a stream: 3.6 s.
+const PAYLOADS_CUT: u32 = 900;
 const PASSPHRASE: &str = "correct horse battery";
 const USER: &str = "alice";
 const PASSWORD: &str = "wonderland";
@@ -88,6 +92,10 @@ struct Case {
     security: Security,
     links: Links,
     network: Network,
+    /// Our sender lets echoes tell what links carry, instead of fixed shares.
+    by_echoes: bool,
+    /// This link goes silent halfway.
+    cut: Option<usize>,
     nulls: bool,
     virtual_port: Option<u16>,
 }
@@ -96,17 +104,38 @@ impl Case {
     /// One clear link, on which nothing happens.
     fn new(direction: Direction) -> Self {
         let network = Network { loss: 0.0, rebinding: false };
-        Self { direction, security: Clear, links: Links::One, network, nulls: false, virtual_port: None }
+        Self {
+            direction,
+            security: Clear,
+            links: Links::One,
+            network,
+            by_echoes: false,
+            cut: None,
+            nulls: false,
+            virtual_port: None,
+        }
     }
 
     fn name(&self) -> String {
         let nulls = if self.nulls { " nulls" } else { "" };
         let port = self.virtual_port.map(|port| format!(" port {port}")).unwrap_or_default();
-        format!("{:?} {:?} {:?} {}{nulls}{port}", self.direction, self.security, self.links, self.network.name())
+        let cut = self.cut.map(|cut| format!(" cut {cut}")).unwrap_or_default();
+        let echoes = if self.by_echoes { " by echoes" } else { "" };
+        format!(
+            "{:?} {:?} {:?} {}{echoes}{cut}{nulls}{port}",
+            self.direction,
+            self.security,
+            self.links,
+            self.network.name()
+        )
     }
 
     fn profile(&self) -> Profile {
         if self.security == Simple { Profile::Simple } else { Profile::Main }
+    }
+
+    fn latency(&self) -> Duration {
+        if self.cut.is_some() { LATENCY_CUT } else { LATENCY }
     }
 
     /// A few milliseconds of delay, so that three paths differ and a loss is noticed late.
@@ -132,10 +161,14 @@ impl Case {
             let from = loopback(free_pair());
             (Input::udp(from), Some(self.librist_sender(from, &proxy.fronts)))
         };
-        let stream = Stream { nulls: self.nulls, ..Stream::default() };
+        let payloads = if self.cut.is_some() { PAYLOADS_CUT } else { Stream::default().payloads };
+        let stream = Stream { nulls: self.nulls, payloads, ..Stream::default() };
         let result = stream.run(&input, &output, || {
             if self.network.rebinding {
                 proxy.rebind();
+            }
+            if let Some(cut) = self.cut {
+                proxy.cut(cut);
             }
         });
         result.map_err(|failure| {
@@ -166,7 +199,8 @@ impl Case {
 
     fn our_sender(&self, fronts: &[SocketAddr]) -> FlowSender {
         let links = fronts.iter().enumerate().map(|(i, &front)| {
-            let options = LinkOptions { weight: self.links.weight(), ..LinkOptions::default() };
+            let options =
+                LinkOptions { weight: self.links.weight().filter(|_| !self.by_echoes), ..LinkOptions::default() };
             LinkSpec { options, ..LinkSpec::new(LinkId(i as u16), front) }
         });
         let bond = SenderConfig {
@@ -174,7 +208,7 @@ impl Case {
             psk: self.psk(),
             srp: self.login(),
             cname: "ours".to_owned(),
-            latency: LATENCY,
+            latency: self.latency(),
             null_deletion: self.nulls,
             virtual_port: self.virtual_port.unwrap_or(VIRTUAL_PORT_DEFAULT),
             ..SenderConfig::default()
@@ -188,7 +222,7 @@ impl Case {
             psk: self.psk(),
             srp_users: self.login().into_iter().collect(),
             cname: "ours".to_owned(),
-            latency: LATENCY,
+            latency: self.latency(),
             virtual_ports: self.virtual_port.into_iter().collect(),
             ..ReceiverConfig::default()
         };
@@ -197,7 +231,7 @@ impl Case {
 
     /// What both librist programs are told about a peer.
     fn url_options(&self) -> String {
-        let buffer = LATENCY.as_millis();
+        let buffer = self.latency().as_millis();
         let security = match self.security {
             Security::Simple | Security::Clear => String::new(),
             Security::Psk128 => format!("&secret={PASSPHRASE}&aes-type=128"),
@@ -205,8 +239,8 @@ impl Case {
             Security::Rotating => format!("&secret={PASSPHRASE}&aes-type=256&key-rotation={ROTATE_AFTER}"),
             Security::Login => format!("&secret={PASSPHRASE}&aes-type=256&username={USER}&password={PASSWORD}"),
         };
-        // librist sends requests to an address until its session ends, also to one that a NAT has given up.
-        let timeout = if self.network.rebinding { 400 } else { 5000 };
+        // librist sends requests to an address until its session ends, also to one that is gone.
+        let timeout = if self.network.rebinding || self.cut.is_some() { 400 } else { 5000 };
         let port = self.virtual_port.map(|port| format!("&virt-dst-port={port}")).unwrap_or_default();
         format!("buffer={buffer}&reorder-buffer=40&session-timeout={timeout}{security}{port}")
     }
@@ -287,6 +321,22 @@ fn our_receiver_gets_every_byte_of_ristsender() {
 fn a_login_opens_the_flow_both_ways() {
     check_rows(Direction::OurSender, |security| security == Srp);
     check_rows(Direction::OurReceiver, |security| security == Srp);
+}
+
+/// One of three links goes silent in the middle of the stream, each in turn.
+#[test]
+fn a_cut_link_costs_nothing_both_ways() {
+    let cut = |direction, cut| Case { links: Links::Shared, cut: Some(cut), ..Case::new(direction) };
+    let mut cases = Vec::new();
+    for index in 0..3 {
+        cases.push(Case { by_echoes: true, ..cut(Direction::OurSender, index) });
+        cases.push(cut(Direction::OurSender, index));
+        cases.push(cut(Direction::OurReceiver, index));
+    }
+    cases.push(Case { by_echoes: true, security: Psk256, ..cut(Direction::OurSender, 0) });
+    cases.push(Case { security: Psk256, ..cut(Direction::OurReceiver, 0) });
+    cases.push(cut(Direction::NeitherEnd, 1));
+    check(&cases);
 }
 
 #[test]

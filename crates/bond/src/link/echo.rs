@@ -2,7 +2,8 @@
 //!
 //! An echo request waits in the same queues as the media before it. So its answer says that everything sent before it on
 //! this link has arrived or is lost, and when: that is a report without a bitmap. What is lost the peer's requests tell,
-//! later and for the flow as a whole; until then it counts as delivered.
+//! later and for the flow as a whole; until then it counts as delivered. An answer that does not come tells, too: the longer
+//! it is due, the less the link can be carrying.
 
 use std::collections::VecDeque;
 use units::Timestamp;
@@ -16,12 +17,30 @@ const PENDING_MAX: usize = 64;
 /// Bytes lost that are subtracted later, at most: after an outage much is asked for that says nothing of the link now.
 const OWED_MAX: u64 = 64 * 1024;
 
+/// A request on its way.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    /// In the request.
+    timestamp: u64,
+    at: Timestamp,
+    /// Number of its datagram.
+    number: u32,
+    /// Bytes sent before it.
+    sent: u64,
+}
+
 /// The count of what was sent on one link, and the requests on their way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Echoed {
     next: u32,
-    /// `(timestamp in the request, number of its datagram)`, oldest first.
-    pending: VecDeque<(u64, u32)>,
+    /// Bytes sent.
+    sent: u64,
+    /// Oldest first.
+    pending: VecDeque<Asked>,
+    /// Bytes sent before the request answered last, and when the answer came.
+    answered: Option<(u64, Timestamp)>,
+    /// The most that the link can be carrying, in bytes per second, seeing for how long an answer has been due.
+    bound: Option<f64>,
     /// Bytes that left the bottleneck, wrapping, as far as is known.
     delivered: u32,
     /// Bytes asked for again that still have to be subtracted.
@@ -29,24 +48,43 @@ pub(crate) struct Echoed {
 }
 
 impl Echoed {
-    /// Numbers a datagram.
-    pub(crate) fn next_number(&mut self) -> u32 {
+    /// Numbers a datagram of `bytes` bytes.
+    pub(crate) fn next_number(&mut self, bytes: usize) -> u32 {
+        self.sent += bytes as u64;
         self.next = self.next.wrapping_add(1);
         self.next
     }
 
     /// Notes that the datagram numbered last carried a request with this timestamp.
-    pub(crate) fn asked(&mut self, timestamp: u64) {
+    pub(crate) fn asked(&mut self, now: Timestamp, timestamp: u64) {
         if self.pending.len() == PENDING_MAX {
             self.pending.pop_front();
         }
-        self.pending.push_back((timestamp, self.next));
+        self.pending.push_back(Asked { timestamp, at: now, number: self.next, sent: self.sent });
     }
 
     /// The number of the datagram with the request that is answered now; older requests are forgotten.
-    fn answered(&mut self, timestamp: u64) -> Option<u32> {
-        let index = self.pending.iter().position(|asked| asked.0 == timestamp)?;
-        self.pending.drain(..=index).next_back().map(|asked| asked.1)
+    fn answered(&mut self, now: Timestamp, timestamp: u64) -> Option<u32> {
+        let index = self.pending.iter().position(|asked| asked.timestamp == timestamp)?;
+        let asked = self.pending.drain(..=index).next_back()?;
+        self.answered = Some((asked.sent, now));
+        self.bound = None;
+        Some(asked.number)
+    }
+
+    /// Learns from an answer that does not come: what stands before its request has not arrived. `round_trip` without a queue,
+    /// `grace` for what else an answer may be late by; both in microseconds.
+    fn learn_from_silence(&mut self, now: Timestamp, round_trip: f64, grace: f64) {
+        self.bound = self.answered.zip(self.pending.front()).and_then(|((before, answered_at), asked)| {
+            let since = (answered_at.as_micros() as f64).max(asked.at.as_micros() as f64 + round_trip);
+            let took = now.as_micros() as f64 - since - grace;
+            (took > 0.0).then(|| asked.sent.saturating_sub(before) as f64 * 1e6 / took)
+        });
+    }
+
+    /// See [`Echoed::learn_from_silence`].
+    pub(crate) fn bound(&self) -> f64 {
+        self.bound.unwrap_or(f64::MAX)
     }
 
     fn deliver(&mut self, bytes: u64) -> u32 {
@@ -68,7 +106,7 @@ impl Link {
         outcomes: &mut Vec<Outcome>,
     ) -> Progress {
         let Some(echoed) = &mut self.echoed else { return Progress::default() };
-        let Some(number) = echoed.answered(timestamp) else { return Progress::default() };
+        let Some(number) = echoed.answered(now, timestamp) else { return Progress::default() };
         let progress = self.sent.report(now, number, std::iter::repeat(u32::MAX), outcomes);
         let delivered = echoed.deliver(progress.confirmed_bytes);
         if progress.confirmed > 0 {
@@ -79,6 +117,14 @@ impl Link {
             self.note_loss(now, &progress);
         }
         progress
+    }
+
+    /// Lets time pass.
+    pub(crate) fn watch_echoes(&mut self, now: Timestamp) {
+        let (round_trip, grace) = (self.round_trip_low(), self.report_interval() / 2.0 + 2.0 * self.delay.jitter());
+        if let Some(echoed) = &mut self.echoed {
+            echoed.learn_from_silence(now, round_trip, grace);
+        }
     }
 
     /// The peer asks for a packet of `bytes` bytes that went over this link: it did not arrive after all.
@@ -121,7 +167,7 @@ mod tests {
             link.on_sent(ms(number), 0, None, 1000, Some(number));
             if number == 6 {
                 link.on_sent(ms(6), 0, None, 100, None);
-                link.echoed.as_mut().unwrap().asked(6_000);
+                link.echoed.as_mut().unwrap().asked(ms(6), 6_000);
             }
         }
         let progress = link.on_echo(ms(60), 6_000, 54_000, &mut outcomes);
@@ -143,7 +189,7 @@ mod tests {
                 at += 5;
                 link.on_sent(ms(at), 0, None, 1000, Some(at));
             }
-            link.echoed.as_mut().unwrap().asked(round);
+            link.echoed.as_mut().unwrap().asked(ms(at), round);
             link.on_asked(ms(at), 1000);
             // A standing queue of 100 ms after the first answers.
             let trip = if round < 2 { 20_000 } else { 120_000 };
@@ -153,6 +199,29 @@ mod tests {
         // 10 packets in 50 ms were sent, 9 arrived.
         let rate = link.capacity.estimate();
         assert!((170_000.0..190_000.0).contains(&rate), "{rate}");
+    }
+
+    #[test]
+    fn the_longer_an_answer_is_due_the_less_the_link_carries() {
+        let (mut link, mut outcomes) = (link(), Vec::new());
+        // 20 kB between two requests, 50 ms apart; the first is answered after 40 ms.
+        for request in 0..2 {
+            link.echoed.as_mut().unwrap().asked(ms(request * 50), request);
+            for number in 0..20 {
+                link.on_sent(ms(request * 50), 0, None, 1000, Some(request * 20 + number));
+            }
+        }
+        link.rtt.push(ms(40), 40_000);
+        link.on_echo(ms(40), 0, 40_000, &mut outcomes);
+        link.capacity.restart(400_000.0);
+        // It may be answered from 90 ms on, and 30 ms and twice the jitter later.
+        let grace = 30 + (2.0 * link.delay.jitter() / 1e3) as u64;
+        for (late, rate) in [(0, 400_000.0), (50, 400_000.0), (100, 200_000.0), (400, 50_000.0)] {
+            link.watch_echoes(ms(90 + grace + late));
+            assert!((link.rate() / rate - 1.0).abs() < 0.02, "{late} ms: {}", link.rate());
+        }
+        link.on_echo(ms(600), 1, 550_000, &mut outcomes);
+        assert!(link.rate() > 50_000.0, "{}", link.rate());
     }
 
     #[test]

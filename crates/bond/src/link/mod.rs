@@ -232,7 +232,8 @@ impl Link {
 
     /// Capacity in bytes per second, within the configured limit.
     pub(crate) fn rate(&self) -> f64 {
-        let rate = self.capacity.estimate().max(CAPACITY_MIN);
+        let bound = self.echoed.as_ref().map_or(f64::MAX, Echoed::bound);
+        let rate = self.capacity.estimate().min(bound).max(CAPACITY_MIN);
         self.options.rate_max.map_or(rate, |max| rate.min(max.as_bps() as f64 / 8.0))
     }
 
@@ -250,6 +251,13 @@ impl Link {
     /// How much longer than usual the far end has confirmed nothing, in microseconds.
     pub(crate) fn overdue(&self, now: Timestamp) -> f64 {
         let Some(oldest) = self.sent.oldest_waiting() else { return 0.0 };
+        if self.echoed.is_some() {
+            // Echoes are few: a queue is waited for.
+            let expected =
+                self.round_trip_low() + self.report_interval() * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
+            let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
+            return (waited - expected).max(0.0);
+        }
         if self.echoed.is_some() {
             // Echoes are few: a queue is waited for.
             let expected =
@@ -333,7 +341,7 @@ impl Link {
         bytes: usize,
         packet: Option<u64>,
     ) {
-        let sequence = self.echoed.as_mut().map(Echoed::next_number).or(sequence);
+        let sequence = self.echoed.as_mut().map(|echoed| echoed.next_number(bytes)).or(sequence);
         if let Some(sequence) = sequence.filter(|_| self.reported) {
             if self.sent.in_flight_bytes() == 0 {
                 self.progress_at = now;
@@ -505,6 +513,7 @@ impl Link {
     /// for in front of the bottleneck, in microseconds.
     pub(crate) fn on_tick(&mut self, now: Timestamp, queue_wanted: f64, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
         self.sent.forget(now, outcomes);
+        self.watch_echoes(now);
         let in_flight = self.sent.in_flight_bytes();
         let (low, empty) = (in_flight <= self.drained(queue_wanted), in_flight <= EMPTY_PACKETS * PACKET_BYTES);
         let (queue, jitter) = (self.delay.queue(), self.delay.jitter());

@@ -125,7 +125,7 @@ impl Sender {
                     self.order += 1;
                     slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
                     if let Some(echoed) = &mut slot.link.echoed {
-                        echoed.asked(now.as_micros());
+                        echoed.asked(now, now.as_micros());
                     }
                     made.push((channel, datagram));
                 }

@@ -39,7 +39,7 @@ use crate::stats::{LinkState, SenderSnapshot};
 use causes::AdviceTold;
 use control::Control;
 use history::{History, Packet, Standing};
-use plain::CatchUp;
+use plain::{CatchUp, EchoTrust};
 use protect::Protection;
 use quality::Quality;
 
@@ -220,6 +220,7 @@ pub struct Sender {
     playout: Option<f64>,
     /// Set while what waited for a plain peer's first answer is being made up for.
     catch_up: Option<CatchUp>,
+    echo_trust: EchoTrust,
     outputs: VecDeque<SenderOutput>,
     events: VecDeque<Event>,
     next_tick: Timestamp,
@@ -273,6 +274,7 @@ impl Sender {
             answered_at: None,
             playout: None,
             catch_up: None,
+            echo_trust: EchoTrust::new(now),
             outputs: VecDeque::new(),
             events: VecDeque::new(),
             next_tick: now,

@@ -19,6 +19,38 @@ const SILENCE_BEGAN_MICROS: f64 = 150_000.0;
 /// The shortest time between two copies asked for by a peer without echoes.
 const NACK_SPACING_MICROS_MIN: f64 = 10_000.0;
 
+/// Echoes show a stall later than reports, and by then more hangs on the link: of links that have been stalling the advice
+/// keeps so many times the share of their capacity that stalled.
+const STALL_RESERVE: f64 = 8.0;
+/// It keeps no more: without a queue the advice is a tenth above what is believed, and must stay above it to find growth.
+const STALL_RESERVE_MAX: f64 = 0.08;
+/// Time constant of that memory.
+const STALL_MEMORY_SECONDS: f64 = 20.0;
+
+/// How far the capacity can be relied on, from how much of it has been stalling.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EchoTrust {
+    at: Timestamp,
+    stalled: f64,
+}
+
+impl EchoTrust {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self { at: now, stalled: 0.0 }
+    }
+
+    /// Takes what links are believed to carry and what they carry now; gives the share to rely on.
+    pub(super) fn update(&mut self, now: Timestamp, believed: f64, carrying: f64) -> f64 {
+        let elapsed = (now - self.at).as_secs_f64();
+        self.at = now;
+        if believed > 0.0 {
+            let stalled = (1.0 - carrying / believed).clamp(0.0, 1.0);
+            self.stalled += (stalled - self.stalled) * (1.0 - (-elapsed / STALL_MEMORY_SECONDS).exp());
+        }
+        1.0 - (STALL_RESERVE * self.stalled).min(STALL_RESERVE_MAX)
+    }
+}
+
 /// What waited for the first answer is played so many times as fast as it was made.
 const CATCH_UP_SPEED: u32 = 2;
 
@@ -207,5 +239,35 @@ impl Sender {
             }
         }
         Ok(self.send(now, number, index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_that_stall_are_relied_on_less_and_constant_ones_fully() {
+        let run = |trust: &mut EchoTrust, from_ms: u64, to_ms: u64, stalls: bool| {
+            (from_ms..to_ms).step_by(10).fold(1.0, |_, ms| {
+                // One of four links is silent for 20 ms of each second.
+                let carrying = if stalls && ms % 1000 < 20 { 3e6 } else { 4e6 };
+                trust.update(Timestamp::from_millis(ms), 4e6, carrying)
+            })
+        };
+        let mut trust = EchoTrust::new(Timestamp::ZERO);
+        assert!(run(&mut trust, 0, 60_000, false) > 0.999);
+        let doubted = run(&mut trust, 60_000, 160_000, true);
+        assert!((0.95..0.97).contains(&doubted), "{doubted}");
+        assert!(run(&mut trust, 160_000, 260_000, false) > 0.995);
+        assert!(trust.update(Timestamp::from_millis(400_000), 4e6, 0.0) >= 1.0 - STALL_RESERVE_MAX);
+    }
+
+    #[test]
+    fn what_waited_is_caught_up_with_at_twice_its_speed() {
+        let at = Timestamp::from_millis;
+        let catch_up = CatchUp { made: at(1000), sent: at(1300) };
+        let times = [1000, 1100, 1300, 1600, 1700].map(|ms| catch_up.time(at(ms)));
+        assert_eq!(times, [at(1300), at(1350), at(1450), at(1600), at(1700)]);
     }
 }

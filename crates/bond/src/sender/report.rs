@@ -10,9 +10,6 @@ use crate::stats::{SenderLinkSnapshot, SenderSnapshot};
 /// Headers per payload byte (60 of 1316, bonding over IPv4 with encryption).
 const HEADER_SHARE: f64 = 0.046;
 
-/// What is believed of links that only echoes tell of, as a share: they show a stall later than reports.
-const ECHO_TRUST: f64 = 0.94;
-
 impl Sender {
     /// The media rate, in payload bits, that the links can carry in time; within the encoder's range.
     pub fn rate_advice(&self, now: Timestamp) -> Bitrate {
@@ -29,10 +26,12 @@ impl Sender {
         };
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         let waited = oldest.map_or(Duration::ZERO, |packet| now - packet.source_time);
-        let trust = if self.extension == Some(true) { 1.0 } else { ECHO_TRUST };
-        let mut capacity = trust * usable.clone().map(carried).sum::<f64>();
+        let mut capacity = usable.clone().map(carried).sum::<f64>();
         if self.extension != Some(true) {
+            let believed: f64 = usable.clone().map(|(_, link)| link.capacity.estimate()).sum();
+            let carrying: f64 = usable.clone().map(|(_, link)| link.rate_now(now)).sum();
             let known = usable.clone().all(|(_, link)| link.reported);
+            capacity *= self.echo_trust.update(now, believed, carrying);
             capacity = self.quality.limit(now, capacity, known);
         }
         let measured = Measured { capacity, waited, latency: self.config.latency };

@@ -20,12 +20,15 @@ pub struct Proxy {
     /// Where the sender sends to, one a path; the even port in Simple Profile.
     pub fronts: Vec<SocketAddr>,
     bindings: Arc<AtomicU32>,
+    /// Paths that carry nothing, one bit each.
+    cut: Arc<AtomicU32>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// One UDP port of a path.
 struct Lane {
+    index: usize,
     front: UdpSocket,
     back: UdpSocket,
     binding: u32,
@@ -43,19 +46,25 @@ impl Proxy {
             let (media, control) = bind_pair();
             fronts.push(media.local_addr().expect("bound"));
             let seed = seed * 1000 + i as u64 * 2;
-            lanes.push(Lane::new(media, target, config, seed));
+            lanes.push(Lane::new(i, media, target, config, seed));
             if profile == Profile::Simple {
                 let target = SocketAddr::new(target.ip(), target.port() + 1);
-                lanes.push(Lane::new(control, target, config, seed + 1));
+                lanes.push(Lane::new(i, control, target, config, seed + 1));
             }
         }
         let bindings = Arc::new(AtomicU32::new(0));
+        let cut = Arc::new(AtomicU32::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let (bindings, stop) = (Arc::clone(&bindings), Arc::clone(&stop));
-            move || carry(lanes, &bindings, &stop)
+            let (bindings, cut, stop) = (Arc::clone(&bindings), Arc::clone(&cut), Arc::clone(&stop));
+            move || carry(lanes, &bindings, &cut, &stop)
         });
-        Self { fronts, bindings, stop, thread: Some(thread) }
+        Self { fronts, bindings, cut, stop, thread: Some(thread) }
+    }
+
+    /// From now on path `index` carries nothing, in either direction, and nobody is told.
+    pub fn cut(&self, index: usize) {
+        self.cut.fetch_or(1 << index, Ordering::SeqCst);
     }
 
     /// Gives every path another public source port; answers to the old ones vanish.
@@ -91,10 +100,10 @@ fn bind_pair() -> (UdpSocket, UdpSocket) {
 }
 
 impl Lane {
-    fn new(front: UdpSocket, target: SocketAddr, config: &PathConfig, seed: u64) -> Self {
+    fn new(index: usize, front: UdpSocket, target: SocketAddr, config: &PathConfig, seed: u64) -> Self {
         let path = Path::new(config.clone(), seed).expect("a path that can be");
         let back = socket(0).expect("a free port");
-        Self { front, back, binding: 0, target, client: None, path }
+        Self { index, front, back, binding: 0, target, client: None, path }
     }
 
     fn rebind(&mut self, binding: u32) {
@@ -117,26 +126,29 @@ impl Lane {
         }
     }
 
-    fn give(&mut self, now: Timestamp) {
+    fn give(&mut self, now: Timestamp, cut: bool) {
         while let Some(delivery) = self.path.poll_up(now) {
+            if cut {
+                continue;
+            }
             let _ = self.back.send_to(&delivery.packet.1, self.target);
         }
         while let Some(delivery) = self.path.poll_down(now) {
-            if let Some(client) = self.client {
+            if let Some(client) = self.client.filter(|_| !cut) {
                 let _ = self.front.send_to(&delivery.packet, client);
             }
         }
     }
 }
 
-fn carry(mut lanes: Vec<Lane>, bindings: &AtomicU32, stop: &AtomicBool) {
+fn carry(mut lanes: Vec<Lane>, bindings: &AtomicU32, cut: &AtomicU32, stop: &AtomicBool) {
     let started = Instant::now();
     while !stop.load(Ordering::SeqCst) {
         let now = Timestamp::ZERO + started.elapsed();
         for lane in &mut lanes {
             lane.rebind(bindings.load(Ordering::SeqCst));
             lane.take(now);
-            lane.give(now);
+            lane.give(now, cut.load(Ordering::SeqCst) >> lane.index & 1 == 1);
         }
         let next = lanes.iter().filter_map(|lane| lane.path.next_event()).min().unwrap_or(Timestamp::MAX);
         let wait = next.since(Timestamp::ZERO + started.elapsed()).min(Duration::from_millis(20));
