@@ -196,6 +196,8 @@ pub struct ReceiverSnapshot {
     pub at: Timestamp,
     /// In the order of their first packet.
     pub links: Vec<ReceiverLinkSnapshot>,
+    /// Addresses that sent something and have shown neither that they are theirs nor any media.
+    pub half_open: u64,
     /// Flows that are being received, in the order of their first packet.
     pub flows: Vec<ReceiverFlowSnapshot>,
     /// Packets delivered.

@@ -9,12 +9,17 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::flow::{AskPolicy, FlowId};
+use super::newcomers::Standing;
 use super::{Channel, Receiver, ReceiverOutput};
 use crate::config::{Extension, Profile};
 use crate::extension::{ANNOUNCE, Announce, NAME, Playout, RECOVERED, REPORT, ReportWriter, emit_recovered};
 
 /// RTCP interval (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The next attempt where nothing may be sent, because too little was received.
+const INTERVAL_WITHOUT_CREDIT: Duration = Duration::from_millis(20);
+/// Bytes of an echo request with its framing, which prove more than a keep-alive does.
+const ECHO_BYTES: usize = 80;
 /// Time between reports while packets arrive.
 pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 /// Links over which each report goes.
@@ -53,8 +58,8 @@ impl Receiver {
                 let port = peer.flow.map(|flow| flow.port);
                 self.begin_compound();
                 echo.emit(EchoKind::Request, &mut self.scratch);
-                self.send_compound(now, index, port);
-                self.peers[index].next_rtcp = now + INTERVAL;
+                let sent = self.send_compound(now, index, port);
+                self.peers[index].next_rtcp = now + if sent { INTERVAL } else { INTERVAL_WITHOUT_CREDIT };
             }
             let peer = &self.peers[index];
             if peer.control.is_some() {
@@ -78,6 +83,7 @@ impl Receiver {
                     let age = now.as_micros().wrapping_sub(echo.timestamp);
                     let delay = u64::from(echo.processing_delay_us);
                     if echo.ssrc == peer.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
+                        peer.answered = true;
                         peer.rtt.push(now, age - delay);
                     }
                 }
@@ -100,7 +106,9 @@ impl Receiver {
 
     /// Answers with our own capabilities.
     pub(super) fn answer_keep_alive(&mut self, now: Timestamp, index: usize) {
-        if let Some((datagram, _)) = self.peers[index].framing.keep_alive(now) {
+        if let Some((datagram, _)) = self.peers[index].framing.keep_alive(now)
+            && self.may_send(index, datagram.len() + ECHO_BYTES)
+        {
             self.transmit(index, Channel::Media, datagram);
         }
     }
@@ -223,17 +231,29 @@ impl Receiver {
         Sdes { ssrc: self.ssrc, cname: cname.as_bytes() }.emit(&mut self.scratch);
     }
 
-    /// To the flow's virtual port, or to the default one.
-    pub(super) fn send_compound(&mut self, now: Timestamp, index: usize, port: Option<u16>) {
-        if let Some((channel, datagram, _)) = self.peers[index].framing.rtcp_of(now, port, &self.scratch) {
-            self.transmit(index, channel, datagram);
-        }
+    /// To the flow's virtual port, or to the default one. False when the peer may not be sent so much.
+    pub(super) fn send_compound(&mut self, now: Timestamp, index: usize, port: Option<u16>) -> bool {
+        let Some((channel, datagram, _)) = self.peers[index].framing.rtcp_of(now, port, &self.scratch) else {
+            return true;
+        };
+        self.transmit(index, channel, datagram)
     }
 
-    fn transmit(&mut self, index: usize, channel: Channel, datagram: Vec<u8>) {
+    /// Whether the peer may be sent so many bytes: a half-open one no more than it sent.
+    fn may_send(&self, index: usize, bytes: usize) -> bool {
         let peer = &self.peers[index];
-        let Some(to) = peer.control else { return };
+        peer.standing > Standing::HalfOpen || bytes <= peer.credit
+    }
+
+    fn transmit(&mut self, index: usize, channel: Channel, datagram: Vec<u8>) -> bool {
+        if !self.may_send(index, datagram.len()) {
+            return false;
+        }
+        let peer = &mut self.peers[index];
+        let Some(to) = peer.control else { return true };
+        peer.credit = peer.credit.saturating_sub(datagram.len());
         let local = peer.local;
         self.output(ReceiverOutput::Transmit { local, to, channel, bytes: Bytes::from(datagram) });
+        true
     }
 }

@@ -116,6 +116,8 @@ pub(crate) struct Flow {
     pub(super) last_media: i64,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
+    /// Packets that were new.
+    pub taken: u64,
     pub totals: FlowTotals,
     pub losses: Losses,
     pub quality: Quality,
@@ -137,6 +139,7 @@ impl Flow {
             last_media: i64::MIN,
             repair: Repair::default(),
             heard_at: now,
+            taken: 0,
             totals: FlowTotals::default(),
             losses: Losses::new(),
             quality: Quality::new(now),
@@ -181,6 +184,7 @@ impl Flow {
         }
         self.extend(now, number);
         let taken = self.hold(index, media, rtp_time, origin, bytes);
+        self.taken += u64::from(taken == Taken::New);
         self.teach_repair(now, number);
         taken
     }

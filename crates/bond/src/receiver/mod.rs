@@ -7,6 +7,7 @@ mod arrivals;
 mod control;
 mod flow;
 mod losses;
+mod newcomers;
 mod peer;
 mod playout;
 mod quality;
@@ -28,6 +29,7 @@ use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
 use crate::random::{Random, Seed};
 use crate::stats::ReceiverSnapshot;
 use flow::{Flow, FlowId, FlowTotals, Origin, Taken};
+use newcomers::{Door, Standing};
 use peer::Peer;
 
 /// What a caller tells a [`Receiver`].
@@ -95,10 +97,10 @@ pub enum ReceiverOutput {
     Timeout(Timestamp),
 }
 
-/// 4-tuples known at the same time; the one silent for longest makes room.
+pub use newcomers::{HALF_OPEN_MAX, HALF_OPEN_PER_ADDRESS};
+
+/// 4-tuples known at the same time, beside the half-open ones; one that is silent or delivers nothing makes room.
 pub const PEERS_MAX: usize = 64;
-/// New 4-tuples looked at per second: each may cost a key derivation.
-const NEWCOMERS_PER_SECOND: u32 = 32;
 /// A peer that has been silent for so long is forgotten.
 const PEER_KEPT: Duration = Duration::from_mins(1);
 /// A peer that has been silent for so long is reported as lost.
@@ -107,6 +109,10 @@ const PEER_LOST: Duration = Duration::from_secs(2);
 const FLOW_ENDED: Duration = Duration::from_secs(10);
 /// A flow without packets for so long gives way to a new one when there is no room.
 const FLOW_GIVES_WAY: Duration = Duration::from_millis(500);
+/// The same for one of which only half-open peers have sent less than [`FLOW_STARTED`] packets; to a peer that is known
+/// such a flow gives way at once.
+const FLOW_UNPROVEN_GIVES_WAY: Duration = Duration::from_millis(50);
+const FLOW_STARTED: u64 = 8;
 /// Time between looks at gaps and peers.
 const TICK: Duration = Duration::from_millis(10);
 /// Datagrams waiting to be polled.
@@ -131,7 +137,7 @@ pub struct Receiver {
     next_control: Timestamp,
     next_report: Timestamp,
     reported_at: Timestamp,
-    newcomers: (Timestamp, u32),
+    door: Door,
     refused: u64,
     quality_messages: u64,
     /// Totals of flows that have ended.
@@ -150,6 +156,7 @@ impl Receiver {
         config.check()?;
         let mut random = Random::new(seed.into());
         let ssrc = random.next_u32() & !1;
+        let secret = random.bytes();
         Ok(Self {
             config,
             random,
@@ -163,7 +170,7 @@ impl Receiver {
             next_control: now,
             next_report: Timestamp::MAX,
             reported_at: Timestamp::ZERO,
-            newcomers: (now, 0),
+            door: Door::new(now, secret),
             refused: 0,
             quality_messages: 0,
             ended: FlowTotals::default(),
@@ -251,16 +258,19 @@ impl Receiver {
         let mut newcomer = None;
         let peer = match known {
             Some(index) => &mut self.peers[index],
-            None if self.admit_newcomer(now) => newcomer.insert(self.make_peer(now, local, from)),
+            None if self.admit_newcomer(now, local, from) => newcomer.insert(self.make_peer(now, local, from)),
             None => return,
         };
         let Parsed { sequence, port, inbound } = match peer.framing.parse(now, channel, self.config.extension, bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => {
                 self.refused += u64::from(refusal == Refusal::Invalid);
-                // Whoever shall log in is kept, to be asked.
-                if let (Refusal::LoginFirst, Some(peer)) = (refusal, newcomer) {
-                    self.add_peer(now, peer);
+                if refusal == Refusal::LoginFirst {
+                    peer.credit += length;
+                    // Whoever shall log in is kept, to be asked.
+                    if let Some(peer) = newcomer {
+                        self.add_peer(peer);
+                    }
                 }
                 return;
             }
@@ -278,7 +288,7 @@ impl Receiver {
         };
         let index = match (known, newcomer) {
             (Some(index), _) => index,
-            (None, Some(peer)) => self.add_peer(now, peer),
+            (None, Some(peer)) => self.add_peer(peer),
             (None, None) => return,
         };
         if extension {
@@ -297,6 +307,7 @@ impl Receiver {
             // At once after a silence, then at the cadence.
             self.next_report = self.next_report.min(now.max(self.reported_at + control::REPORT_INTERVAL));
         }
+        self.promote(now, index);
     }
 
     fn take_media(&mut self, now: Timestamp, index: usize, port: u16, rtp: &[u8]) {
@@ -328,7 +339,8 @@ impl Receiver {
             }
             None => Bytes::copy_from_slice(packet.payload),
         };
-        let Some(flow) = self.flow_index(now, id) else {
+        let proven = self.peers[index].standing > Standing::HalfOpen;
+        let Some(flow) = self.flow_index(now, id, proven) else {
             self.refused += 1;
             return;
         };
@@ -343,11 +355,13 @@ impl Receiver {
         match taken {
             Taken::Duplicate => peer.duplicates += 1,
             Taken::Refused => self.refused += 1,
-            Taken::New | Taken::Late => {}
+            Taken::New => peer.taken = peer.taken.saturating_add(1),
+            Taken::Late => {}
         }
     }
 
-    fn flow_index(&mut self, now: Timestamp, id: FlowId) -> Option<usize> {
+    /// The flow, a new one perhaps; `proven` when the packet comes from a peer that is known.
+    fn flow_index(&mut self, now: Timestamp, id: FlowId, proven: bool) -> Option<usize> {
         if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
             return Some(index);
         }
@@ -358,8 +372,14 @@ impl Receiver {
         // Each port has room of its own.
         let rivals = |flow: &&Flow| ports.is_empty() || flow.id.port == id.port;
         if self.flows.iter().filter(rivals).count() >= self.config.flows_max {
-            let idle = self.flows.iter().position(|flow| rivals(&flow) && now - flow.heard_at > FLOW_GIVES_WAY)?;
-            self.end_flow(now, idle);
+            let gives_way = |flow: &Flow| {
+                let quiet = now - flow.heard_at;
+                let known = |peer: &Peer| peer.standing > Standing::HalfOpen && peer.carries.contains(&flow.id);
+                let unproven = flow.taken < FLOW_STARTED && !self.peers.iter().any(known);
+                quiet > FLOW_GIVES_WAY || (unproven && (proven || quiet > FLOW_UNPROVEN_GIVES_WAY))
+            };
+            let other = self.flows.iter().position(|flow| rivals(&flow) && gives_way(flow))?;
+            self.end_flow(now, other);
         }
         self.flows.push(Flow::new(id, now));
         self.note(now, Cause::FlowStarted { flow: id.ssrc });

@@ -6,7 +6,8 @@ use units::{LinkId, Timestamp};
 
 use super::arrivals::Arrivals;
 use super::flow::FlowId;
-use super::{NEWCOMERS_PER_SECOND, PEER_KEPT, PEER_LOST, PEERS_MAX, Profile, Receiver};
+use super::newcomers::{HALF_OPEN_MAX, Standing};
+use super::{PEER_KEPT, PEER_LOST, PEERS_MAX, Profile, Receiver};
 use crate::event::Cause;
 use crate::framing::Framing;
 use crate::link::capacity::Meter;
@@ -55,6 +56,13 @@ pub(crate) struct Peer {
     pub next_keep_alive: Timestamp,
     /// True when we call it, rather than it us.
     pub called: bool,
+    pub standing: Standing,
+    /// Whether it answered an echo request of ours.
+    pub answered: bool,
+    /// Packets of it that were new to their flow.
+    pub taken: u32,
+    /// Bytes received and not yet answered, while half-open.
+    pub credit: usize,
     pub media_packets: u64,
     pub duplicates: u64,
     pub bytes: u64,
@@ -88,6 +96,10 @@ impl Peer {
             next_rtcp: now,
             next_keep_alive: Timestamp::MAX,
             called: false,
+            standing: Standing::HalfOpen,
+            answered: false,
+            taken: 0,
+            credit: 0,
             media_packets: 0,
             duplicates: 0,
             bytes: 0,
@@ -109,6 +121,7 @@ impl Peer {
     ) {
         self.heard_at = now;
         self.bytes += bytes as u64;
+        self.credit += bytes;
         self.meter.add(now, bytes as u64);
         if let Some(sequence) = sequence {
             self.arrivals.push(now, sequence, bytes);
@@ -136,6 +149,11 @@ impl Peer {
     /// True when packets of this flow come over it, and its RTCP can be answered.
     pub(super) fn serves(&self, flow: FlowId) -> bool {
         self.control.is_some() && (self.carries.contains(&flow) || self.flow == Some(flow))
+    }
+
+    /// True for what the operator should see.
+    pub(super) fn is_shown(&self) -> bool {
+        self.standing > Standing::HalfOpen || self.media_packets > 0
     }
 
     /// True while answers make sense.
@@ -181,17 +199,6 @@ impl Receiver {
         halves.min_by_key(|(_, peer)| peer.address.port() != sibling).map(|(index, _)| index)
     }
 
-    /// Whether a datagram of an unknown 4-tuple is looked at.
-    pub(super) fn admit_newcomer(&mut self, now: Timestamp) -> bool {
-        if now - self.newcomers.0 >= Duration::from_secs(1) {
-            self.newcomers = (now, 0);
-        }
-        self.newcomers.1 += 1;
-        let admitted = self.newcomers.1 <= NEWCOMERS_PER_SECOND;
-        self.refused += u64::from(!admitted);
-        admitted
-    }
-
     pub(super) fn make_peer(&mut self, now: Timestamp, local: u16, from: SocketAddr) -> Peer {
         let framing = match self.config.profile {
             Profile::Simple => Framing::Simple,
@@ -204,29 +211,22 @@ impl Receiver {
         peer
     }
 
-    /// Keeps a peer; the one silent for longest makes room.
-    pub(super) fn add_peer(&mut self, now: Timestamp, peer: Peer) -> usize {
-        if self.peers.len() >= PEERS_MAX
-            && let Some((oldest, _)) = self.peers.iter().enumerate().min_by_key(|(_, peer)| peer.heard_at)
-        {
-            self.peers.remove(oldest);
-        }
-        self.note(now, Cause::PeerAppeared { peer: peer.address, name: peer.name.clone() });
-        self.peers.push(peer);
-        self.peers.len() - 1
-    }
-
     /// Calls a listening sender.
     pub(super) fn connect(&mut self, now: Timestamp, local: u16, to: SocketAddr) {
-        if self.config.profile == Profile::Simple || self.find_peer(local, to, Channel::Media).is_some() {
+        if self.config.profile == Profile::Simple
+            || self.find_peer(local, to, Channel::Media).is_some()
+            || self.peers.len() >= PEERS_MAX + HALF_OPEN_MAX
+        {
             return;
         }
         let framing = Framing::calling_receiver(&self.config, &mut self.random);
         let mut peer = Peer::new(now, local, to, framing, self.random.next_u32());
         peer.control = Some(to);
         peer.called = true;
+        peer.standing = Standing::Proven;
         peer.next_keep_alive = now;
-        self.add_peer(now, peer);
+        self.note(now, Cause::PeerAppeared { peer: peer.address, name: String::new() });
+        self.peers.push(peer);
     }
 
     /// The 4-tuple at `index` says which link it is: if another one was that link, it has moved.
@@ -286,6 +286,7 @@ impl Receiver {
 
     /// Forgets the silent, tells of losses.
     pub(super) fn watch_peers(&mut self, now: Timestamp) {
+        self.forget_half_open(now);
         self.peers.retain(|peer| peer.called || now - peer.heard_at < PEER_KEPT);
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
@@ -299,7 +300,7 @@ impl Receiver {
                 peer.loss_at = now;
             }
             let lost = !peer.is_live(now);
-            if lost && !peer.lost {
+            if lost && !peer.lost && peer.standing > Standing::HalfOpen {
                 let cause = Cause::PeerLost { peer: peer.address, name: peer.name.clone() };
                 peer.lost = true;
                 self.note(now, cause);

@@ -16,7 +16,8 @@ impl Receiver {
         let held = self.flows.iter().map(super::Flow::held).max().unwrap_or_default();
         ReceiverSnapshot {
             at: now,
-            links: self.peers.iter().map(|peer| link_snapshot(peer, now)).collect(),
+            links: self.peers.iter().filter(|peer| peer.is_shown()).map(|peer| link_snapshot(peer, now)).collect(),
+            half_open: self.peers.iter().filter(|peer| !peer.is_shown()).count() as u64,
             flows: self.flows.iter().map(|flow| flow_snapshot(flow, now)).collect(),
             delivered_packets: totals.delivered,
             delivered_bytes: ByteCount::new(totals.delivered_bytes),

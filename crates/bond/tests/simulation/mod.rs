@@ -15,6 +15,7 @@ use bond::sender::{Sender, SenderInput, SenderOutput};
 use bond::{Channel, PacketClass, Payload};
 use bytes::Bytes;
 use link_sim::{Bottleneck, Path, PathConfig, SkewedClock};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use units::{LinkId, Timestamp};
 
@@ -40,6 +41,8 @@ pub struct Simulation {
     pub up_bytes: u64,
     pub down_bytes: u64,
     pub up_packets: u64,
+    /// Bytes sent to addresses that are no link's.
+    pub astray: BTreeMap<SocketAddr, u64>,
     /// What the receiver sent, when asked for.
     pub overheard_down: Option<Vec<Bytes>>,
     /// One-way delay of every full datagram, in microseconds; indexed by link.
@@ -98,6 +101,7 @@ impl Simulation {
             up_bytes: 0,
             down_bytes: 0,
             up_packets: 0,
+            astray: BTreeMap::new(),
             overheard_down: None,
             one_way: vec![Vec::new(); paths.len()],
             log: None,
@@ -138,6 +142,14 @@ impl Simulation {
     pub fn next_event(&self) -> Timestamp {
         let paths = self.paths.iter().filter_map(Path::next_event).min().unwrap_or(Timestamp::MAX);
         self.sender_wake.min(self.clock.global(self.receiver_wake)).min(paths)
+    }
+
+    /// Gives the receiver a datagram from anywhere.
+    pub fn stray(&mut self, from: SocketAddr, channel: Channel, datagram: &[u8]) {
+        let mut bytes = datagram.to_vec();
+        let input = ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes };
+        self.receiver.handle_input(self.clock.local(self.now), input);
+        self.drain_receiver();
     }
 
     /// Lets everything happen until `end`.
@@ -219,6 +231,10 @@ impl Simulation {
             match self.receiver.poll_output(local_now) {
                 ReceiverOutput::Transmit { to, channel, bytes, .. } => {
                     let SocketAddr::V4(to) = to else { panic!("no such peer") };
+                    if to.ip().octets()[..3] != [10, 0, 0] {
+                        *self.astray.entry(to.into()).or_default() += bytes.len() as u64;
+                        continue;
+                    }
                     let index = usize::from(to.ip().octets()[3]) - 1;
                     let binding = u32::from((to.port() - 20_000) / 2);
                     let ip_bytes = bytes.len() + IP_BYTES;
