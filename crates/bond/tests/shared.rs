@@ -114,10 +114,11 @@ fn independent_links_are_not_taken_for_one() {
     }
 }
 
-/// Instrument: how often independent links are taken for one. Run with `--ignored --nocapture`.
+/// Instrument: how often independent links are taken for one, and how often two in one made-up cell are found. Run with
+/// `--ignored --nocapture`.
 #[test]
-#[ignore = "an instrument: prints how often independent links are taken for one, over many seeds"]
-fn how_often_independent_links_are_taken_for_one() {
+#[ignore = "an instrument: prints how often links are taken for one, over many seeds"]
+fn how_often_links_are_taken_for_one() {
     let (mut runs, mut wrong) = (0, 0);
     for seed in 1000..1400 {
         let told = falsely_found(seed, 50.0);
@@ -127,6 +128,21 @@ fn how_often_independent_links_are_taken_for_one() {
         }
     }
     println!("{wrong} of {runs} runs of 50 s");
+    for load in [0.6, 0.8, 0.95] {
+        let mut times = Vec::new();
+        for seed in 1..=20 {
+            let cells = scenario::synthetic(seed, &[1.0]).remove(0).paths;
+            let mut cells = scenario::two_share(scenario::of_capacity("", load, &cells));
+            cells.bps = scenario::of_capacity("", load, &cells.paths).bps;
+            let mut simulation = bond(&cells.paths, 1000, seed);
+            let shared = Bottleneck::new(&cells.paths[0].up.capacity, 400_000).expect("a valid bottleneck");
+            simulation.share(&[0, 1], &shared);
+            feed(&mut simulation, &load::video(cells.bps, 55.0), |_| PacketClass::Video);
+            times.extend(found(&simulation).first().map(|found| found.0));
+        }
+        times.sort_by(f64::total_cmp);
+        println!("load {load}: found in {} of 20 cells, after {times:.0?} s", times.len());
+    }
 }
 
 /// Goal: copies in advance leave the bottleneck that the first took.

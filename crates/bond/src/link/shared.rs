@@ -7,8 +7,9 @@
 //! link's bytes, given its own bytes and the time, is followed over some seconds (after the idea of RFC 8382, which compares
 //! statistics of delays; ours knows what was sent).
 //!
-//! It refuses to judge links without queues: nothing is known then, and nothing is in common that would matter. Two access
-//! paths whose delay to the common bottleneck differs by much more than the time between reports are not found.
+//! It refuses to judge links without queues: nothing is known then, and nothing is in common that would matter. Not found are
+//! two ways whose delays to the common bottleneck differ by more than the time between reports, and most bottlenecks whose
+//! capacity swings within tenths of seconds: what was sent explains too little of their queues.
 
 use std::collections::VecDeque;
 use units::Timestamp;
