@@ -206,6 +206,66 @@ pub fn shared() -> Vec<Scenario> {
     list
 }
 
+/// Two to six links of every kind, a latency between 300 ms and 4 s, a load of 40 to 90 % of the mean capacity: nothing that the
+/// engine was made for in particular.
+pub fn mixed(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed, 7);
+    let count = 2 + (rng.unit() * 5.0) as u64;
+    let mut paths = Vec::new();
+    for i in 0..count {
+        let kbps = 800.0 * (rng.unit() * 2.5).exp();
+        let kind = (rng.unit() * 4.0) as u32;
+        let mut path = link(&format!("l{i}"), kbps as u64, 8.0 + rng.unit() * 80.0, 0);
+        let queue_ms = [50.0, 150.0, 500.0, 2000.0][(rng.unit() * 4.0) as usize];
+        path.up.queue_bytes = ((kbps / 8.0 * queue_ms) as u64).max(12_000);
+        match kind {
+            0 => {}
+            1 => {
+                let mut steps = vec![(0, kbps as u64)];
+                let mut at = 0;
+                while at < 60_000 {
+                    at += 3000 + (rng.unit() * 12_000.0) as u64;
+                    steps.push((at, (kbps * (0.3 + 1.2 * rng.unit())) as u64));
+                }
+                path.up.capacity = Capacity::Steps { steps };
+            }
+            _ => {
+                let trace = synthetic_trace(seed * 100 + i, kbps, 60);
+                path.up.capacity = Capacity::Trace { trace, offset_ms: 0, scale: 1.0 };
+            }
+        }
+        impair(&mut path, &mut rng);
+        paths.push(path);
+    }
+    let latency_ms = [300, 500, 1000, 2000, 4000][(rng.unit() * 5.0) as usize];
+    let share = 0.4 + 0.5 * rng.unit();
+    let name = format!("17 {count} links {latency_ms} ms {:.0} %", share * 100.0);
+    let mut scenario = of_capacity(&name, share, &paths);
+    scenario.latency = Duration::from_millis(latency_ms);
+    scenario
+}
+
+/// Loss, bursts of loss, jitter, reordering or an outage; or nothing.
+fn impair(path: &mut PathConfig, rng: &mut Rng) {
+    let kind = rng.unit();
+    if kind < 0.2 {
+        path.up.loss = 0.001 + 0.03 * rng.unit();
+        path.down.loss = path.up.loss;
+    } else if kind < 0.35 {
+        path.up.burst_loss = Some(BurstLoss { loss: 0.02, period: BurstPeriod::Millis(60.0), loss_bad: 1.0 });
+    } else if kind < 0.5 {
+        (path.up.jitter_ms, path.up.jitter_tau_ms) = (2.0 + 10.0 * rng.unit(), 40.0);
+        path.down.jitter_ms = 4.0;
+    } else if kind < 0.6 {
+        (path.up.reorder, path.up.reorder_ms) = (0.01, 15.0);
+    } else if kind < 0.7 {
+        let from_ms = 10_000 + (rng.unit() * 30_000.0) as u64;
+        let to_ms = from_ms + 200 + (rng.unit() * 5000.0) as u64;
+        let kind = if rng.unit() < 0.5 { OutageKind::Lose } else { OutageKind::Hold };
+        path.outages = vec![Outage { from_ms, to_ms, kind }];
+    }
+}
+
 fn bottleneck(path: &PathConfig) -> Link<()> {
     let mut up = path.up.clone();
     up.outages.extend(path.outages.iter().copied());
