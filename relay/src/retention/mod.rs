@@ -153,30 +153,6 @@ pub fn disk_notice(config: &Config) -> Option<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{StreamOutcome, StreamRecord};
-    use protocol::stream::EncodingSpec;
-    use uuid::Uuid;
-
-    fn record(id: &str, ended_ms: Option<u64>) -> StreamRecord {
-        StreamRecord {
-            id: id.parse().unwrap(),
-            device: "van-7".parse().unwrap(),
-            device_name: "Van".to_owned(),
-            started_by: "admin".to_owned(),
-            created_ms: 0,
-            on_air_ms: None,
-            ended_ms,
-            outcome: ended_ms.map(|_| StreamOutcome::Ended { cause: "admin".to_owned() }),
-            stop_asked: None,
-            port: 5000,
-            key: None,
-            latency_ms: 1000,
-            encoding: EncodingSpec::default(),
-            destinations: Vec::new(),
-            start_command: Uuid::nil(),
-            timeline: Vec::new(),
-        }
-    }
 
     #[test]
     fn an_old_recording_goes_with_a_note_and_a_running_stream_keeps_everything() {
@@ -185,7 +161,7 @@ mod tests {
         let mut config = Config { data_dir: directory.path().to_owned(), ..Config::default() };
         config.retention.recording_days = 1;
         for (id, ended) in [("s-1", Some(1)), ("s-2", None), ("s-3", Some(unix_ms()))] {
-            store.commit_blocking(Batch::new().put(&record(id, ended))).unwrap();
+            store.commit_blocking(Batch::new().put(&StreamRecord::example(id, ended))).unwrap();
             for what in ["hls", "recording"] {
                 let place = directory.path().join("streams").join(id).join(what);
                 fs::create_dir_all(&place).unwrap();

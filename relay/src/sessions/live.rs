@@ -140,31 +140,11 @@ pub fn snapshot(live: &Mutex<LiveStream>) -> StreamSnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::stream::EncodingSpec;
     use units::Timestamp;
-    use uuid::Uuid;
 
     fn live(state: State, heard_ago: Duration) -> Mutex<LiveStream> {
-        let record = StreamRecord {
-            id: "s-1".parse().unwrap(),
-            device: "van-7".parse().unwrap(),
-            device_name: "Van".to_owned(),
-            started_by: "admin".to_owned(),
-            created_ms: 0,
-            on_air_ms: None,
-            ended_ms: None,
-            outcome: None,
-            stop_asked: None,
-            port: 5000,
-            key: None,
-            latency_ms: 1000,
-            encoding: EncodingSpec::default(),
-            destinations: Vec::new(),
-            start_command: Uuid::nil(),
-            timeline: Vec::new(),
-        };
         let heard = Instant::now().checked_sub(heard_ago).unwrap();
-        let mut live = LiveStream::new(record);
+        let mut live = LiveStream::new(StreamRecord::example("s-1", None));
         live.state = state;
         live.receiver = Some((ReceiverState::Receiving { for_ms: 0 }, heard));
         Mutex::new(live)

@@ -204,3 +204,28 @@ impl StreamRecord {
         self.timeline.push(TimelineEvent { at_ms, severity, text: text.into() });
     }
 }
+
+#[cfg(test)]
+impl StreamRecord {
+    /// One to begin a test with.
+    pub(crate) fn example(id: &str, ended_ms: Option<u64>) -> Self {
+        Self {
+            id: id.parse().unwrap(),
+            device: "van-7".parse().unwrap(),
+            device_name: "Van".to_owned(),
+            started_by: "admin".to_owned(),
+            created_ms: 0,
+            on_air_ms: None,
+            ended_ms,
+            outcome: ended_ms.map(|_| StreamOutcome::Ended { cause: "admin".to_owned() }),
+            stop_asked: None,
+            port: 5000,
+            key: None,
+            latency_ms: 1000,
+            encoding: EncodingSpec::default(),
+            destinations: Vec::new(),
+            start_command: Uuid::nil(),
+            timeline: Vec::new(),
+        }
+    }
+}
