@@ -14,6 +14,9 @@
 //!
 //! **Probe**, subtype [`PROBE`], sender to receiver: zeros up to the size of datagram that is tried.
 //!
+//! **Clock**, subtype [`CLOCK`], sender to receiver: version 1 (= 1), zero 3, RTP time 4 of media that is handed to the
+//! sender just now. Media itself may wait at the sender for links; this shows what the fastest path takes.
+//!
 //! **Recovered**, subtype [`RECOVERED`], receiver to sender beside a report, tells which packets came out of repair packets
 //! lately: version 1 (= 1), count 1, sequence numbers 2 each, zero padding to 32 bits.
 
@@ -31,6 +34,8 @@ pub const REPORT: u8 = 9;
 pub const PROBE: u8 = 10;
 /// Subtype of the list of recovered packets.
 pub const RECOVERED: u8 = 11;
+/// Subtype of the sender's media clock.
+pub const CLOCK: u8 = 12;
 /// Packets named in one list.
 pub const RECOVERED_MAX: usize = 128;
 /// Links told of in one report.
@@ -79,6 +84,20 @@ impl<'a> Announce<'a> {
         body.extend_from_slice(&self.name.as_bytes()[..end]);
         body.resize(body.len().next_multiple_of(4), 0);
     }
+}
+
+/// The RTP time of a media clock; `None` for anything malformed or of another version.
+pub(crate) fn parse_clock(body: &[u8]) -> Option<u32> {
+    match body {
+        [VERSION, _, _, _, rest @ ..] => rest.first_chunk().copied().map(u32::from_be_bytes),
+        _ => None,
+    }
+}
+
+/// Writes a media clock.
+pub(crate) fn emit_clock(rtp_time: u32, body: &mut Vec<u8>) {
+    body.extend_from_slice(&[VERSION, 0, 0, 0]);
+    body.extend_from_slice(&rtp_time.to_be_bytes());
 }
 
 /// The sequence numbers of a list of recovered packets; empty for anything malformed or of another version.

@@ -84,15 +84,15 @@ impl Framing {
         Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
     }
 
-    /// Frames an RTP packet; returns the datagram and its per-link number.
-    pub(crate) fn media(&mut self, now: Timestamp, rtp: &[u8]) -> (Vec<u8>, Option<u32>) {
+    /// Frames an RTP packet: fills `datagram` and returns its per-link number.
+    pub(crate) fn media(&mut self, now: Timestamp, rtp: &[u8], datagram: &mut Vec<u8>) -> Option<u32> {
+        datagram.clear();
         match self {
-            Self::Simple => (rtp.to_vec(), None),
-            Self::Main(tunnel) => {
-                let mut out = Vec::with_capacity(rtp.len() + HEADROOM);
-                let sequence = tunnel.emit_media(now, rtp, &mut out);
-                (out, Some(sequence))
+            Self::Simple => {
+                datagram.extend_from_slice(rtp);
+                None
             }
+            Self::Main(tunnel) => Some(tunnel.emit_media(now, rtp, datagram)),
         }
     }
 

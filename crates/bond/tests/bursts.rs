@@ -114,7 +114,7 @@ fn bursts_on_some_links_cost_nothing() {
     };
     let cases = [
         case(3, 1, 50.0, false, 80.0, 150),
-        case(3, 1, 100.0, true, 120.0, 150),
+        case(3, 1, 100.0, true, 100.0, 150),
         case(4, 2, 100.0, false, 80.0, 200),
         case(4, 2, 50.0, true, 120.0, 300),
         Case { jitter_ms: 3.0, ..case(3, 1, 50.0, true, 80.0, 150) },

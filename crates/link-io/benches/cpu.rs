@@ -1,8 +1,13 @@
 //! Processor time of `bond-send` and `bond-receive` beside librist's `ristsender` and `ristreceiver`: the same stream over
 //! four loopback links with AES-256, both pairs at the same time, so that a busy machine is busy for both.
 //!
-//! `cargo bench -p link-io --bench cpu` prints a table; nothing is asserted.
+//! `cargo bench -p link-io --bench cpu` prints a table; nothing is asserted. Measured is processor time (user and system),
+//! not time on the clock, and compared round by round: a round in which the caches are full of somebody else's work is dear
+//! for both pairs. The order in which they are fed alternates.
+//!
+//! With `BENCH_OTHER=DIRECTORY` the `bond-send` and `bond-receive` in there run along as a third pair, to compare two builds.
 
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,9 +21,10 @@ const RATES_MBPS: [u32; 2] = [20, 5];
 /// Datagrams that the source sends at once, as a muxer does.
 const BURST: u32 = 4;
 const WARM_UP: Duration = Duration::from_secs(3);
-/// The middle round of so many is reported, with the least and the most.
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_secs(3);
+/// The median of so many rounds is reported, with quartiles and extremes.
+const ROUNDS: usize = 25;
+const ROUND: Duration = Duration::from_secs(2);
+const OUTPUT_BUFFER_BYTES: usize = 4 << 20;
 const LATENCY_MS: u32 = 500;
 const PASSPHRASE: &str = "benchmark passphrase";
 
@@ -42,7 +48,15 @@ impl Measured {
         Self { name, child: command.spawn().unwrap_or_else(|error| panic!("{}: {error}", path.display())) }
     }
 
-    /// Processor time so far of all threads: the first field of `/proc/PID/task/TID/schedstat`, in nanoseconds.
+    /// Resident memory in KiB, from `/proc/PID/status`.
+    fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Processor time so far of all threads, user and system: the first field of `/proc/PID/task/TID/schedstat`, in
+    /// nanoseconds. `/proc/PID/stat` tells the same in hundredths of a second, too coarse for a round.
     fn processor_time(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running program");
         let of_task = |task: fs::DirEntry| {
@@ -65,6 +79,8 @@ impl Pair {
     fn start(start: impl FnOnce(SocketAddr, SocketAddr) -> [Measured; 2]) -> Self {
         let output = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         output.set_nonblocking(true).expect("non-blocking");
+        // The source is its reader: it may sleep for a while on a busy machine.
+        let _ = socket2::SockRef::from(&output).set_recv_buffer_size(OUTPUT_BUFFER_BYTES);
         let input = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let [receiver, sender] = start(input, output.local_addr().expect("bound"));
         Self { receiver, sender, input, output }
@@ -96,16 +112,19 @@ fn free_port() -> u16 {
     socket.local_addr().expect("bound").port() & !1
 }
 
-fn ours(from: SocketAddr, to: SocketAddr, key: &Path) -> [Measured; 2] {
+/// Our pair: this build, or the programs in `directory`.
+fn ours(from: SocketAddr, to: SocketAddr, key: &Path, directory: Option<&Path>) -> [Measured; 2] {
     let port = free_port();
     let key = key.display();
     let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --psk-file {key} --output udp://{to}");
     let links = vec![format!("127.0.0.1:{port}"); usize::from(LINKS)].join(",");
     let send = format!("--input udp://{from} --latency {LATENCY_MS} --psk-file {key} --links {links}");
-    [
-        Measured::start("bond-receive", Path::new(env!("CARGO_BIN_EXE_bond-receive")), &words(&receive)),
-        Measured::start("bond-send", Path::new(env!("CARGO_BIN_EXE_bond-send")), &words(&send)),
-    ]
+    let [receiver, sender] = match directory {
+        Some(directory) => ["bond-receive", "bond-send"].map(|name| directory.join(name)),
+        None => [env!("CARGO_BIN_EXE_bond-receive"), env!("CARGO_BIN_EXE_bond-send")].map(PathBuf::from),
+    };
+    let names = if directory.is_some() { ["other receive", "other send"] } else { ["bond-receive", "bond-send"] };
+    [Measured::start(names[0], &receiver, &words(&receive)), Measured::start(names[1], &sender, &words(&send))]
 }
 
 fn librist(from: SocketAddr, to: SocketAddr) -> [Measured; 2] {
@@ -122,21 +141,22 @@ fn librist(from: SocketAddr, to: SocketAddr) -> [Measured; 2] {
     ]
 }
 
-/// Sends the stream to all pairs for `time`; how many datagrams went in and came out of each.
-fn stream(pairs: &[Pair; 2], rate_mbps: u32, time: Duration) -> (u64, [u64; 2]) {
+/// Sends the stream to all pairs for `time`, in this order or the reverse one in odd rounds; how many datagrams went in and
+/// came out of each.
+fn stream(pairs: &[Pair], round: usize, rate_mbps: u32, time: Duration) -> (u64, Vec<u64>) {
     let payload = [0x47; PAYLOAD_BYTES];
     let interval = Duration::from_secs_f64(f64::from(BURST) * PAYLOAD_BYTES as f64 * 8e-6 / f64::from(rate_mbps));
     let source = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let (mut sent, mut received) = (0, [0; 2]);
+    let (mut sent, mut received) = (0, vec![0; pairs.len()]);
     let started = Instant::now();
     let mut due = started;
     while started.elapsed() < time {
-        for (pair, received) in pairs.iter().zip(&mut received) {
+        for index in (0..pairs.len()).map(|i| if round.is_multiple_of(2) { i } else { pairs.len() - 1 - i }) {
             for _ in 0..BURST {
                 // Nobody listens while the program is still starting.
-                let _ = source.send_to(&payload, pair.input);
+                let _ = source.send_to(&payload, pairs[index].input);
             }
-            *received += pair.taken();
+            received[index] += pairs[index].taken();
         }
         sent += u64::from(BURST);
         due += interval;
@@ -145,45 +165,76 @@ fn stream(pairs: &[Pair; 2], rate_mbps: u32, time: Duration) -> (u64, [u64; 2]) 
     (sent, received)
 }
 
-/// The middle of some figures, with the least and the most.
-fn spread(mut figures: Vec<f64>) -> [f64; 3] {
-    figures.sort_by(f64::total_cmp);
-    [figures[figures.len() / 2], figures[0], figures[figures.len() - 1]]
+/// Median, lower and upper quartile, least and most of some figures.
+struct Spread([f64; 5]);
+
+impl Spread {
+    fn of(mut figures: Vec<f64>) -> Self {
+        figures.sort_by(f64::total_cmp);
+        let last = figures.len() - 1;
+        Self([last / 2, last / 4, last - last / 4, 0, last].map(|index| figures[index]))
+    }
+}
+
+impl Display for Spread {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [median, lower, upper, least, most] = self.0;
+        write!(f, "{median:.2} (half of the rounds {lower:.2} to {upper:.2}, all {least:.2} to {most:.2})")
+    }
+}
+
+/// Runnable tasks, mean of the last minute.
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 fn measure(rate_mbps: u32, key: &Path) {
     println!(
-        "{rate_mbps} Mbit/s over {LINKS} links on loopback, AES-256: {ROUNDS} rounds of {ROUND:?}, both pairs at once"
+        "{rate_mbps} Mbit/s over {LINKS} links on loopback, AES-256: {ROUNDS} rounds of {ROUND:?}, all pairs at once, \
+         machine load {}",
+        load()
     );
-    let pairs = [Pair::start(|from, to| ours(from, to, key)), Pair::start(librist)];
-    stream(&pairs, rate_mbps, WARM_UP);
-    // Indexed by pair, then receiver and sender: shares of a core, one a round.
-    let mut shares: [[Vec<f64>; 2]; 2] = Default::default();
-    let (mut sent, mut received) = (0, [0; 2]);
-    for _ in 0..ROUNDS {
-        let before = [0, 1].map(|pair: usize| (Instant::now(), pairs[pair].processor_times()));
-        let (put_in, came_out) = stream(&pairs, rate_mbps, ROUND);
+    let other = std::env::var_os("BENCH_OTHER").map(PathBuf::from);
+    let mut pairs = vec![Pair::start(|from, to| ours(from, to, key, None)), Pair::start(librist)];
+    pairs.extend(other.map(|directory| Pair::start(|from, to| ours(from, to, key, Some(&directory)))));
+    stream(&pairs, 0, rate_mbps, WARM_UP);
+    let memory =
+        || pairs.iter().map(|pair| [&pair.receiver, &pair.sender].map(Measured::memory_kib)).collect::<Vec<_>>();
+    let memory_before = memory();
+    // Indexed by pair, then receiver and sender: shares of a core in per cent, one a round.
+    let mut shares: Vec<[Vec<f64>; 2]> = vec![Default::default(); pairs.len()];
+    let (mut sent, mut received) = (0, vec![0; pairs.len()]);
+    for round in 0..ROUNDS {
+        let before: Vec<_> = pairs.iter().map(|pair| (Instant::now(), pair.processor_times())).collect();
+        let (put_in, came_out) = stream(&pairs, round, rate_mbps, ROUND);
         sent += put_in;
-        for pair in [0, 1] {
-            received[pair] += came_out[pair];
-            let (since, before) = before[pair];
-            let (after, time) = (pairs[pair].processor_times(), since.elapsed().as_secs_f64());
+        for (index, (since, before)) in before.into_iter().enumerate() {
+            received[index] += came_out[index];
+            let (after, time) = (pairs[index].processor_times(), since.elapsed().as_secs_f64());
             for end in [0, 1] {
-                shares[pair][end].push(after[end].saturating_sub(before[end]).as_secs_f64() / time * 100.0);
+                shares[index][end].push(after[end].saturating_sub(before[end]).as_secs_f64() / time * 100.0);
             }
         }
     }
     for end in [0, 1] {
-        let ratios = shares[0][end].iter().zip(&shares[1][end]).map(|(ours, theirs)| ours / theirs).collect();
-        let [ours, theirs] = [0, 1].map(|pair: usize| spread(shares[pair][end].clone()));
-        let names = [&pairs[0], &pairs[1]].map(|pair| [&pair.receiver, &pair.sender][end].name);
-        for (name, [middle, least, most]) in names.iter().zip([ours, theirs]) {
-            println!("  {name:<14} {middle:>6.2} % of a core ({least:.2} to {most:.2})");
+        let names: Vec<_> = pairs.iter().map(|pair| [&pair.receiver, &pair.sender][end].name).collect();
+        for (index, name) in names.iter().enumerate() {
+            let (shares, memory) =
+                (Spread::of(shares[index][end].clone()), [&memory_before, &memory()].map(|m| m[index][end]));
+            println!("  {name:<14} {shares} % of a core; memory {} -> {} KiB", memory[0], memory[1]);
         }
-        let [middle, least, most] = spread(ratios);
-        println!("  {} / {} = {middle:.2} ({least:.2} to {most:.2})", names[0], names[1]);
+        for index in 1..pairs.len() {
+            let ratios: Vec<_> =
+                shares[0][end].iter().zip(&shares[index][end]).map(|(ours, theirs)| ours / theirs).collect();
+            let below = ratios.iter().filter(|ratio| **ratio < 0.5).count();
+            let (names, ratios) = (format!("{} / {}", names[0], names[index]), Spread::of(ratios));
+            println!("  {names} = {ratios}, below a half in {below} of {ROUNDS}");
+        }
     }
-    println!("  {sent} datagrams in; out: {} of ours, {} of librist", received[0], received[1]);
+    let names = pairs.iter().map(|pair| pair.receiver.name).zip(&received);
+    let out: Vec<_> = names.map(|(name, received)| format!("{received} of {name}")).collect();
+    println!("  {sent} datagrams in; out: {}; machine load {}", out.join(", "), load());
 }
 
 fn main() {

@@ -1,7 +1,8 @@
 //! One UDP socket with large buffers, batched receive (recvmmsg + GRO) and batched send (GSO).
 //!
 //! The kernel never fragments what is sent here (path-MTU probing needs the truth), and a send that finds no room waits
-//! in a bounded outbox for the socket to become writable.
+//! in a bounded outbox for the socket to become writable. Where the kernel or an interface refuses to cut trains into
+//! datagrams (GSO), they go one by one from then on; with `BOND_GSO=off` in the environment they always do.
 
 use bytes::Bytes;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,6 +12,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Room for arrivals while the thread does something else: 1.6 s of 20 Mbit/s.
@@ -19,17 +21,26 @@ const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// slow modem sends in a second; the engine paces anyway.
 const SEND_BUFFER_BYTES: usize = 512 << 10;
 /// Datagrams that wait for a socket to become writable; later ones are dropped and counted.
-const OUTBOX_DATAGRAMS_MAX: usize = 256;
+pub(crate) const OUTBOX_DATAGRAMS_MAX: usize = 256;
 /// Datagrams handed to the kernel in one call at most.
 const GSO_DATAGRAMS_MAX: usize = 32;
 /// Bytes handed to the kernel in one call at most (the kernel's own limit is 65535 with headers).
 const GSO_BYTES_MAX: usize = 60_000;
 /// What one receive slot holds: a coalesced train of datagrams.
 const SLOT_BYTES: usize = 65_536;
+/// Distance of the slots in memory. Were it a power of two, their first bytes, all that most of them ever hold, would compete
+/// for the same few lines of the cache.
+const SLOT_STRIDE: usize = SLOT_BYTES + 1472;
 /// Datagram trains taken from the kernel in one call.
 const SLOTS: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
 /// Receive calls on one socket before the others get their turn.
 pub(crate) const RECEIVE_CALLS_MAX: usize = 8;
+
+/// Whether trains may be handed to the kernel at all: for drivers that take them and send something else.
+fn trains_allowed() -> bool {
+    static ALLOWED: OnceLock<bool> = OnceLock::new();
+    *ALLOWED.get_or_init(|| std::env::var_os("BOND_GSO").is_none_or(|value| value != "off"))
+}
 
 /// Where a socket is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +70,7 @@ pub(crate) struct Counters {
 /// Where arrivals are put; shared by the sockets of one thread.
 #[derive(Debug)]
 pub(crate) struct ReceiveSlots {
-    /// `SLOTS` slots of [`SLOT_BYTES`].
+    /// `SLOTS` slots of [`SLOT_BYTES`], [`SLOT_STRIDE`] apart.
     bytes: Vec<u8>,
     metas: [RecvMeta; SLOTS],
     filled: usize,
@@ -74,12 +85,12 @@ impl Default for ReceiveSlots {
 
 impl ReceiveSlots {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; SLOTS * SLOT_BYTES], metas: [RecvMeta::default(); SLOTS], filled: 0 }
+        Self { bytes: vec![0; SLOTS * SLOT_STRIDE], metas: [RecvMeta::default(); SLOTS], filled: 0 }
     }
 
     /// What the last [`UdpPort::receive`] brought, in the order of arrival.
     pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
-        self.bytes.chunks_mut(SLOT_BYTES).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| {
+        self.bytes.chunks_mut(SLOT_STRIDE).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| {
             slot[..meta.len].chunks_mut(meta.stride.max(1)).map(|datagram| Arrival {
                 from: meta.addr,
                 to: meta.dst_ip,
@@ -132,6 +143,8 @@ pub(crate) enum Flushed {
 pub(crate) struct UdpPort {
     socket: UdpSocket,
     state: UdpSocketState,
+    /// See [`trains_allowed`].
+    trains: bool,
     outbox: VecDeque<Departure>,
     train: Vec<u8>,
     counters: Counters,
@@ -162,6 +175,7 @@ impl UdpPort {
         Ok(Self {
             socket,
             state,
+            trains: trains_allowed(),
             outbox: VecDeque::new(),
             train: Vec::new(),
             counters: Counters::default(),
@@ -198,9 +212,11 @@ impl UdpPort {
     /// What the kernel says about the socket, never "nothing there"; `slots` is empty then.
     pub(crate) fn receive(&mut self, slots: &mut ReceiveSlots) -> io::Result<Received> {
         slots.filled = 0;
-        let mut parts = slots.bytes.chunks_mut(SLOT_BYTES);
-        let mut buffers: [IoSliceMut<'_>; SLOTS] =
-            std::array::from_fn(|_| IoSliceMut::new(parts.next().unwrap_or_default()));
+        let mut parts = slots.bytes.chunks_mut(SLOT_STRIDE);
+        let mut buffers: [IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| {
+            let part = parts.next().unwrap_or_default();
+            IoSliceMut::new(part.split_at_mut_checked(SLOT_BYTES).map_or(&mut [], |(slot, _)| slot))
+        });
         match self.state.recv((&self.socket).into(), &mut buffers, &mut slots.metas) {
             Ok(filled) => slots.filled = filled,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -248,7 +264,8 @@ impl UdpPort {
     fn train_length(&self) -> usize {
         let Some(first) = self.outbox.front() else { return 0 };
         let size = first.datagram.len();
-        let limit = self.state.max_gso_segments().min(GSO_DATAGRAMS_MAX).min(GSO_BYTES_MAX / size.max(1)).max(1);
+        let possible = if self.trains { self.state.max_gso_segments() } else { 1 };
+        let limit = possible.min(GSO_DATAGRAMS_MAX).min(GSO_BYTES_MAX / size.max(1)).max(1);
         let mut count = 1;
         for next in self.outbox.iter().skip(1).take(limit - 1) {
             if next.to != first.to || next.from != first.from || next.datagram.len() > size {
@@ -322,6 +339,18 @@ mod tests {
         assert_eq!(here.flush().expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), sent);
         assert_eq!(here.counters(), Counters { sent: 100, ..Counters::default() });
+    }
+
+    #[test]
+    fn without_trains_datagrams_leave_one_by_one() {
+        let (mut here, mut there) = (loopback(), loopback());
+        here.trains = false;
+        let to = there.local_addr().expect("bound");
+        let sent = vec![vec![5; 1000]; 20];
+        sent.iter().for_each(|datagram| post(&mut here, to, datagram));
+        assert_eq!(here.train_length(), 1);
+        assert_eq!(here.flush().expect("a working socket"), Flushed::All);
+        assert_eq!(received(&mut there), sent);
     }
 
     #[test]

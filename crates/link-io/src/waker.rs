@@ -118,7 +118,9 @@ impl Sleeper {
         }
         waker.asleep.store(true, Ordering::SeqCst);
         let has_work = has_work();
-        let timeout = if has_work || pause.is_some() { Duration::ZERO } else { timeout.min(SLEEP_MAX) };
+        // What came during the pause ends the wait at once; if nothing did, a turn would be for nothing.
+        let left = timeout.min(SLEEP_MAX).saturating_sub(pause.unwrap_or_default());
+        let timeout = if has_work { Duration::ZERO } else { left };
         // A signal or a shortage of kernel memory only makes the wait shorter; the caller looks at its sockets anyway.
         let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(timeout)), None);
         waker.asleep.store(false, Ordering::SeqCst);

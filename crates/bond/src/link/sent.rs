@@ -12,6 +12,8 @@ use units::Timestamp;
 pub(crate) const SENT_MAX: usize = 16_384;
 /// Later confirmed packets that make a gap a loss.
 const REORDER_PACKETS: u64 = 3;
+/// Fewer make it one when the newest was sent so long after it, on a link that carries little.
+const REORDER_TIME_FEW: Duration = Duration::from_millis(20);
 /// A lost packet is remembered this long, to notice that it was only late.
 const LOST_KEPT: Duration = Duration::from_millis(600);
 /// The longest a link's own reordering is waited for.
@@ -270,7 +272,9 @@ impl SentLog {
         while let Some(sent) = self.entries.get_mut(self.decided) {
             let sequence = self.first + self.decided as u64;
             if sent.fate == Fate::Waiting {
-                if sequence + REORDER_PACKETS > highest || newest_at - sent.at < self.reorder_time {
+                let later = newest_at - sent.at;
+                let few = sequence + REORDER_PACKETS > highest && (sequence >= highest || later < REORDER_TIME_FEW);
+                if few || later < self.reorder_time {
                     break;
                 }
                 sent.fate = Fate::Lost;

@@ -94,6 +94,11 @@ impl Arrivals {
         self.highest.map(|highest| (highest as u32, self.highest_at))
     }
 
+    /// Numbers that have passed since the last report.
+    pub(crate) fn unreported_numbers(&self) -> u64 {
+        self.highest.zip(self.marks.back()).map_or(0, |(highest, mark)| highest.saturating_sub(mark.1))
+    }
+
     /// Notes that a report is made now; returns how many bitmap words it should have.
     pub(crate) fn mark(&mut self, now: Timestamp) -> usize {
         let Some(highest) = self.highest else { return 0 };

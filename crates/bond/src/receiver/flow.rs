@@ -316,6 +316,11 @@ impl Flow {
         self.cells.is_empty()
     }
 
+    /// Packets held, and gaps between them.
+    pub(crate) fn held_packets(&self) -> usize {
+        self.cells.len()
+    }
+
     /// The numbers to ask for now, oldest first, at most `max`, with the times each was asked for before.
     pub(crate) fn ask(
         &mut self,

@@ -21,11 +21,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use units::Timestamp;
 
+use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
 use crate::event::{Cause, EVENTS_MAX, Event};
 use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
 use crate::framing::{Inbound, Parsed, Refusal};
-use crate::payload::{Channel, PAYLOAD_BYTES_MAX};
+use crate::payload::Channel;
 use crate::random::{Random, Seed};
 use crate::stats::ReceiverSnapshot;
 use flow::{Flow, FlowId, FlowTotals, Origin, Taken};
@@ -107,6 +108,8 @@ const PEER_KEPT: Duration = Duration::from_mins(1);
 const PEER_LOST: Duration = Duration::from_secs(2);
 /// A flow without packets for so long has ended.
 const FLOW_ENDED: Duration = Duration::from_secs(10);
+/// A media clock that came before the media is used for so long.
+const CLOCK_HOLDS: Duration = Duration::from_secs(1);
 /// A flow without packets for so long gives way to a new one when there is no room.
 const FLOW_GIVES_WAY: Duration = Duration::from_millis(500);
 /// The same for one of which only half-open peers have sent less than [`FLOW_STARTED`] packets; to a peer that is known
@@ -115,6 +118,8 @@ const FLOW_UNPROVEN_GIVES_WAY: Duration = Duration::from_millis(50);
 const FLOW_STARTED: u64 = 8;
 /// Time between looks at gaps and peers.
 const TICK: Duration = Duration::from_millis(10);
+/// While more packets are held than this (two seconds of 20 Mbit/s), each gets memory of its own.
+const BLOCK_PACKETS_MAX: usize = 4096;
 /// Datagrams waiting to be polled.
 const OUTPUTS_MAX: usize = 1024;
 
@@ -143,6 +148,9 @@ pub struct Receiver {
     /// Totals of flows that have ended.
     ended: FlowTotals,
     scratch: Vec<u8>,
+    blocks: Blocks,
+    /// A payload with the null packets that were left out on the way.
+    restored: Vec<u8>,
     /// Numbers to ask for, with the times each was asked for before.
     wanted: Vec<(u16, u8)>,
 }
@@ -175,6 +183,8 @@ impl Receiver {
             quality_messages: 0,
             ended: FlowTotals::default(),
             scratch: Vec::new(),
+            blocks: Blocks::default(),
+            restored: Vec::new(),
             wanted: Vec::new(),
         })
     }
@@ -303,9 +313,11 @@ impl Receiver {
         if let Some(compound) = compound {
             self.take_compound(now, index, port, compound);
         }
-        if self.peers.get(index).is_some_and(|peer| peer.extension && peer.arrivals.unreported) {
-            // At once after a silence, then at the cadence.
-            self.next_report = self.next_report.min(now.max(self.reported_at + control::REPORT_INTERVAL));
+        if let Some(peer) = self.peers.get(index).filter(|peer| peer.extension && peer.arrivals.unreported) {
+            // At once after a silence, then at the cadence, or as soon as one report might not tell everything.
+            let full = peer.arrivals.unreported_numbers() >= control::REPORT_NUMBERS;
+            let at = if full { now } else { now.max(self.reported_at + control::report_interval(self.config.latency)) };
+            self.next_report = self.next_report.min(at);
         }
         self.promote(now, index);
     }
@@ -328,16 +340,21 @@ impl Receiver {
             }
             return;
         }
+        // Held for long among others that are not, a packet keeps the memory of its whole block.
+        let roomy = self.flows.iter().map(Flow::held_packets).sum::<usize>() < BLOCK_PACKETS_MAX;
+        let mut keep = |contents: &[u8]| {
+            if roomy { self.blocks.packet(contents) } else { Bytes::copy_from_slice(contents) }
+        };
         let bytes = match header.extension.filter(|extension| extension.null_deletion.is_some()) {
             Some(extension) => {
-                let mut restored = Vec::with_capacity(PAYLOAD_BYTES_MAX);
-                if rist::null_deletion::restore(&extension, packet.payload, &mut restored).is_err() {
+                self.restored.clear();
+                if rist::null_deletion::restore(&extension, packet.payload, &mut self.restored).is_err() {
                     self.refused += 1;
                     return;
                 }
-                Bytes::from(restored)
+                keep(&self.restored)
             }
-            None => Bytes::copy_from_slice(packet.payload),
+            None => keep(packet.payload),
         };
         let proven = self.peers[index].standing > Standing::HalfOpen;
         let Some(flow) = self.flow_index(now, id, proven) else {
@@ -381,7 +398,13 @@ impl Receiver {
             let other = self.flows.iter().position(|flow| rivals(&flow) && gives_way(flow))?;
             self.end_flow(now, other);
         }
-        self.flows.push(Flow::new(id, now));
+        let mut flow = Flow::new(id, now);
+        for (at, _, rtp_time) in self.peers.iter_mut().filter_map(|peer| peer.clock.take_if(|clock| clock.1 == id)) {
+            if now - at < CLOCK_HOLDS {
+                flow.playout.hear(at, rtp_time);
+            }
+        }
+        self.flows.push(flow);
         self.note(now, Cause::FlowStarted { flow: id.ssrc });
         Some(self.flows.len() - 1)
     }

@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     /// Where its RTCP comes from; ours goes there. The same as `address` in Main Profile.
     pub control: Option<SocketAddr>,
     pub framing: Framing,
+    /// A media clock that came before any media of its flow: when, which flow, RTP time.
+    pub clock: Option<(Timestamp, FlowId, u32)>,
     /// Whether it announced the extension.
     pub extension: bool,
     /// Whether it adapts its rate; `None` while it has not said.
@@ -81,6 +83,7 @@ impl Peer {
             media_seen: false,
             control: None,
             framing,
+            clock: None,
             extension: false,
             adapts: None,
             link: None,

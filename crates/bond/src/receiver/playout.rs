@@ -1,7 +1,7 @@
 //! When a packet is delivered: its RTP time, mapped to our clock, plus the latency budget.
 //!
 //! The mapping is the lowest difference between arrival and RTP time seen before the first delivery, so that the budget is
-//! counted from the fastest path. From then on it follows the sender's clock (quartz differs by some ten parts per
+//! counted from the fastest path. Our own sender tells its media clock beside the media, which may have waited there. From then on it follows the sender's clock (quartz differs by some ten parts per
 //! million) slowly, and never jumps.
 
 use std::time::Duration;
@@ -57,10 +57,7 @@ impl Playout {
 
     /// Takes the RTP time of a packet that arrives now.
     pub(crate) fn push(&mut self, now: Timestamp, rtp_time: u32) -> Timed {
-        let ticks = match self.last {
-            None => i64::from(rtp_time),
-            Some(last) => last + i64::from(rtp_time.wrapping_sub(last as u32) as i32),
-        };
+        let ticks = self.unwrap(rtp_time);
         let media = ticks * 1000 / TICKS_PER_MILLI;
         let difference = now.as_micros() as i64 - media;
         if let Some(offset) = self.offset
@@ -82,6 +79,24 @@ impl Playout {
         }
         self.adjusted_at = now;
         Timed::At(media)
+    }
+
+    /// Takes the RTP time of media that was handed to the sender when it sent this.
+    pub(crate) fn hear(&mut self, at: Timestamp, rtp_time: u32) {
+        let ticks = self.unwrap(rtp_time);
+        let difference = at.as_micros() as i64 - ticks * 1000 / TICKS_PER_MILLI;
+        if self.offset.is_some_and(|offset| (difference - offset as i64).abs() > JUMP_MICROS) {
+            return;
+        }
+        self.last.get_or_insert(ticks);
+        self.low.push(at, difference);
+        if !self.locked {
+            self.offset = self.low.get().map(|low| low as f64);
+        }
+    }
+
+    fn unwrap(&self, rtp_time: u32) -> i64 {
+        self.last.map_or(i64::from(rtp_time), |last| last + i64::from(rtp_time.wrapping_sub(last as u32) as i32))
     }
 
     /// The media time of an RTP time near those seen; `None` before the first and for another timeline.
@@ -127,6 +142,20 @@ mod tests {
         playout.lock();
         playout.push(at(1042.0), 450);
         assert!(playout.due(second, latency) >= at(1540.99));
+    }
+
+    #[test]
+    fn the_senders_clock_counts_where_media_waited() {
+        let mut playout = Playout::new();
+        playout.hear(at(1020.0), 9_000);
+        // Made at the same time, it waited there for 180 ms.
+        let Timed::At(media) = playout.push(at(1200.0), 9_000) else { panic!() };
+        assert_eq!(playout.due(media, Duration::from_millis(500)), at(1520.0));
+        playout.lock();
+        playout.hear(at(1100.0), 18_000);
+        assert!(playout.due(media, Duration::ZERO) > at(1019.9), "never a jump");
+        playout.hear(at(1100.0), 1 << 30);
+        assert_eq!(playout.push(at(1201.0), 9_090), Timed::At(media + 1000), "another timeline is not listened to");
     }
 
     #[test]

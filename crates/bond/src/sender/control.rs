@@ -8,7 +8,9 @@ use units::Timestamp;
 
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
 use crate::event::Cause;
-use crate::extension::{ANNOUNCE, Announce, NAME, PROBE, RECOVERED, REPORT, Report, parse_recovered};
+use crate::extension::{
+    ANNOUNCE, Announce, CLOCK, NAME, PROBE, RECOVERED, REPORT, Report, emit_clock, parse_recovered,
+};
 use crate::link::sent::SentLog;
 
 /// RTCP while a link is in use (TR-06-1: at most 100 ms).
@@ -117,9 +119,14 @@ impl Sender {
             }
             if slot.control.next_rtcp <= now {
                 let known = self.extension == Some(true);
-                let rtp_time = self.rtp_base.wrapping_add((u128::from(now.as_micros()) * 9 / 100) as u32);
                 self.scratch.clear();
-                write_compound(&mut self.scratch, now, slot, self.flow, rtp_time, &self.config, known);
+                let handed =
+                    self.handed_after.get().map(|micros| now.back(Duration::from_micros(micros.unsigned_abs())));
+                let clocks = Clocks {
+                    now: super::rtp_time(self.rtp_base, now),
+                    handed: handed.map(|at| super::rtp_time(self.rtp_base, at)),
+                };
+                write_compound(&mut self.scratch, now, slot, self.flow, clocks, &self.config, known);
                 if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
                     slot.control.framing_bytes = datagram.len() - self.scratch.len();
                     self.order += 1;
@@ -295,16 +302,24 @@ fn cname(text: &str) -> &[u8] {
     if text.is_empty() { b"strata" } else { text.as_bytes() }
 }
 
+/// RTP times.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    now: u32,
+    /// Of media that is handed to us now.
+    handed: Option<u32>,
+}
+
 fn write_compound(
     out: &mut Vec<u8>,
     now: Timestamp,
     slot: &Slot,
     flow: u32,
-    rtp_timestamp: u32,
+    clocks: Clocks,
     config: &super::SenderConfig,
     extension: bool,
 ) {
-    SenderReport { ssrc: flow, ntp: ntp(now), rtp_timestamp, packets: 0, octets: 0 }.emit(out);
+    SenderReport { ssrc: flow, ntp: ntp(now), rtp_timestamp: clocks.now, packets: 0, octets: 0 }.emit(out);
     Sdes { ssrc: flow, cname: cname(&config.cname) }.emit(out);
     let asking = slot.link.state != LinkState::Up || slot.link.overdue(now) > 0.0;
     let now_and_then = slot.control.compounds.is_multiple_of(EVERY);
@@ -317,6 +332,11 @@ fn write_compound(
         let latency_ms = u16::try_from(config.latency.as_millis()).unwrap_or(u16::MAX);
         Announce { link: slot.link.id, latency_ms, name: &slot.link.options.name }.emit(&mut body);
         App { subtype: ANNOUNCE, ssrc: flow, name: NAME, body: &body }.emit(out);
+        if let Some(handed) = clocks.handed {
+            body.clear();
+            emit_clock(handed, &mut body);
+            App { subtype: CLOCK, ssrc: flow, name: NAME, body: &body }.emit(out);
+        }
     }
 }
 

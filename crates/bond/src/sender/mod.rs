@@ -23,10 +23,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use units::{Bitrate, LinkId, Timestamp};
 
+use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
 use crate::event::{Cause, EVENTS_MAX, Event, StateReason};
 use crate::framing::{Framing, Inbound};
 use crate::link::capacity::Meter;
+use crate::link::delay::MinFilter;
 use crate::link::mtu::PathMtu;
 use crate::link::sent::Outcome;
 use crate::link::shared::Shared;
@@ -239,12 +241,17 @@ pub struct Sender {
     order: u64,
     /// Source time of the first packet of the newest unit.
     unit_began: Timestamp,
+    /// Microseconds from the making of media until it was handed to us, the least of the last ten seconds.
+    handed_after: MinFilter<1_000_000>,
     dropped_told: u64,
     media_meter: Meter,
     encoder: (Bitrate, Bitrate),
     advice: RateAdvice,
     outcomes: Vec<Outcome>,
     scratch: Vec<u8>,
+    /// A media packet as it leaves.
+    datagram: Vec<u8>,
+    blocks: Blocks,
     /// A payload without its null packets.
     shortened: Vec<u8>,
     /// See [`Sender::payload_bytes_max`].
@@ -289,12 +296,15 @@ impl Sender {
             shared: Shared::new(now),
             order: 0,
             unit_began: Timestamp::ZERO,
+            handed_after: MinFilter::new(),
             dropped_told: 0,
             media_meter: Meter::default(),
             encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
             advice: RateAdvice::new(now),
             outcomes: Vec::new(),
             scratch: Vec::new(),
+            datagram: Vec::new(),
+            blocks: Blocks::default(),
             shortened: Vec::new(),
             payload_bytes_max: path_mtu::PAYLOAD_BYTES_USUAL,
         })
@@ -427,6 +437,7 @@ impl Sender {
         // Never ahead of the clock and never back: numbers are deadlines. (A plain peer's start: see `plain`.)
         let (newest, unit) = self.history.newest().map_or((Timestamp::ZERO, 0), |p| (p.source_time, p.unit));
         let source_time = self.caught_up(payload.source_time.min(now)).max(newest);
+        self.handed_after.push(now, (now - source_time).as_micros() as i64);
         let fresh = source_time - newest > UNIT_GAP || source_time - self.unit_began > UNIT_MAX;
         if fresh {
             self.unit_began = source_time;

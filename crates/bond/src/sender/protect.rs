@@ -3,7 +3,6 @@
 //! Repair packets go only to a far end that has announced them. They leave on links that carry the fewest of the packets
 //! they cover, and never while packets wait for links.
 
-use bytes::Bytes;
 use rist::wire::rtp::RtpHeader;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -380,13 +379,14 @@ impl Sender {
         };
         self.scratch.clear();
         header.emit(&self.shortened, &mut self.scratch);
-        let (datagram, sequence) = slot.framing.media(now, &self.scratch);
+        let sequence = slot.framing.media(now, &self.scratch, &mut self.datagram);
+        let bytes = self.blocks.packet(&self.datagram);
         self.order += 1;
-        slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
-        slot.link.pace(now, datagram.len());
+        slot.link.on_sent(now, self.order, sequence, bytes.len(), None);
+        slot.link.pace(now, bytes.len());
         self.protection.sent += 1;
         let link = slot.link.id;
-        Some(SenderOutput::Transmit { link, channel: Channel::Media, bytes: Bytes::from(datagram) })
+        Some(SenderOutput::Transmit { link, channel: Channel::Media, bytes })
     }
 
     /// The far end has recovered a packet.

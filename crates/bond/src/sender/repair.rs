@@ -39,6 +39,9 @@ impl Sender {
         }
         self.measure_bottlenecks(report);
         self.align_clocks();
+        if self.slots.iter().flatten().any(|slot| slot.link.in_burst()) {
+            self.rescue(now);
+        }
     }
 
     /// Gives links that no report has timed yet a place on the far clock's scale.

@@ -1,6 +1,5 @@
 //! Pulling packets from the queue onto links that have room.
 
-use bytes::Bytes;
 use rist::null_deletion::delete;
 use rist::wire::rtp::{PAYLOAD_TYPE_MPEG_TS, RtpHeader, SSRC_RETRANSMIT};
 use std::time::Duration;
@@ -291,10 +290,11 @@ impl Sender {
             Some(_) => RtpHeader { extension: deleted, ..header }.emit(&self.shortened, &mut self.scratch),
             None => header.emit(&packet.bytes, &mut self.scratch),
         }
-        let (datagram, sequence) = slot.framing.media(now, &self.scratch);
+        let sequence = slot.framing.media(now, &self.scratch, &mut self.datagram);
+        let bytes = self.blocks.packet(&self.datagram);
         self.order += 1;
-        slot.link.on_sent(now, self.order, sequence, datagram.len(), Some(number));
-        slot.link.add_share(datagram.len());
+        slot.link.on_sent(now, self.order, sequence, bytes.len(), Some(number));
+        slot.link.add_share(bytes.len());
         if again {
             slot.link.counters.retransmits += 1;
             let again = packet.repair && !packet.further;
@@ -314,6 +314,6 @@ impl Sender {
             self.history.unqueue(number);
         }
         let link = slot.link.id;
-        SenderOutput::Transmit { link, channel: Channel::Media, bytes: Bytes::from(datagram) }
+        SenderOutput::Transmit { link, channel: Channel::Media, bytes }
     }
 }

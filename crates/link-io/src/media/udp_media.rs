@@ -5,7 +5,7 @@
 
 use super::pack::Packer;
 use crate::clock::Clock;
-use crate::udp::{Binding, Departure, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
+use crate::udp::{Binding, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
 use bond::Payload;
 use bytes::Bytes;
 use std::convert::Infallible;
@@ -124,8 +124,12 @@ impl UdpOutput {
         Ok(Self { port: UdpPort::open(&Binding::towards(to, None, None))?, to })
     }
 
-    /// Queues one payload; [`UdpOutput::flush`] sends.
+    /// Queues one payload; [`UdpOutput::flush`] sends, at the latest when the queue is full: a thread that the system has kept
+    /// waiting has much to deliver at once.
     pub(crate) fn post(&mut self, payload: Bytes) {
+        if self.port.waiting() >= OUTBOX_DATAGRAMS_MAX {
+            self.flush();
+        }
         self.port.post(Departure { to: self.to, from: None, datagram: payload });
     }
 
@@ -192,6 +196,22 @@ mod tests {
         assert_eq!(due, times[2] + WAIT_MAX);
         assert_eq!(input.due(), None);
         input.finish(|_| panic!("everything was taken"));
+    }
+
+    #[test]
+    fn more_than_the_queue_holds_leaves_at_once() {
+        let clock = Clock::start();
+        let mut input = UdpInput::open(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let mut output = UdpOutput::open(input.local_addr().expect("bound")).expect("a socket");
+        for _ in 0..3 * OUTBOX_DATAGRAMS_MAX {
+            output.post(Bytes::from_static(&[0x47; 188]));
+        }
+        output.flush();
+        let mut count = 0;
+        while input.take(&clock, FULL_PAYLOAD_BYTES, |_, _| count += 1).expect("a working socket")
+            == Received::MaybeMore
+        {}
+        assert_eq!((count, output.port().counters().dropped), (3 * OUTBOX_DATAGRAMS_MAX, 0));
     }
 
     #[test]

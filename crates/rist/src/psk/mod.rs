@@ -6,6 +6,7 @@
 //! limited in rate, because each costs 1024 rounds of HMAC.
 
 mod inbound;
+mod key_stream;
 mod limiter;
 mod outbound;
 mod replay;
@@ -15,9 +16,8 @@ pub(crate) use outbound::Outbound;
 pub use replay::REPLAY_WINDOW_PACKETS;
 pub use {inbound::CANDIDATE_NONCES_MAX, inbound::RETIRED_NONCES_MAX, limiter::RateLimiter};
 
-use aes::cipher::{InnerIvInit, KeyInit, StreamCipher};
+use aes::cipher::KeyInit;
 use aes::{Aes128, Aes256};
-use ctr::{Ctr128BE, CtrCore};
 use pbkdf2::pbkdf2_hmac;
 use sha2::Sha256;
 use std::fmt;
@@ -114,12 +114,8 @@ impl PacketKey {
             IvLayout::SequenceLast => iv[12..].copy_from_slice(&sequence.to_be_bytes()),
         }
         match self {
-            Self::Aes128(cipher) => {
-                Ctr128BE::from_core(CtrCore::inner_iv_init(&**cipher, &iv.into())).apply_keystream(body);
-            }
-            Self::Aes256(cipher) => {
-                Ctr128BE::from_core(CtrCore::inner_iv_init(&**cipher, &iv.into())).apply_keystream(body);
-            }
+            Self::Aes128(cipher) => key_stream::apply(&**cipher, iv, body),
+            Self::Aes256(cipher) => key_stream::apply(&**cipher, iv, body),
         }
     }
 
