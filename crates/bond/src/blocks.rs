@@ -40,6 +40,6 @@ mod tests {
         let places: Vec<_> = (0..1000).map(|_| blocks.packet(&[2; 1400]).as_ptr()).collect();
         let block = |place: *const u8| (place as usize).abs_diff(first as usize) <= BLOCK_BYTES;
         assert!(places.into_iter().all(block));
-        assert_eq!(blocks.packet(&[3; 3 * BLOCK_BYTES]).len(), 3 * BLOCK_BYTES);
+        assert_eq!(blocks.packet(&vec![3; 3 * BLOCK_BYTES]).len(), 3 * BLOCK_BYTES);
     }
 }

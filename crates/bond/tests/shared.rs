@@ -178,9 +178,9 @@ fn copies_take_another_bottleneck() {
                     && at < until =>
             {
                 if carried.link < 2 {
-                    beside += 1
+                    beside += 1;
                 } else {
-                    elsewhere += 1
+                    elsewhere += 1;
                 }
             }
             _ => {}

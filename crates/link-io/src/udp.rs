@@ -347,7 +347,9 @@ mod tests {
         here.trains = false;
         let to = there.local_addr().expect("bound");
         let sent = vec![vec![5; 1000]; 20];
-        sent.iter().for_each(|datagram| post(&mut here, to, datagram));
+        for datagram in &sent {
+            post(&mut here, to, datagram);
+        }
         assert_eq!(here.train_length(), 1);
         assert_eq!(here.flush().expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), sent);
