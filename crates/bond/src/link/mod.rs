@@ -279,6 +279,11 @@ impl Link {
         now.as_micros() as f64 + self.path_delay() + self.queue_with(bytes) + self.overdue(now)
     }
 
+    /// When what is confirmed now had arrived at the earliest, on the scale of [`Link::arrival`].
+    pub(crate) fn confirmed_at(&self, now: Timestamp) -> f64 {
+        now.as_micros() as f64 + self.path_delay() - self.round_trip_low() - REPORT_INTERVAL_MICROS
+    }
+
     /// Bytes that may be on their way while a queue of `queue_micros` is wanted in front of the bottleneck.
     pub(crate) fn window(&self, queue_micros: f64) -> u64 {
         match self.path_check.room() {

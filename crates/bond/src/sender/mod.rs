@@ -231,6 +231,8 @@ pub struct Sender {
     next_second: Timestamp,
     next_causes: Timestamp,
     advice_told: AdviceTold,
+    /// When a link last confirmed what had arrived too late.
+    late_at: Option<Timestamp>,
     /// When an idle link may get its next copy.
     warm_at: Timestamp,
     totals: Totals,
@@ -289,6 +291,7 @@ impl Sender {
             next_second: now,
             next_causes: now,
             advice_told: AdviceTold::new(),
+            late_at: None,
             warm_at: now,
             totals: Totals::default(),
             protection: Protection::default(),

@@ -69,6 +69,8 @@ impl Sender {
 
     fn on_arrived(&mut self, now: Timestamp, index: usize, number: u64) {
         let plain = self.extension != Some(true);
+        let Some(source_time) = self.history.get(number).map(|packet| packet.source_time) else { return };
+        let deadline = self.deadline(source_time);
         let Some(packet) = self.history.get_mut(number) else { return };
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
         let length = packet.bytes.len();
@@ -84,6 +86,9 @@ impl Sender {
             let bytes = packet.bytes.len() as u64;
             // Echoes do not prove that it arrived: it can still be asked for.
             if !plain {
+                if self.slots[index].as_ref().is_some_and(|slot| slot.link.confirmed_at(now) > deadline) {
+                    self.late_at = Some(now);
+                }
                 self.history.settle(number, Standing::Delivered);
             }
             if let Some(slot) = &mut self.slots[index] {

@@ -29,6 +29,9 @@ const PRESSED_AGE_SHARE: f64 = 0.3;
 /// It may take so many times longer than the believed capacity of all links says. More gives up large pictures sooner, so
 /// that more small ones are complete.
 const UNIT_DOUBT: f64 = 2.0;
+/// The same while links deliver late what was believed to arrive in time, and for so long after.
+const UNIT_DOUBT_LATELY: f64 = 4.0;
+const LATE_MEMORY: Duration = Duration::from_secs(4);
 /// Nothing is weighed in this time after the first answer: capacities are not known yet.
 const LEARNING: Duration = Duration::from_secs(2);
 /// A copy in advance waits so long for a link.
@@ -225,7 +228,9 @@ impl Sender {
         let rate: f64 = candidates.iter().map(|candidate| candidate.rate).sum();
         let earliest = candidates.iter().map(|c| c.arrival + c.spread).fold(f64::MAX, f64::min);
         let rest = self.history.rest_of_unit(number) as f64;
-        earliest + UNIT_DOUBT * rest * 1e6 / rate.max(1.0) > ask.deadline
+        let lately = self.late_at.is_some_and(|at| self.now - at < LATE_MEMORY);
+        let doubt = if lately { UNIT_DOUBT_LATELY } else { UNIT_DOUBT };
+        earliest + doubt * rest * 1e6 / rate.max(1.0) > ask.deadline
     }
 
     /// No link can deliver it in time; what hangs on a link may still arrive.
