@@ -107,6 +107,8 @@ pub struct SenderConfig {
     pub latency: Duration,
     /// RTP SSRC of the flow; its lowest bit is cleared. `None` draws one.
     pub flow_id: Option<u32>,
+    /// Sequence number of the first packet. `None` draws one.
+    pub first_sequence: Option<u16>,
     /// Virtual destination port of the media (even); RTCP uses the next one. Main Profile only.
     pub virtual_port: u16,
     /// Leave TS null packets out on the wire and restore them at the receiver.
@@ -124,6 +126,7 @@ impl Default for SenderConfig {
             cname: String::new(),
             latency: LATENCY_DEFAULT,
             flow_id: None,
+            first_sequence: None,
             virtual_port: VIRTUAL_PORT_DEFAULT,
             null_deletion: false,
             extension: Extension::Offer,

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use rist::wire::rtcp::App;
-use rist::wire::rtcp::{Echo, EchoKind, ReceiverReport, RtcpPacket, Sdes, SenderReport, packets};
+use rist::wire::rtcp::{
+    BitmaskEntry, Echo, EchoKind, RangeEntry, ReceiverReport, RtcpPacket, Sdes, SenderReport, packets,
+};
 use std::time::Duration;
 use units::Timestamp;
 
@@ -36,6 +38,9 @@ const EVERY: u32 = 10;
 const FRAMING_BYTES: usize = 20;
 /// Bytes of an RTP header.
 const RTP_BYTES: usize = 12;
+/// Sequence numbers taken from one request for retransmission: all there are, once. A datagram has room for ranges that make
+/// two hundred times as many.
+const REQUESTS_MAX: usize = 1 << 16;
 /// An echo answered later than this tells nothing.
 const ECHO_AGE_MAX: u64 = 10_000_000;
 
@@ -210,18 +215,13 @@ impl Sender {
                 }
             }
             RtcpPacket::NackRange(nack) if nack.media_ssrc & !1 == self.flow => {
-                for entry in nack.entries.iter() {
-                    for sequence in entry.sequences() {
-                        self.on_nack(now, index, sequence);
-                    }
-                }
+                self.on_requests(now, index, nack.entries.iter().flat_map(RangeEntry::sequences));
+            }
+            RtcpPacket::HeadlessRanges(entries) => {
+                self.on_requests(now, index, entries.iter().flat_map(RangeEntry::sequences));
             }
             RtcpPacket::NackBitmask(nack) if nack.media_ssrc & !1 == self.flow => {
-                for entry in nack.entries.iter() {
-                    for sequence in entry.sequences() {
-                        self.on_nack(now, index, sequence);
-                    }
-                }
+                self.on_requests(now, index, nack.entries.iter().flat_map(BitmaskEntry::sequences));
             }
             RtcpPacket::App(App { name: NAME, subtype: REPORT, body, .. }) => {
                 if let Some(report) = Report::parse(body).filter(|_| self.config.extension == Extension::Offer) {
@@ -234,6 +234,10 @@ impl Sender {
             }
             _ => {}
         }
+    }
+
+    fn on_requests(&mut self, now: Timestamp, index: usize, sequences: impl Iterator<Item = u16>) {
+        sequences.take(REQUESTS_MAX).for_each(|sequence| self.on_nack(now, index, sequence));
     }
 
     fn answer(&mut self, now: Timestamp, index: usize, echo: Echo) {

@@ -270,7 +270,8 @@ impl Sender {
         let mut random = Random::new(seed.into());
         let flow = config.flow_id.unwrap_or_else(|| random.next_u32()) & !1;
         let rtp_base = random.next_u32();
-        let first = u64::from(random.next_u32() & 0xffff);
+        let drawn = random.next_u32() as u16;
+        let first = u64::from(config.first_sequence.unwrap_or(drawn));
         Ok(Self {
             config,
             random,

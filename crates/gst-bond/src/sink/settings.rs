@@ -71,6 +71,7 @@ impl Settings {
             cname: self.flow.cname,
             latency: self.flow.latency,
             flow_id: (self.flow_id != 0).then_some(self.flow_id),
+            first_sequence: None,
             null_deletion: self.null_deletion,
             ..SenderConfig::default()
         };

@@ -105,6 +105,7 @@ impl Arguments {
             cname: self.flow.cname,
             latency,
             flow_id: self.flow_id,
+            first_sequence: None,
             virtual_port: self.virtual_port,
             null_deletion: self.null_deletion,
             extension,

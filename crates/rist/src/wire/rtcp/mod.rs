@@ -1,10 +1,12 @@
 //! RTCP compounds (RFC 3550, TR-06-1 section 5.2, TR-06-2 section 8): one file a message.
 //!
 //! [`packets`] walks a compound; each message type has an `emit` that appends to the caller's buffer. Statistics in
-//! receiver reports of librist are zero or stale: never trust them.
+//! receiver reports of librist are zero or stale: never trust them. What a request of GStreamer's shrinks to is read too
+//! ([`headless`]).
 
 mod app;
 mod echo;
+mod headless;
 mod nack;
 mod report;
 mod sdes;
@@ -17,8 +19,8 @@ pub use report::{ReceiverReport, ReportBlock, SenderReport};
 pub use sdes::{CNAME_BYTES_MAX, Sdes};
 pub use xr::{DelayBlock, Xr};
 
-use super::WireError;
 use super::reader::Reader;
+use super::{Entries, WireError};
 
 /// The most packets read from one compound; a datagram of empty packets cannot cost more than this.
 pub const COMPOUND_PACKETS_MAX: usize = 32;
@@ -48,6 +50,8 @@ pub enum RtcpPacket<'a> {
     NackBitmask(NackBitmask<'a>),
     /// Type 204 "RIST", subtype 0: lost packets as ranges.
     NackRange(NackRange<'a>),
+    /// Lost packets as ranges without a header, at the end of a compound of GStreamer's; of the flow it has.
+    HeadlessRanges(Entries<'a, RangeEntry>),
     /// Type 204 "RIST", subtype 1: upper half of the sequence numbers in the NACKs that follow.
     ExtendedSequence(ExtendedSequence),
     /// Type 204 "RIST", subtype 2 (request).
@@ -72,7 +76,7 @@ pub enum RtcpPacket<'a> {
 /// Packets of a compound in order. After a framing error the walk ends; a packet that is framed well but wrong inside
 /// yields its error and the walk goes on.
 pub fn packets(compound: &[u8]) -> Packets<'_> {
-    Packets { rest: compound, seen: 0 }
+    Packets { rest: compound, seen: 0, described: false }
 }
 
 /// True when `compound` is a whole number of well-framed RTCP packets, whatever is in them: what garbage from a wrong
@@ -94,6 +98,8 @@ pub fn is_plausible(compound: &[u8]) -> bool {
 pub struct Packets<'a> {
     rest: &'a [u8],
     seen: usize,
+    /// The last packet was a source description.
+    described: bool,
 }
 
 impl<'a> Iterator for Packets<'a> {
@@ -108,9 +114,16 @@ impl<'a> Iterator for Packets<'a> {
             return Some(Err(WireError::CompoundTooLong));
         }
         self.seen += 1;
+        if self.described
+            && let Some(ranges) = headless::ranges(self.rest)
+        {
+            self.rest = &[];
+            return Some(Ok(RtcpPacket::HeadlessRanges(ranges)));
+        }
         match Frame::split(self.rest) {
             Ok((frame, rest)) => {
                 self.rest = rest;
+                self.described = frame.packet_type == PT_SDES;
                 Some(frame.parse())
             }
             Err(error) => {
@@ -198,6 +211,7 @@ mod tests {
                 RtcpPacket::Sdes(_) => "SDES",
                 RtcpPacket::NackBitmask(_) => "bitmask",
                 RtcpPacket::NackRange(_) => "range",
+                RtcpPacket::HeadlessRanges(_) => "headless",
                 RtcpPacket::ExtendedSequence(_) => "EXTSEQ",
                 RtcpPacket::EchoRequest(_) => "request",
                 RtcpPacket::EchoResponse(_) => "response",
