@@ -63,11 +63,12 @@ impl Pair {
     fn exchange(&mut self) {
         loop {
             let mut moved = false;
-            while let SenderOutput::Transmit { link, channel, bytes } = self.next_of_sender() {
+            while let SenderOutput::Transmit { link, channel, bytes, .. } = self.next_of_sender() {
                 moved = true;
                 let from = SocketAddr::from(([10, 0, 0, link.0 as u8], 1000));
                 let mut bytes = Vec::from(bytes);
-                let input = ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes };
+                let input =
+                    ReceiverInput::Datagram { local: 0, from, channel, ecn: units::Ecn::NotEct, bytes: &mut bytes };
                 self.receiver.handle_input(self.now, input);
             }
             loop {

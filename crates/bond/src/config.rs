@@ -115,6 +115,9 @@ pub struct SenderConfig {
     pub null_deletion: bool,
     /// The engine's own extension.
     pub extension: Extension,
+    /// The caller sends datagrams with the ECN codepoint they are given: congestion marks of the network (RFC 9331) are
+    /// used towards a receiver that counts them, on paths that carry them. `link-io` sets it.
+    pub ecn: bool,
 }
 
 impl Default for SenderConfig {
@@ -130,6 +133,7 @@ impl Default for SenderConfig {
             virtual_port: VIRTUAL_PORT_DEFAULT,
             null_deletion: false,
             extension: Extension::Offer,
+            ecn: false,
         }
     }
 }
@@ -158,6 +162,9 @@ pub struct ReceiverConfig {
     pub extension: Extension,
     /// Tell senders that do not speak the extension how their flow arrives (TR-06-4-1), so that they adapt their rate.
     pub quality_messages: bool,
+    /// The caller tells the ECN codepoint that datagrams came with: senders are told what was marked. `link-io`
+    /// sets it.
+    pub ecn: bool,
 }
 
 impl Default for ReceiverConfig {
@@ -173,6 +180,7 @@ impl Default for ReceiverConfig {
             flows_max: 1,
             extension: Extension::Offer,
             quality_messages: true,
+            ecn: false,
         }
     }
 }

@@ -55,6 +55,28 @@ impl fmt::Display for StateReason {
     }
 }
 
+/// Why the network's congestion marks are not used on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EcnFault {
+    /// The path clears the ECN field.
+    Cleared,
+    /// The path drops packets with it.
+    BlackHole,
+    /// The path marks every packet, whatever its queue.
+    AllMarked,
+}
+
+impl fmt::Display for EcnFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cleared => "its path clears them",
+            Self::BlackHole => "its path drops packets that may be marked",
+            Self::AllMarked => "its path marks everything",
+        })
+    }
+}
+
 /// What an [`Event`] tells.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -97,6 +119,33 @@ pub enum Cause {
     },
     /// A link loses more or fewer packets than before.
     LinkLoss {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Share of packets before.
+        before: LossRatio,
+        /// Share now.
+        now: LossRatio,
+    },
+    /// The network's congestion marks (ECN) are used on a link from now on: its path carries them.
+    EcnUsed {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+    },
+    /// Congestion marks are not used on a link from now on.
+    EcnRefused {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Why.
+        fault: EcnFault,
+    },
+    /// More or fewer packets of a link come marked as having met a queue than before.
+    LinkMarked {
         /// Which.
         link: LinkId,
         /// Its name.
@@ -279,6 +328,11 @@ impl fmt::Display for Cause {
                 "link {name}: queue delay {queue_before_ms:.0} -> {queue_now_ms:.0} ms, capacity {before} -> {now}"
             ),
             Self::LinkLoss { name, before, now, .. } => write!(f, "link {name}: loss {before} -> {now}"),
+            Self::EcnUsed { name, .. } => write!(f, "link {name}: congestion marks (ECN) are used"),
+            Self::EcnRefused { name, fault, .. } => write!(f, "link {name}: no congestion marks (ECN): {fault}"),
+            Self::LinkMarked { name, before, now, .. } => {
+                write!(f, "link {name}: marked as congested {before} -> {now}")
+            }
             Self::BottleneckShared { name, with_name, correlation, .. } => {
                 write!(
                     f,

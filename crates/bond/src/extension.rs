@@ -10,7 +10,10 @@
 //! version 1 (= 1), number of links 1, latency ms 2, receiver clock us 8, playout RTP time 4, playout clock us 8
 //! (0 0 before the first packet), then per link: id 2, number of bitmap words 2, highest per-link sequence 4,
 //! us since its arrival 4, bytes received (wrapping) 4, bitmap words 4 each: bit i of word w set when
-//! `highest - 1 - 32 w - i` has arrived.
+//! `highest - 1 - 32 w - i` has arrived. Then, if any datagram came with ECN, its counts: kind 1 (= [`MARKS`]), number of
+//! links 1, zero 2, and for each link, in the order above, datagrams with ECT(1) 4 and with CE 4 (both wrapping). Peers that
+//! do not know what follows the links ignore it; no datagram leaves with ECN before the receiver has announced
+//! [`ECN_FEATURE`].
 //!
 //! **Probe**, subtype [`PROBE`], sender to receiver: zeros up to the size of datagram that is tried.
 //!
@@ -20,10 +23,12 @@
 //! **Recovered**, subtype [`RECOVERED`], receiver to sender beside a report, tells which packets came out of repair packets
 //! lately: version 1 (= 1), count 1, sequence numbers 2 each, zero padding to 32 bits.
 
-use units::LinkId;
+use units::{Ecn, LinkId};
 
 /// Name of the feature in the keep-alive's vendor JSON.
 pub const FEATURE: &str = "bond-report-1";
+/// Name of the feature that reports count ECN marks.
+pub const ECN_FEATURE: &str = "bond-ecn-1";
 /// Name of the APP packets.
 pub const NAME: [u8; 4] = *b"BOND";
 /// Subtype of an announcement.
@@ -45,6 +50,10 @@ pub const REPORT_WORDS_MAX: usize = 24;
 /// Bytes of a link's name that travel.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Kind of the block of ECN counts behind the links of a report.
+const MARKS: u8 = 1;
+const MARKS_HEAD: usize = 4;
+const LINK_MARKS: usize = 8;
 const VERSION: u8 = 1;
 const REPORT_HEAD: usize = 24;
 const LINK_HEAD: usize = 16;
@@ -127,6 +136,32 @@ pub(crate) struct Playout {
     pub clock_micros: u64,
 }
 
+/// Datagrams that came with ECN, wrapping.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// As ECT(1), the way they had left.
+    pub ect: u32,
+    /// As CE: a node had a queue.
+    pub ce: u32,
+}
+
+impl Marks {
+    /// Counts a datagram.
+    pub(crate) fn count(&mut self, ecn: Ecn) {
+        match ecn {
+            Ecn::Ect1 => self.ect = self.ect.wrapping_add(1),
+            Ecn::Ce => self.ce = self.ce.wrapping_add(1),
+            Ecn::NotEct | Ecn::Ect0 => {}
+        }
+    }
+
+    /// Adds what another address of the link counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.ect = self.ect.wrapping_add(other.ect);
+        self.ce = self.ce.wrapping_add(other.ce);
+    }
+}
+
 /// What arrived on one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LinkReport<'a> {
@@ -134,6 +169,8 @@ pub(crate) struct LinkReport<'a> {
     pub highest: u32,
     pub held_micros: u32,
     pub bytes: u32,
+    /// Nothing when the report tells nothing of it.
+    pub marks: Marks,
     words: &'a [u8],
 }
 
@@ -188,12 +225,13 @@ impl<'a> Report<'a> {
     /// The links told of, at most [`REPORT_LINKS_MAX`]; stops at the first that is cut short.
     pub(crate) fn links(&self) -> impl Iterator<Item = LinkReport<'a>> + 'a {
         let mut rest = self.body;
-        (0..usize::from(self.links).min(REPORT_LINKS_MAX)).map_while(move |_| {
-            let (head, tail) = rest.split_at_checked(LINK_HEAD)?;
-            let words = usize::from(u16::from_be_bytes([head[2], head[3]]));
-            let (words, tail) = tail.split_at_checked(words * 4)?;
+        let marks = self.marks();
+        (0..usize::from(self.links).min(REPORT_LINKS_MAX)).map_while(move |index| {
+            let (head, words, tail) = split_link(rest)?;
             rest = tail;
+            let marks = marks.get(index * LINK_MARKS..(index + 1) * LINK_MARKS);
             Some(LinkReport {
+                marks: marks.map_or(Marks::default(), |marks| Marks { ect: u32_at(marks, 0), ce: u32_at(marks, 4) }),
                 link: LinkId(u16::from_be_bytes([head[0], head[1]])),
                 highest: u32_at(head, 4),
                 held_micros: u32_at(head, 8),
@@ -202,6 +240,29 @@ impl<'a> Report<'a> {
             })
         })
     }
+
+    /// The ECN counts of the links, [`LINK_MARKS`] bytes each; empty when there are none or they are cut short.
+    fn marks(&self) -> &'a [u8] {
+        let mut rest = self.body;
+        for _ in 0..usize::from(self.links).min(REPORT_LINKS_MAX) {
+            let Some((_, _, tail)) = split_link(rest) else { return &[] };
+            rest = tail;
+        }
+        match rest.split_at_checked(MARKS_HEAD) {
+            Some(([MARKS, links, ..], counts)) if *links == self.links => {
+                counts.get(..usize::from(*links) * LINK_MARKS).unwrap_or_default()
+            }
+            _ => &[],
+        }
+    }
+}
+
+/// A link's head, its bitmap words, and what follows.
+fn split_link(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (head, tail) = bytes.split_at_checked(LINK_HEAD)?;
+    let words = usize::from(u16::from_be_bytes([head[2], head[3]]));
+    let (words, tail) = tail.split_at_checked(words * 4)?;
+    Some((head, words, tail))
 }
 
 /// Writes a report.
@@ -249,6 +310,19 @@ impl<'a> ReportWriter<'a> {
         }
         self.body[head + 2..head + 4].copy_from_slice(&count.to_be_bytes());
         true
+    }
+
+    /// Ends the report with the ECN counts of its links, in the order they were added, if there is anything to tell.
+    pub(crate) fn finish(self, marks: &[Marks]) {
+        let links = self.body[self.start + 1];
+        if marks.len() != usize::from(links) || marks.iter().all(|marks| *marks == Marks::default()) {
+            return;
+        }
+        self.body.extend_from_slice(&[MARKS, links, 0, 0]);
+        for Marks { ect, ce } in marks {
+            self.body.extend_from_slice(&ect.to_be_bytes());
+            self.body.extend_from_slice(&ce.to_be_bytes());
+        }
     }
 }
 
@@ -298,6 +372,29 @@ mod tests {
     }
 
     #[test]
+    fn only_counts_that_tell_something_travel() {
+        let write = |marks: &[Marks]| {
+            let mut body = Vec::new();
+            let mut writer = ReportWriter::new(&mut body, 1, 1, None);
+            writer.link(LinkId(1), 5, 0, 0, [7u32].into_iter());
+            writer.link(LinkId(2), 5, 0, 0, std::iter::empty());
+            writer.finish(marks);
+            body
+        };
+        let plain = write(&[]);
+        assert_eq!(write(&[Marks::default(); 2]), plain, "nothing is said of nothing");
+        let told = [Marks { ect: 3, ce: 0 }, Marks { ect: 0, ce: u32::MAX }];
+        let body = write(&told);
+        assert!(body.len() == plain.len() + 20 && body.starts_with(&plain), "an older peer reads what it did before");
+        assert!(Report::parse(&body).unwrap().links().map(|link| link.marks).eq(told));
+        // Cut short anywhere, the counts are gone and the links are not.
+        for length in plain.len()..body.len() {
+            let report = Report::parse(&body[..length]).unwrap();
+            assert!(report.links().map(|link| link.marks).eq([Marks::default(); 2]), "{length}");
+        }
+    }
+
+    #[test]
     fn a_list_of_recovered_packets_survives_the_wire() {
         for count in [0u16, 1, 2, 128, 300] {
             let mut body = Vec::new();
@@ -310,6 +407,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn counts_survive_the_wire(
+            links in proptest::collection::vec((any::<u32>(), 0..30usize, any::<u32>(), any::<u32>()), 0..20)
+        ) {
+            let mut body = Vec::new();
+            let mut writer = ReportWriter::new(&mut body, 1, 1, None);
+            let mut told = Vec::new();
+            for (index, (highest, words, ect, ce)) in links.iter().enumerate() {
+                if writer.link(LinkId(index as u16), *highest, 0, 0, std::iter::repeat_n(*ce, *words)) {
+                    told.push(Marks { ect: *ect, ce: *ce });
+                }
+            }
+            writer.finish(&told);
+            prop_assert_eq!(body.len() % 4, 0);
+            let report = Report::parse(&body).unwrap();
+            prop_assert!(report.links().map(|link| link.marks).eq(told));
+            let read = report.links().map(|link| (link.highest, link.words().count()));
+            let written = links.iter().map(|link| (link.0, link.1.min(REPORT_WORDS_MAX)));
+            prop_assert!(read.eq(written.take(REPORT_LINKS_MAX)));
+        }
+
         #[test]
         fn no_bytes_can_hurt(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Announce::parse(&bytes);

@@ -7,7 +7,7 @@ use rist::wire::keepalive::Capabilities;
 use units::Timestamp;
 
 use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
-use crate::extension::FEATURE;
+use crate::extension::{ECN_FEATURE, FEATURE};
 use crate::fec;
 use crate::payload::Channel;
 use crate::random::Random;
@@ -22,9 +22,9 @@ pub(crate) enum Inbound<'a> {
     Media(&'a [u8]),
     /// An RTCP compound.
     Rtcp(&'a [u8]),
-    /// A keep-alive: whether the peer announces the engine's extension, and repair packets within it; whether it adapts its
-    /// rate to what the receiver tells (capability A of TR-06-2).
-    KeepAlive { extension: bool, fec: bool, adapts: bool },
+    /// A keep-alive: whether the peer announces the engine's extension, and repair packets and ECN counts within it; whether
+    /// it adapts its rate to what the receiver tells (capability A of TR-06-2).
+    KeepAlive { extension: bool, fec: bool, ecn: bool, adapts: bool },
     /// Handled below, or of no interest.
     Nothing,
 }
@@ -61,6 +61,7 @@ impl Framing {
     pub(crate) fn client(config: &SenderConfig, random: &mut Random) -> Self {
         let mut tunnel =
             tunnel_config(Role::Client, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
+        tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         tunnel.virtual_ports.flow = config.virtual_port;
         tunnel.srp = config.srp.as_ref().map(|login| SrpConfig::new(vec![srp_login(login)], entropy(random)));
         Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
@@ -78,6 +79,7 @@ impl Framing {
 
     fn receiver(config: &ReceiverConfig, role: Role, random: &mut Random) -> Self {
         let mut tunnel = tunnel_config(role, Side::Receiver, config.psk.as_ref(), &config.cname, config.extension);
+        tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         if !config.srp_users.is_empty() {
             tunnel.srp = Some(SrpConfig::new(config.srp_users.iter().map(srp_login).collect(), entropy(random)));
         }
@@ -170,7 +172,8 @@ impl Framing {
                         let features = announced.map(|a| a.vendor.features).unwrap_or_default();
                         let named = |feature: &str| offer == Extension::Offer && features.iter().any(|f| f == feature);
                         let adapts = keep_alive.capabilities.contains(Capabilities::ADAPTIVE_ENCODING);
-                        Inbound::KeepAlive { extension: named(FEATURE), fec: named(fec::FEATURE), adapts }
+                        let (extension, fec, ecn) = (named(FEATURE), named(fec::FEATURE), named(ECN_FEATURE));
+                        Inbound::KeepAlive { extension, fec, ecn, adapts }
                     }
                     _ => Inbound::Nothing,
                 };
@@ -186,6 +189,10 @@ fn srp_login(login: &Login) -> rist::srp::Login {
 
 fn entropy(random: &mut Random) -> Entropy {
     Entropy::new(random.bytes())
+}
+
+fn ecn_feature(offer: Extension, ecn: bool) -> Option<String> {
+    (ecn && offer == Extension::Offer).then(|| ECN_FEATURE.to_owned())
 }
 
 fn tunnel_config(role: Role, side: Side, psk: Option<&PskConfig>, cname: &str, extension: Extension) -> TunnelConfig {

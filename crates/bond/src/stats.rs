@@ -30,6 +30,24 @@ impl fmt::Display for LinkState {
     }
 }
 
+/// What is known of ECN on the path of a link (RFC 9331).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EcnState {
+    /// Not used: the far end does not count marks, or the link is not up.
+    Off,
+    /// A few datagrams show what the path does.
+    Testing,
+    /// The path carries it: marks lower the pace.
+    InUse,
+    /// The path clears it.
+    Cleared,
+    /// The path drops packets that carry it.
+    BlackHole,
+    /// The path marks everything.
+    AllMarked,
+}
+
 /// A sender's view of one link.
 #[derive(Debug, Clone, Serialize)]
 pub struct SenderLinkSnapshot {
@@ -73,6 +91,12 @@ pub struct SenderLinkSnapshot {
     pub shares_bottleneck_with: Vec<LinkId>,
     /// How well what is sent on one of them explains this link's queue, 0 to 1: the best, while there is a measure.
     pub shared_correlation: Option<f64>,
+    /// Whether the network's congestion marks are used on this link.
+    pub ecn: EcnState,
+    /// Share of datagrams that came marked as having met a queue (CE), lately.
+    pub ce_share: LossRatio,
+    /// Datagrams that came so.
+    pub ce_packets: u64,
 }
 
 /// A sender's view of the flow.
@@ -168,6 +192,8 @@ pub struct ReceiverLinkSnapshot {
     pub duplicates: u64,
     /// Milliseconds since anything came.
     pub last_heard_ms_ago: f64,
+    /// Datagrams that came marked as having met a queue (ECN, CE).
+    pub ce_packets: u64,
 }
 
 /// A receiver's view of one flow.

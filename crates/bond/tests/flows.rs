@@ -8,7 +8,7 @@ use rist::wire::rtcp::{RangeEntry, RtcpPacket, Sdes, SenderReport, packets};
 use rist::wire::rtp::RtpHeader;
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 const LATENCY: Duration = Duration::from_millis(200);
 
@@ -38,7 +38,8 @@ impl Wire {
 
     fn give(&mut self, mut datagram: Vec<u8>) {
         let from = SocketAddr::from(([10, 0, 0, 1], 4000));
-        let input = ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, bytes: &mut datagram };
+        let input =
+            ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, ecn: Ecn::NotEct, bytes: &mut datagram };
         self.receiver.handle_input(self.now, input);
         self.drain();
     }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use simulation::{Simulation, load, scenario};
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 /// RTP payload type of repair packets.
 const REPAIR: u8 = 111;
@@ -194,7 +194,7 @@ proptest! {
                 rtp(REPAIR, sequence, time, &payload)
             };
             let channel = bond::Channel::Media;
-            receiver.handle_input(now, ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut datagram });
+            receiver.handle_input(now, ReceiverInput::Datagram { local: 0, from, channel, ecn: Ecn::NotEct, bytes: &mut datagram });
             loop {
                 match receiver.poll_output(now) {
                     ReceiverOutput::Deliver(delivered) => {

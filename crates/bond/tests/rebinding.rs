@@ -8,7 +8,7 @@ use bond::{Channel, PacketClass, Payload};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::{LinkId, Timestamp};
+use units::{Ecn, LinkId, Timestamp};
 
 /// Both ends without a network between them.
 struct Wire {
@@ -80,7 +80,8 @@ impl Wire {
     /// Gives the receiver a datagram and the sender the answers to its address.
     fn hand_over(&mut self, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let input = ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, bytes: &mut bytes };
+        let input =
+            ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, ecn: Ecn::NotEct, bytes: &mut bytes };
         self.receiver.handle_input(self.now, input);
         loop {
             match self.receiver.poll_output(self.now) {

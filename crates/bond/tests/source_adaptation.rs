@@ -14,7 +14,7 @@ use rist::wire::lqm::Lqm;
 use rist::wire::rtcp::{ReceiverReport, Sdes};
 use simulation::{Simulation, load};
 use std::time::Duration;
-use units::{Bitrate, LinkId, Timestamp};
+use units::{Bitrate, Ecn, LinkId, Timestamp};
 
 const LATENCY: Duration = Duration::from_millis(600);
 
@@ -245,7 +245,13 @@ fn a_sender_that_does_not_adapt_is_left_alone() {
             for _ in 0..50 {
                 send(&mut simulation, 2.0, 0.1);
                 let mut bytes = bytes.clone();
-                let input = ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, bytes: &mut bytes };
+                let input = ReceiverInput::Datagram {
+                    local: 0,
+                    from,
+                    channel: Channel::Media,
+                    ecn: Ecn::NotEct,
+                    bytes: &mut bytes,
+                };
                 simulation.receiver.handle_input(simulation.clock.local(simulation.now), input);
             }
         } else {

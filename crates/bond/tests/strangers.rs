@@ -13,7 +13,7 @@ use simulation::{Simulation, load};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 fn path(name: &str, delay_ms: f64) -> PathConfig {
     let link = || LinkConfig { capacity: Capacity::Constant { kbps: 8_000 }, delay_ms, ..Default::default() };
@@ -151,7 +151,8 @@ fn no_datagram_is_worth_more_than_itself() {
                 let mut receiver = Receiver::new(config, 3, Timestamp::ZERO).unwrap();
                 let (channel, mut bytes) = datagram(profile, n);
                 let length = bytes.len();
-                let input = ReceiverInput::Datagram { local: 0, from: forged(n), channel, bytes: &mut bytes };
+                let input =
+                    ReceiverInput::Datagram { local: 0, from: forged(n), channel, ecn: Ecn::NotEct, bytes: &mut bytes };
                 receiver.handle_input(Timestamp::ZERO, input);
                 let (mut answered, mut now) = (0, Timestamp::ZERO);
                 while now < Timestamp::from_millis(10_000) {
@@ -202,7 +203,10 @@ fn one_address_can_not_take_all_the_room() {
             }
         }
         while let Some((from, channel, mut bytes)) = inputs.pop() {
-            receiver.handle_input(now, ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes });
+            receiver.handle_input(
+                now,
+                ReceiverInput::Datagram { local: 0, from, channel, ecn: Ecn::NotEct, bytes: &mut bytes },
+            );
             loop {
                 match receiver.poll_output(now) {
                     ReceiverOutput::Transmit { to, bytes, .. } => {

@@ -115,13 +115,15 @@ mod tests {
     use bond::config::Profile;
     use bytes::Bytes;
     use std::net::{Ipv4Addr, SocketAddr};
+    use units::Ecn;
 
     fn pair() -> PortPair {
         PortPair::open_neighbours(Profile::Main, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port")
     }
 
     fn departure() -> Departure {
-        Departure { to: SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), from: None, datagram: Bytes::from_static(b"x") }
+        let (to, datagram) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 9)), Bytes::from_static(b"x"));
+        Departure { to, from: None, ecn: Ecn::NotEct, datagram }
     }
 
     #[test]

@@ -5,15 +5,19 @@
 //! datagrams (GSO), they go one by one from then on; with `BOND_GSO=off` in the environment they always do.
 
 use bytes::Bytes;
-use nix::sys::socket::{setsockopt, sockopt};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, setsockopt, sockopt,
+};
+use quinn_udp::{BATCH_SIZE, EcnCodepoint, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::time::Duration;
+use units::Ecn;
 
 /// Room for arrivals while the thread does something else: 1.6 s of 20 Mbit/s.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
@@ -33,6 +37,9 @@ const SLOT_BYTES: usize = 65_536;
 const SLOT_STRIDE: usize = SLOT_BYTES + 1472;
 /// Datagram trains taken from the kernel in one call.
 const SLOTS: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
+/// Room for what the kernel tells beside a train: when it came (32 bytes), where it is cut (24), to which address it was sent
+/// (40) and its ECN field (24). What finds no room is missing, the last first.
+const CONTROL_BYTES: usize = 160;
 /// Receive calls on one socket before the others get their turn.
 pub(crate) const RECEIVE_CALLS_MAX: usize = 8;
 
@@ -40,6 +47,12 @@ pub(crate) const RECEIVE_CALLS_MAX: usize = 8;
 fn trains_allowed() -> bool {
     static ALLOWED: OnceLock<bool> = OnceLock::new();
     *ALLOWED.get_or_init(|| std::env::var_os("BOND_GSO").is_none_or(|value| value != "off"))
+}
+
+/// Whether the ECN field may be used at all: for networks that do worse with it than what is found out about them.
+pub(crate) fn ecn_allowed() -> bool {
+    static ALLOWED: OnceLock<bool> = OnceLock::new();
+    *ALLOWED.get_or_init(|| std::env::var_os("BOND_ECN").is_none_or(|value| value != "off"))
 }
 
 /// Where a socket is bound.
@@ -67,34 +80,82 @@ pub(crate) struct Counters {
     pub(crate) dropped: u64,
 }
 
+/// What the kernel tells of a train.
+#[derive(Debug, Clone, Copy)]
+struct Meta {
+    len: usize,
+    /// Length of each datagram but the last.
+    stride: usize,
+    from: SocketAddr,
+    to: Option<IpAddr>,
+    stamp: Option<Duration>,
+    ecn: Ecn,
+}
+
+impl Default for Meta {
+    fn default() -> Self {
+        let from = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Self { len: 0, stride: 0, from, to: None, stamp: None, ecn: Ecn::NotEct }
+    }
+}
+
+impl Meta {
+    /// `None` for what comes from no IP address.
+    fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
+        let address = message.address?;
+        let v4 = address.as_sockaddr_in().map(|from| SocketAddr::from(SocketAddrV4::from(*from)));
+        let v6 = || address.as_sockaddr_in6().map(|from| SocketAddr::from(SocketAddrV6::from(*from)));
+        let mut meta = Self { len: message.bytes, stride: message.bytes, from: v4.or_else(v6)?, ..Self::default() };
+        for told in message.cmsgs().into_iter().flatten() {
+            match told {
+                ControlMessageOwned::ScmTimestampns(stamp) => meta.stamp = Some(stamp.into()),
+                ControlMessageOwned::UdpGroSegments(stride) => {
+                    meta.stride = usize::try_from(stride).unwrap_or(message.bytes);
+                }
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    meta.to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    meta.to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                ControlMessageOwned::Ipv4Tos(tos) => meta.ecn = Ecn::from_bits(tos),
+                ControlMessageOwned::Ipv6TClass(class) => meta.ecn = Ecn::from_bits((class & 3) as u8),
+                _ => {}
+            }
+        }
+        Some(meta)
+    }
+}
+
 /// Where arrivals are put; shared by the sockets of one thread.
 #[derive(Debug)]
 pub(crate) struct ReceiveSlots {
     /// `SLOTS` slots of [`SLOT_BYTES`], [`SLOT_STRIDE`] apart.
     bytes: Vec<u8>,
-    metas: [RecvMeta; SLOTS],
+    metas: [Meta; SLOTS],
     filled: usize,
 }
 
 impl Default for ReceiveSlots {
     /// Holds nothing; a placeholder while the real ones are lent out.
     fn default() -> Self {
-        Self { bytes: Vec::new(), metas: [RecvMeta::default(); SLOTS], filled: 0 }
+        Self { bytes: Vec::new(), metas: [Meta::default(); SLOTS], filled: 0 }
     }
 }
 
 impl ReceiveSlots {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; SLOTS * SLOT_STRIDE], metas: [RecvMeta::default(); SLOTS], filled: 0 }
+        Self { bytes: vec![0; SLOTS * SLOT_STRIDE], metas: [Meta::default(); SLOTS], filled: 0 }
     }
 
     /// What the last [`UdpPort::receive`] brought, in the order of arrival.
     pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
         self.bytes.chunks_mut(SLOT_STRIDE).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| {
             slot[..meta.len].chunks_mut(meta.stride.max(1)).map(|datagram| Arrival {
-                from: meta.addr,
-                to: meta.dst_ip,
-                stamp: meta.timestamp,
+                from: meta.from,
+                to: meta.to,
+                stamp: meta.stamp,
+                ecn: meta.ecn,
                 datagram,
             })
         })
@@ -117,6 +178,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) to: Option<IpAddr>,
     /// Kernel receive stamp, wall clock since the epoch.
     pub(crate) stamp: Option<Duration>,
+    /// The same for the whole train: the kernel joins none that differ.
+    pub(crate) ecn: Ecn,
     pub(crate) datagram: &'a mut [u8],
 }
 
@@ -126,6 +189,7 @@ pub(crate) struct Departure {
     pub(crate) to: SocketAddr,
     /// Local address to send from, where the socket has several.
     pub(crate) from: Option<IpAddr>,
+    pub(crate) ecn: Ecn,
     pub(crate) datagram: Bytes,
 }
 
@@ -213,14 +277,23 @@ impl UdpPort {
     pub(crate) fn receive(&mut self, slots: &mut ReceiveSlots) -> io::Result<Received> {
         slots.filled = 0;
         let mut parts = slots.bytes.chunks_mut(SLOT_STRIDE);
-        let mut buffers: [IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| {
+        let mut buffers: [[IoSliceMut<'_>; 1]; SLOTS] = std::array::from_fn(|_| {
             let part = parts.next().unwrap_or_default();
-            IoSliceMut::new(part.split_at_mut_checked(SLOT_BYTES).map_or(&mut [], |(slot, _)| slot))
+            [IoSliceMut::new(part.split_at_mut_checked(SLOT_BYTES).map_or(&mut [], |(slot, _)| slot))]
         });
-        match self.state.recv((&self.socket).into(), &mut buffers, &mut slots.metas) {
-            Ok(filled) => slots.filled = filled,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        // They remember how much the kernel told last, so that each call takes new ones.
+        let mut headers = MultiHeaders::preallocate(SLOTS, Some(Vec::with_capacity(CONTROL_BYTES)));
+        let received = recvmmsg(self.socket.as_raw_fd(), &mut headers, &mut buffers, MsgFlags::empty(), None);
+        match received {
+            Ok(messages) => {
+                for (message, meta) in messages.zip(&mut slots.metas) {
+                    // What comes from nowhere is empty.
+                    *meta = Meta::read(&message).unwrap_or_default();
+                    slots.filled += 1;
+                }
+            }
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
         Ok(if slots.filled == SLOTS { Received::MaybeMore } else { Received::All })
     }
@@ -268,7 +341,8 @@ impl UdpPort {
         let limit = possible.min(GSO_DATAGRAMS_MAX).min(GSO_BYTES_MAX / size.max(1)).max(1);
         let mut count = 1;
         for next in self.outbox.iter().skip(1).take(limit - 1) {
-            if next.to != first.to || next.from != first.from || next.datagram.len() > size {
+            let alike = next.to == first.to && next.from == first.from && next.ecn == first.ecn;
+            if !alike || next.datagram.len() > size {
                 break;
             }
             count += 1;
@@ -290,7 +364,13 @@ impl UdpPort {
             &self.train
         };
         let segment_size = (count > 1).then_some(size);
-        let transmit = Transmit { destination: first.to, ecn: None, contents, segment_size, src_ip: first.from };
+        let ecn = match first.ecn {
+            Ecn::NotEct => None,
+            Ecn::Ect1 => Some(EcnCodepoint::Ect1),
+            Ecn::Ect0 => Some(EcnCodepoint::Ect0),
+            Ecn::Ce => Some(EcnCodepoint::Ce),
+        };
+        let transmit = Transmit { destination: first.to, ecn, contents, segment_size, src_ip: first.from };
         self.state.try_send((&self.socket).into(), &transmit)
     }
 }
@@ -315,7 +395,7 @@ mod tests {
     }
 
     fn post(port: &mut UdpPort, to: SocketAddr, datagram: &[u8]) {
-        port.post(Departure { to, from: None, datagram: Bytes::copy_from_slice(datagram) });
+        port.post(Departure { to, from: None, ecn: Ecn::NotEct, datagram: Bytes::copy_from_slice(datagram) });
     }
 
     fn received(port: &mut UdpPort) -> Vec<Vec<u8>> {
@@ -339,6 +419,26 @@ mod tests {
         assert_eq!(here.flush().expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), sent);
         assert_eq!(here.counters(), Counters { sent: 100, ..Counters::default() });
+    }
+
+    #[test]
+    fn every_datagram_keeps_its_ecn_codepoint() {
+        for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))] {
+            let open = || UdpPort::open(&Binding { address, device: None }).expect("a loopback socket");
+            let (mut here, mut there) = (open(), open());
+            let to = there.local_addr().expect("bound");
+            let codepoints = [Ecn::Ect1, Ecn::Ect1, Ecn::NotEct, Ecn::Ce, Ecn::Ect0, Ecn::Ect0];
+            for (number, ecn) in (0..60_u8).zip(codepoints.into_iter().cycle()) {
+                here.post(Departure { to, from: None, ecn, datagram: Bytes::from(vec![number; 1000]) });
+            }
+            assert_eq!(here.train_length(), 2.min(here.state.max_gso_segments()), "trains are of one codepoint");
+            assert_eq!(here.flush().expect("a working socket"), Flushed::All);
+            let (mut slots, mut seen) = (ReceiveSlots::new(), Vec::new());
+            while there.receive(&mut slots).expect("a working socket") == Received::MaybeMore || slots.filled > 0 {
+                seen.extend(slots.arrivals().map(|arrival| (arrival.datagram[0], arrival.ecn)));
+            }
+            assert!(seen.iter().copied().eq((0..60).zip(codepoints.into_iter().cycle())), "{seen:?}");
+        }
     }
 
     #[test]
@@ -411,7 +511,8 @@ mod tests {
         wildcard.receive(&mut slots).expect("a working socket");
         let seen: Vec<_> = slots.arrivals().map(|a| (a.from, a.to, a.stamp.is_some())).collect();
         assert_eq!(seen, [(here.local_addr().expect("bound"), Some(second), true)]);
-        wildcard.post(Departure { to: seen[0].0, from: seen[0].1, datagram: Bytes::from_static(b"answer") });
+        let datagram = Bytes::from_static(b"answer");
+        wildcard.post(Departure { to: seen[0].0, from: seen[0].1, ecn: Ecn::NotEct, datagram });
         wildcard.flush().expect("sent");
         here.receive(&mut slots).expect("a working socket");
         let from = slots.arrivals().next().map(|a| a.from);

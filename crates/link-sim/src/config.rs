@@ -82,6 +82,21 @@ pub struct Outage {
     pub kind: OutageKind,
 }
 
+/// What a path does to the ECN field of packets, beside marking in its queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EcnPath {
+    /// Leaves it alone.
+    #[default]
+    Pass,
+    /// Clears it ("bleaches").
+    Clear,
+    /// Drops packets that say they are capable.
+    Drop,
+    /// Marks every packet as having met congestion, capable or not.
+    MarkAll,
+}
+
 /// One direction of a link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -116,6 +131,12 @@ pub struct LinkConfig {
     pub mtu_steps: Vec<(u64, u32)>,
     /// Times without service, ascending.
     pub outages: Vec<Outage>,
+    /// Active queue management: ECN-capable packets that spend longer than this in the queue and their service are marked as
+    /// having met congestion (the step of L4S, `ce_threshold` of CoDel). `None` never marks. Others are dropped by a full
+    /// queue only.
+    pub mark_above_ms: Option<f64>,
+    /// `(from_ms, what)`, ascending: what the path does to the ECN field from these times on; before, it leaves it alone.
+    pub ecn_steps: Vec<(u64, EcnPath)>,
 }
 
 impl Default for LinkConfig {
@@ -136,6 +157,8 @@ impl Default for LinkConfig {
             mtu: None,
             mtu_steps: Vec::new(),
             outages: Vec::new(),
+            mark_above_ms: None,
+            ecn_steps: Vec::new(),
         }
     }
 }
@@ -234,6 +257,10 @@ impl LinkConfig {
         if !self.mtu_steps.is_sorted_by_key(|step| step.0) {
             return Err(ConfigError::Order { what: "mtu_steps" });
         }
+        length("mark_above_ms", self.mark_above_ms.unwrap_or(0.0))?;
+        if !self.ecn_steps.is_sorted_by_key(|step| step.0) {
+            return Err(ConfigError::Order { what: "ecn_steps" });
+        }
         if self.outages.iter().any(|o| o.to_ms < o.from_ms) || !self.outages.is_sorted_by_key(|o| o.from_ms) {
             return Err(ConfigError::Order { what: "outages" });
         }
@@ -278,6 +305,8 @@ mod tests {
             queue_bytes = 300000
             delay_ms = 40
             burst_loss = { loss = 0.05, period = { millis = 60.0 } }
+            mark_above_ms = 5
+            ecn_steps = [[3000, "mark_all"]]
             [down]
             capacity = { constant = { kbps = 10000 } }
         "#;
@@ -287,6 +316,7 @@ mod tests {
             Capacity::Trace { trace: Trace::new(vec![1, 2, 2, 9]).unwrap(), offset_ms: 4, scale: 1.0 }
         );
         assert_eq!(path.outages[0].kind, OutageKind::Hold);
+        assert_eq!((path.up.mark_above_ms, &path.up.ecn_steps[..]), (Some(5.0), &[(3000, EcnPath::MarkAll)][..]));
         assert_eq!(path.up.burst_loss.unwrap().loss_bad.to_bits(), 1f64.to_bits());
         assert_eq!(path.down.queue_bytes, 256_000);
         assert!(toml::from_str::<PathConfig>("[up]\nspeed = 3").is_err());

@@ -25,7 +25,7 @@ mod rng;
 pub use bottleneck::Bottleneck;
 pub use capacity::Trace;
 pub use clock::SkewedClock;
-pub use config::{BurstLoss, BurstPeriod, Capacity, ConfigError, LinkConfig, Outage, OutageKind, PathConfig};
+pub use config::{BurstLoss, BurstPeriod, Capacity, ConfigError, EcnPath, LinkConfig, Outage, OutageKind, PathConfig};
 pub use link::{Delivery, DropReason, Link, LinkStats, PACKETS_MAX};
 pub use path::Path;
 pub use rng::Rng;

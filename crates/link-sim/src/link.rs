@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use units::{ByteCount, Timestamp};
+use units::{ByteCount, Ecn, Timestamp};
 
 use crate::bottleneck::{Bottleneck, Queue};
 use crate::capacity::{MILLI, Nanos, Server};
-use crate::config::{ConfigError, LinkConfig, OutageKind};
+use crate::config::{ConfigError, EcnPath, LinkConfig, OutageKind};
 use crate::loss::Burst;
 use crate::rng::Rng;
 
@@ -25,6 +25,8 @@ pub enum DropReason {
     Queue,
     /// Random or bursty loss.
     Loss,
+    /// The path drops packets that are ECN-capable.
+    Ecn,
 }
 
 /// A packet that arrived.
@@ -34,6 +36,8 @@ pub struct Delivery<P> {
     pub at: Timestamp,
     /// The packet as it was pushed.
     pub packet: P,
+    /// Its ECN field as it arrives.
+    pub ecn: Ecn,
 }
 
 /// What a link did so far. Packets and IP bytes.
@@ -55,6 +59,10 @@ pub struct LinkStats {
     pub dropped_queue: u64,
     /// By chance.
     pub dropped_loss: u64,
+    /// ECN-capable, on a path that drops such packets.
+    pub dropped_ecn: u64,
+    /// Marked as having met congestion, by the queue or by a broken path.
+    pub marked: u64,
     /// Longest time a packet spent in the queue and its service, in microseconds.
     pub queue_max_micros: u64,
 }
@@ -64,6 +72,7 @@ struct Flying<P> {
     at: Nanos,
     order: u64,
     packet: P,
+    ecn: Ecn,
 }
 
 impl<P> PartialEq for Flying<P> {
@@ -134,23 +143,31 @@ impl<P: Clone> Link<P> {
         self.shared = Some(bottleneck.clone());
     }
 
-    /// Sends `packet`, `ip_bytes` long with its IP and UDP headers. Time does not go back.
+    /// Sends `packet`, `ip_bytes` long with its IP and UDP headers, not ECN-capable. Time does not go back.
     ///
     /// # Errors
     /// Why it will not arrive. A sender on a real network would not learn this.
     pub fn push(&mut self, now: Timestamp, ip_bytes: usize, packet: P) -> Result<(), DropReason> {
+        self.push_ecn(now, ip_bytes, Ecn::NotEct, packet)
+    }
+
+    /// The same for a packet with this ECN field.
+    ///
+    /// # Errors
+    /// As for [`Link::push`].
+    pub fn push_ecn(&mut self, now: Timestamp, ip_bytes: usize, ecn: Ecn, packet: P) -> Result<(), DropReason> {
         let now = self.advance(now);
         let bytes = ip_bytes as u64;
         self.stats.offered += 1;
         self.stats.offered_bytes += ByteCount::new(bytes);
-        match self.carry(now, bytes) {
-            Ok(out) => {
+        match self.carry(now, bytes, ecn) {
+            Ok((out, ecn)) => {
                 self.stats.passed += 1;
                 self.stats.passed_bytes += ByteCount::new(bytes);
                 if self.chance_copy.chance(self.config.duplicate) {
-                    self.fly(out, packet.clone());
+                    self.fly(out, packet.clone(), ecn);
                 }
-                self.fly(out, packet);
+                self.fly(out, packet, ecn);
                 Ok(())
             }
             Err(reason) => {
@@ -159,6 +176,7 @@ impl<P: Clone> Link<P> {
                     DropReason::Outage => &mut self.stats.dropped_outage,
                     DropReason::Queue => &mut self.stats.dropped_queue,
                     DropReason::Loss => &mut self.stats.dropped_loss,
+                    DropReason::Ecn => &mut self.stats.dropped_ecn,
                 } += 1;
                 Err(reason)
             }
@@ -172,7 +190,8 @@ impl<P: Clone> Link<P> {
             return None;
         }
         let Reverse(flying) = self.flying.pop()?;
-        Some(Delivery { at: Timestamp::from_micros(flying.at.div_ceil(1000)), packet: flying.packet })
+        let at = Timestamp::from_micros(flying.at.div_ceil(1000));
+        Some(Delivery { at, packet: flying.packet, ecn: flying.ecn })
     }
 
     /// When the next packet arrives.
@@ -204,11 +223,16 @@ impl<P: Clone> Link<P> {
         self.now
     }
 
-    /// When a packet that enters at `now` arrives.
-    fn carry(&mut self, now: Nanos, bytes: u64) -> Result<Nanos, DropReason> {
+    /// When a packet that enters at `now` arrives, and with which ECN field.
+    fn carry(&mut self, now: Nanos, bytes: u64, ecn: Ecn) -> Result<(Nanos, Ecn), DropReason> {
         let mtu = self.config.mtu_steps.iter().rfind(|step| step.0 * MILLI <= now).map(|step| step.1);
         if mtu.or(self.config.mtu).is_some_and(|mtu| bytes > u64::from(mtu)) {
             return Err(DropReason::Mtu);
+        }
+        let path =
+            self.config.ecn_steps.iter().rfind(|step| step.0 * MILLI <= now).map(|step| step.1).unwrap_or_default();
+        if path == EcnPath::Drop && ecn.is_capable() {
+            return Err(DropReason::Ecn);
         }
         let lose = |o: &&crate::config::Outage| o.kind == OutageKind::Lose;
         if self.config.outages.iter().filter(lose).any(|o| o.from_ms * MILLI <= now && now < o.to_ms * MILLI) {
@@ -241,7 +265,15 @@ impl<P: Clone> Link<P> {
         if self.chance_loss.chance(self.config.loss) || burst {
             return Err(DropReason::Loss);
         }
-        Ok(self.propagate(leaves))
+        let congested = self.config.mark_above_ms.is_some_and(|ms| (leaves - now) as f64 > ms * MILLI as f64);
+        let ecn = match path {
+            EcnPath::Clear => Ecn::NotEct,
+            EcnPath::MarkAll => Ecn::Ce,
+            EcnPath::Pass | EcnPath::Drop if congested && ecn.is_capable() => Ecn::Ce,
+            EcnPath::Pass | EcnPath::Drop => ecn,
+        };
+        self.stats.marked += u64::from(ecn == Ecn::Ce);
+        Ok((self.propagate(leaves), ecn))
     }
 
     fn propagate(&mut self, leaves: Nanos) -> Nanos {
@@ -269,9 +301,9 @@ impl<P: Clone> Link<P> {
         (self.jitter.abs() * self.config.jitter_ms * MILLI as f64) as Nanos
     }
 
-    fn fly(&mut self, at: Nanos, packet: P) {
+    fn fly(&mut self, at: Nanos, packet: P, ecn: Ecn) {
         self.order += 1;
-        self.flying.push(Reverse(Flying { at, order: self.order, packet }));
+        self.flying.push(Reverse(Flying { at, order: self.order, packet, ecn }));
     }
 }
 
@@ -452,6 +484,29 @@ mod tests {
         let mut l = link(LinkConfig { mtu_steps: vec![(50, 1000), (90, 1500)], ..Default::default() });
         let fates = run(&mut l, &[(49.0, 1400), (50.0, 1400), (50.0, 1000), (90.0, 1400)]);
         assert_eq!(fates, [Ok(49.0), Err(DropReason::Mtu), Ok(50.0), Ok(90.0)]);
+    }
+
+    #[test]
+    fn a_queue_marks_what_can_be_marked_once_it_is_long() {
+        let config = LinkConfig {
+            capacity: Capacity::Constant { kbps: 8000 },
+            mark_above_ms: Some(2.0),
+            ecn_steps: vec![(100, EcnPath::Clear), (200, EcnPath::Drop), (300, EcnPath::MarkAll)],
+            ..Default::default()
+        };
+        let mut l = link(config);
+        // A packet takes 1 ms: the third waits too long.
+        for ecn in [Ecn::Ect1, Ecn::Ect1, Ecn::Ect1, Ecn::NotEct, Ecn::Ect0] {
+            l.push_ecn(at(0.0), 1000, ecn, 0).unwrap();
+        }
+        l.push_ecn(at(100.0), 1000, Ecn::Ect1, 0).unwrap();
+        assert_eq!(l.push_ecn(at(200.0), 1000, Ecn::Ect1, 0), Err(DropReason::Ecn));
+        l.push(at(200.0), 1000, 0).unwrap();
+        l.push(at(300.0), 1000, 0).unwrap();
+        let seen: Vec<_> = std::iter::from_fn(|| l.poll(at(400.0))).map(|delivery| delivery.ecn).collect();
+        let (cleared, passed) = (Ecn::NotEct, Ecn::NotEct);
+        assert_eq!(seen, [Ecn::Ect1, Ecn::Ect1, Ecn::Ce, Ecn::NotEct, Ecn::Ce, cleared, passed, Ecn::Ce]);
+        assert_eq!((l.stats().marked, l.stats().dropped_ecn), (3, 1));
     }
 
     #[test]

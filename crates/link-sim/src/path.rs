@@ -1,7 +1,7 @@
 //! Both directions of a network path.
 
 use bytes::Bytes;
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 use crate::bottleneck::Bottleneck;
 use crate::config::{ConfigError, Outage, PathConfig};
@@ -57,8 +57,16 @@ impl<P: Clone> Path<P> {
     /// # Errors
     /// Why it will not arrive.
     pub fn push_up(&mut self, now: Timestamp, ip_bytes: usize, packet: P) -> Result<(), DropReason> {
+        self.push_up_ecn(now, ip_bytes, Ecn::NotEct, packet)
+    }
+
+    /// The same with an ECN field.
+    ///
+    /// # Errors
+    /// Why it will not arrive.
+    pub fn push_up_ecn(&mut self, now: Timestamp, ip_bytes: usize, ecn: Ecn, packet: P) -> Result<(), DropReason> {
         let binding = self.binding(now);
-        self.up.push(now, ip_bytes, (binding, packet))
+        self.up.push_ecn(now, ip_bytes, ecn, (binding, packet))
     }
 
     /// Sends from the receiver to a binding of the sender.

@@ -4,11 +4,13 @@
 //! [`Timestamp`], which only the edge (sockets, programs) makes from a clock. Ids are checked once, where
 //! they enter, and are safe in topics, paths and log fields from then on. A [`Secret`] never prints itself.
 
+mod ecn;
 mod id;
 mod quantity;
 mod secret;
 mod timestamp;
 
+pub use ecn::Ecn;
 pub use id::{DeviceId, IdError, LinkId, StreamId};
 pub use quantity::{Bitrate, ByteCount, LossRatio};
 pub use secret::Secret;

@@ -148,7 +148,7 @@ impl Link {
 mod tests {
     use super::*;
     use crate::config::LinkOptions;
-    use units::LinkId;
+    use units::{Ecn, LinkId};
 
     fn ms(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
@@ -164,9 +164,9 @@ mod tests {
     fn an_answer_confirms_everything_sent_before_its_request() {
         let (mut link, mut outcomes) = (link(), Vec::new());
         for number in 0..10 {
-            link.on_sent(ms(number), 0, None, 1000, Some(number));
+            link.on_sent(ms(number), 0, None, 1000, Some(number), Ecn::NotEct);
             if number == 6 {
-                link.on_sent(ms(6), 0, None, 100, None);
+                link.on_sent(ms(6), 0, None, 100, None, Ecn::NotEct);
                 link.echoed.as_mut().unwrap().asked(ms(6), 6_000);
             }
         }
@@ -187,7 +187,7 @@ mod tests {
         for round in 0..200u64 {
             for _ in 0..10 {
                 at += 5;
-                link.on_sent(ms(at), 0, None, 1000, Some(at));
+                link.on_sent(ms(at), 0, None, 1000, Some(at), Ecn::NotEct);
             }
             link.echoed.as_mut().unwrap().asked(ms(at), round);
             link.on_asked(ms(at), 1000);
@@ -208,7 +208,7 @@ mod tests {
         for request in 0..2 {
             link.echoed.as_mut().unwrap().asked(ms(request * 50), request);
             for number in 0..20 {
-                link.on_sent(ms(request * 50), 0, None, 1000, Some(request * 20 + number));
+                link.on_sent(ms(request * 50), 0, None, 1000, Some(request * 20 + number), Ecn::NotEct);
             }
         }
         link.rtt.push(ms(40), 40_000);

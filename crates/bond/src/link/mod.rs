@@ -6,6 +6,7 @@
 pub(crate) mod capacity;
 pub(crate) mod delay;
 pub(crate) mod echo;
+pub(crate) mod ecn;
 pub(crate) mod mtu;
 mod path_check;
 pub(crate) mod radio;
@@ -14,7 +15,7 @@ pub(crate) mod shared;
 pub(crate) mod watch;
 
 use std::time::Duration;
-use units::{LinkId, Timestamp};
+use units::{Ecn, LinkId, Timestamp};
 
 use crate::config::LinkOptions;
 use crate::event::StateReason;
@@ -25,6 +26,7 @@ use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
 use echo::Echoed;
+use ecn::{LinkEcn, Seen};
 use path_check::{Look, PathCheck, Room};
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
@@ -69,6 +71,8 @@ const PLAIN_SUSPECT_AFTER: Duration = Duration::from_millis(500);
 const PLAIN_DOWN_AFTER: Duration = Duration::from_secs(2);
 /// Datagrams that may leave back to back.
 const BURST_PACKETS: f64 = 4.0;
+/// The same on a path whose nodes mark short queues.
+const BURST_PACKETS_MARKED: f64 = 2.0;
 /// Pacing above the estimate, so that a window can fill and growth is found.
 const PACING_GAIN: f64 = 4.0;
 /// The same in front of a queue that has shown to be short.
@@ -122,6 +126,7 @@ pub(crate) struct Link {
     pub reported: bool,
     /// From echoes, see [`echo`].
     pub echoed: Option<Echoed>,
+    pub ecn: LinkEcn,
     /// Share of lost packets, slowly following.
     loss: f64,
     /// The same, remembered for longer, and whether it comes in bursts.
@@ -174,6 +179,7 @@ impl Link {
             goodput_meter: Meter::default(),
             reported: false,
             echoed: None,
+            ecn: LinkEcn::default(),
             loss: 0.0,
             losses: LossModel::new(now),
             since: now,
@@ -203,6 +209,7 @@ impl Link {
         self.capacity.restart(CAPACITY_START);
         self.queue_limit = QUEUE_LIMIT_MAX;
         self.path_check = PathCheck::default();
+        self.ecn.restart();
         self.heard_at = None;
         self.progress_at = now;
         self.go(now, LinkState::Probe, StateReason::AddressChanged)
@@ -345,6 +352,7 @@ impl Link {
         sequence: Option<u32>,
         bytes: usize,
         packet: Option<u64>,
+        ecn: Ecn,
     ) {
         let sequence = self.echoed.as_mut().map(|echoed| echoed.next_number(bytes)).or(sequence);
         if let Some(sequence) = sequence.filter(|_| self.reported) {
@@ -353,6 +361,10 @@ impl Link {
             }
             let queue = self.queue_with(0);
             self.sent.push(now, order, sequence, bytes, packet, queue);
+            if ecn.is_capable() {
+                self.sent.mark_capable();
+                self.ecn.on_sent();
+            }
         }
         self.sent_bytes.push(order, bytes);
         self.counters.bytes_sent += bytes as u64;
@@ -371,8 +383,19 @@ impl Link {
         self.share += bytes as f64 / f64::from(weight);
     }
 
+    /// The ECN codepoint of an RTCP compound to a far end that counts marks.
+    pub(crate) fn control_ecn(&mut self, now: Timestamp) -> Ecn {
+        if self.is_up() && self.ecn.is_due(now) {
+            self.ecn.begin(self.sent.forget_capable());
+        }
+        self.ecn.control()
+    }
+
     pub(crate) fn pace(&mut self, now: Timestamp, bytes: usize) {
-        let rate = if self.reported {
+        let marked = self.ecn.pacing(now);
+        let rate = if let Some(share) = marked {
+            self.rate() * share
+        } else if self.reported {
             self.rate() * if self.queue_limit < QUEUE_SHALLOW { PACING_GAIN_SHALLOW } else { PACING_GAIN }
         } else {
             match self.options.rate_max {
@@ -381,7 +404,8 @@ impl Link {
             }
         };
         let gap = Duration::from_nanos((bytes as f64 * 1e9 / rate.max(1.0)) as u64);
-        let burst = Duration::from_nanos((BURST_PACKETS * bytes as f64 * 1e9 / rate.max(1.0)) as u64);
+        let burst = if marked.is_some() { BURST_PACKETS_MARKED } else { BURST_PACKETS };
+        let burst = Duration::from_nanos((burst * bytes as f64 * 1e9 / rate.max(1.0)) as u64);
         self.next_send = self.next_send.max(now.back(burst)) + gap;
     }
 
@@ -406,7 +430,12 @@ impl Link {
                 self.delay.prove(now, one_way);
                 self.rtt.prove(now, trip);
             }
-            self.capacity.push(arrival, report.bytes, self.delay.queue_last(), self.delay.jitter());
+            let marked = self.note_marks(now, far_clock, &progress, report);
+            // Where a queue was marked, there is one, however short.
+            let queue = if marked { f64::INFINITY } else { self.delay.queue_last() };
+            self.capacity.push(arrival, report.bytes, queue, self.delay.jitter());
+        } else {
+            self.note_marks(now, far_clock, &progress, report);
         }
         if progress.confirmed > 0 {
             self.progress_at = now;
@@ -415,6 +444,17 @@ impl Link {
         self.note_loss(now, &progress);
         self.missed = self.is_missed(far_clock);
         progress
+    }
+
+    fn note_marks(&mut self, now: Timestamp, far_clock: u64, progress: &Progress, report: &LinkReport<'_>) -> bool {
+        let seen = Seen {
+            far_clock,
+            loss: self.loss,
+            queue: self.delay.queue_last(),
+            round_trip: self.rtt.smoothed().unwrap_or(ROUND_TRIP_START),
+            rate: self.rate(),
+        };
+        self.ecn.on_report(now, progress, report.marks, &seen)
     }
 
     /// Whether the next packet should have arrived when the far end's clock showed `far_clock`.
@@ -557,6 +597,7 @@ impl Link {
         if self.state == to {
             return None;
         }
+        self.ecn.pause();
         let moved = Moved { from: self.state, to, reason };
         self.state = to;
         self.since = now;

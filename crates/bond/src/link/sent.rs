@@ -40,6 +40,8 @@ struct Sent {
     /// The flow's packet it carried; `None` for control traffic.
     packet: Option<u64>,
     fate: Fate,
+    /// It left as ECN-capable.
+    ect: bool,
 }
 
 /// What became of one flow packet's copy on this link.
@@ -72,6 +74,9 @@ pub(crate) struct Progress {
     /// Sums of the queues, in microseconds, that the newly confirmed and the newly lost had met.
     pub queue_confirmed: f64,
     pub queue_lost: f64,
+    /// Of the newly confirmed and the newly lost datagrams of any kind those that left as ECN-capable.
+    pub ect_confirmed: u32,
+    pub ect_lost: u32,
 }
 
 /// The datagrams on their way on one link.
@@ -114,6 +119,7 @@ impl SentLog {
                     queue: 0,
                     packet: None,
                     fate: Fate::Confirmed,
+                    ect: false,
                 });
             }
         }
@@ -124,9 +130,23 @@ impl SentLog {
             queue: queue as u32,
             packet,
             fate: Fate::Waiting,
+            ect: false,
         });
         self.in_flight_bytes += bytes as u64;
         self.in_flight_packets += u64::from(packet.is_some());
+    }
+
+    /// Notes that the last datagram left as ECN-capable.
+    pub(crate) fn mark_capable(&mut self) {
+        if let Some(sent) = self.entries.back_mut() {
+            sent.ect = true;
+        }
+    }
+
+    /// Takes what has not arrived for not ECN-capable; returns how much that were.
+    pub(crate) fn forget_capable(&mut self) -> u64 {
+        let capable = self.entries.iter_mut().filter(|sent| sent.ect && sent.fate != Fate::Confirmed);
+        capable.map(|sent| sent.ect = false).count() as u64
     }
 
     /// Bytes on their way.
@@ -260,6 +280,7 @@ impl SentLog {
         }
         sent.fate = Fate::Confirmed;
         progress.confirmed += 1;
+        progress.ect_confirmed += u32::from(sent.ect);
         progress.confirmed_bytes += u64::from(sent.bytes);
         progress.queue_confirmed += f64::from(sent.queue);
         outcomes.extend(sent.packet.map(Outcome::Arrived));
@@ -278,6 +299,7 @@ impl SentLog {
                     break;
                 }
                 sent.fate = Fate::Lost;
+                progress.ect_lost += u32::from(sent.ect);
                 match run.replace(sent.at) {
                     Some(before) => progress.lost_span += (sent.at - before).as_micros() as f64,
                     None => progress.lost_runs += 1,

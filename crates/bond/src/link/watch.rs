@@ -18,8 +18,8 @@ const QUEUE_SHORT_MICROS: f64 = 60_000.0;
 /// A capacity is worth telling when it fell below, or grew above, these shares of what was told.
 const CAPACITY_FALL: f64 = 0.6;
 const CAPACITY_GROWTH: f64 = 1.8;
-/// Loss is worth telling when it passes one of these upwards, or half of it downwards.
-const LOSS_LEVELS: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
+/// The share of packets lost, or marked, is worth telling when it passes one of these upwards, or half of it downwards.
+const LEVELS: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
 
 /// Figures of a link at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -30,6 +30,8 @@ pub(crate) struct Figures {
     pub capacity: f64,
     /// Share of packets lost.
     pub loss: f64,
+    /// Share of packets marked as having met a queue.
+    pub marked: f64,
 }
 
 /// What changed, from the first to the second.
@@ -37,6 +39,7 @@ pub(crate) struct Figures {
 pub(crate) enum Change {
     Capacity(Figures, Figures),
     Loss(f64, f64),
+    Marked(f64, f64),
 }
 
 /// What was last told of one link.
@@ -49,6 +52,7 @@ pub(crate) struct Watch {
     told: Figures,
     capacity_from: Timestamp,
     loss_from: Timestamp,
+    marked_from: Timestamp,
     /// Packets sent again over other links that no event has told of.
     reinjected: u64,
     reinjected_from: Timestamp,
@@ -64,6 +68,7 @@ impl Watch {
             told: none,
             capacity_from: now,
             loss_from: now,
+            marked_from: now,
             reinjected: 0,
             reinjected_from: now,
         }
@@ -94,14 +99,14 @@ impl Watch {
         self.at = now;
         self.smooth.queue += (figures.queue - self.smooth.queue) * share;
         self.smooth.capacity += (figures.capacity - self.smooth.capacity) * share;
-        self.smooth.loss = figures.loss;
+        (self.smooth.loss, self.smooth.marked) = (figures.loss, figures.marked);
         let since = *self.up_since.get_or_insert(now);
         if now - since < LEARNING {
-            self.told = Figures { loss: self.told.loss, ..self.smooth };
+            self.told = Figures { loss: self.told.loss, marked: self.told.marked, ..self.smooth };
             self.smooth.capacity = figures.capacity;
             return None;
         }
-        self.capacity_change(now).or_else(|| self.loss_change(now))
+        self.capacity_change(now).or_else(|| self.loss_change(now)).or_else(|| self.marked_change(now))
     }
 
     fn capacity_change(&mut self, now: Timestamp) -> Option<Change> {
@@ -114,29 +119,43 @@ impl Watch {
             return None;
         }
         self.capacity_from = now + CALM;
-        self.told = Figures { loss: told.loss, ..smooth };
+        self.told = Figures { loss: told.loss, marked: told.marked, ..smooth };
         Some(Change::Capacity(told, smooth))
     }
 
     fn loss_change(&mut self, now: Timestamp) -> Option<Change> {
         let (told, loss) = (self.told.loss, self.smooth.loss);
-        let level = |loss: f64| LOSS_LEVELS.iter().filter(|level| loss >= **level).count();
-        let worse = level(loss) > level(told);
-        let better = level(told) > 0 && loss < LOSS_LEVELS[level(told) - 1] / 2.0;
-        if now < self.loss_from || !(worse || better) {
+        if now < self.loss_from || !moved(told, loss) {
             return None;
         }
         self.loss_from = now + CALM;
         self.told.loss = loss;
         Some(Change::Loss(told, loss))
     }
+
+    fn marked_change(&mut self, now: Timestamp) -> Option<Change> {
+        let (told, marked) = (self.told.marked, self.smooth.marked);
+        if now < self.marked_from || !moved(told, marked) {
+            return None;
+        }
+        self.marked_from = now + CALM;
+        self.told.marked = marked;
+        Some(Change::Marked(told, marked))
+    }
+}
+
+/// Whether a share of packets is worth telling after what was told.
+fn moved(told: f64, share: f64) -> bool {
+    let level = |share: f64| LEVELS.iter().filter(|level| share >= **level).count();
+    let worse = level(share) > level(told);
+    worse || level(told) > 0 && share < LEVELS[level(told) - 1] / 2.0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CALM_LINK: Figures = Figures { queue: 5_000.0, capacity: 400_000.0, loss: 0.0 };
+    const CALM_LINK: Figures = Figures { queue: 5_000.0, capacity: 400_000.0, loss: 0.0, marked: 0.0 };
 
     /// Every 100 ms from `from` to `to` seconds.
     fn run(watch: &mut Watch, from: u64, to: u64, figures: impl Fn(u64) -> Figures) -> Vec<Change> {
@@ -148,7 +167,7 @@ mod tests {
     fn a_jam_is_told_once_and_its_end_once() {
         let mut watch = Watch::new(Timestamp::ZERO);
         assert_eq!(run(&mut watch, 0, 10, |_| CALM_LINK), []);
-        let jam = Figures { queue: 640_000.0, capacity: 110_000.0, loss: 0.0 };
+        let jam = Figures { queue: 640_000.0, capacity: 110_000.0, ..CALM_LINK };
         let told = run(&mut watch, 10, 20, |_| jam);
         assert!(told.len() <= 3, "{told:?}");
         let Change::Capacity(before, now) = told[0] else { panic!("{told:?}") };
@@ -168,10 +187,11 @@ mod tests {
                 queue: if high { 200_000.0 } else { 10_000.0 },
                 capacity: if high { 100_000.0 } else { 900_000.0 },
                 loss: if high { 0.2 } else { 0.0 },
+                marked: if high { 0.4 } else { 0.0 },
             }
         };
         let told = run(&mut watch, 0, 60, swing);
-        assert!(told.len() <= 60, "{} events in a minute", told.len());
+        assert!(told.len() <= 90, "{} events in a minute", told.len());
         let small = |i: u64| Figures { capacity: if i.is_multiple_of(2) { 300_000.0 } else { 500_000.0 }, ..CALM_LINK };
         let mut watch = Watch::new(Timestamp::ZERO);
         assert_eq!(run(&mut watch, 0, 60, small), []);
@@ -197,6 +217,9 @@ mod tests {
         assert_eq!(run(&mut watch, 10, 15, lossy(0.008)), []);
         assert_eq!(run(&mut watch, 15, 20, lossy(0.05)), [Change::Loss(0.02, 0.05)]);
         assert_eq!(run(&mut watch, 20, 25, lossy(0.001)), [Change::Loss(0.05, 0.001)]);
+        let marked = |marked| move |_| Figures { marked, loss: 0.001, ..CALM_LINK };
+        assert_eq!(run(&mut watch, 25, 30, marked(0.12)), [Change::Marked(0.0, 0.12)]);
+        assert_eq!(run(&mut watch, 30, 35, marked(0.0)), [Change::Marked(0.12, 0.0)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use units::Timestamp;
 
-use crate::extension::REPORT_WORDS_MAX;
+use crate::extension::{Marks, REPORT_WORDS_MAX};
 
 /// Numbers remembered.
 const WINDOW: u64 = 1024;
@@ -24,6 +24,8 @@ pub(crate) struct Arrivals {
     /// Datagrams and bytes received, wrapping.
     pub packets: u64,
     pub bytes: u64,
+    /// Of the datagrams those that came with ECN.
+    pub ecn: Marks,
     /// True while something arrived that no report has told of.
     pub unreported: bool,
     /// Numbers that never came, over all.
@@ -39,6 +41,7 @@ impl Arrivals {
             marks: VecDeque::new(),
             packets: 0,
             bytes: 0,
+            ecn: Marks::default(),
             unreported: false,
             missing: 0,
         }
@@ -77,6 +80,7 @@ impl Arrivals {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.packets += other.packets;
         self.bytes = self.bytes.wrapping_add(other.bytes);
+        self.ecn.add(other.ecn);
         self.missing = other.missing;
         let (Some(mine), Some(theirs)) = (self.highest, other.highest) else { return };
         let step = i64::from((theirs as u32).wrapping_sub(mine as u32) as i32);

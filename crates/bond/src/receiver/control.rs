@@ -233,6 +233,7 @@ impl Receiver {
         let latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
         let mut body = Vec::with_capacity(512);
         let mut writer = ReportWriter::new(&mut body, latency_ms, now.as_micros(), playout);
+        let mut marks = Vec::new();
         for peer in &mut self.peers {
             let (Some(link), Some((highest, at))) = (peer.link, peer.arrivals.highest()) else { continue };
             if peer.flow != Some(flow) || !peer.extension {
@@ -243,7 +244,9 @@ impl Receiver {
             if !writer.link(link, highest, held, peer.arrivals.bytes as u32, peer.arrivals.words(words)) {
                 break;
             }
+            marks.push(peer.arrivals.ecn);
         }
+        writer.finish(&marks);
         body
     }
 

@@ -19,7 +19,7 @@ use rist::wire::rtp::RtpPacket;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
@@ -44,6 +44,8 @@ pub enum ReceiverInput<'a> {
         from: SocketAddr,
         /// Which of the socket pair's ports.
         channel: Channel,
+        /// The ECN codepoint it came with; `NotEct` where that is not known.
+        ecn: Ecn,
         /// The UDP payload.
         bytes: &'a mut [u8],
     },
@@ -194,7 +196,9 @@ impl Receiver {
         let now = self.advance(now);
         self.next_control = now;
         match input {
-            ReceiverInput::Datagram { local, from, channel, bytes } => self.receive(now, local, from, channel, bytes),
+            ReceiverInput::Datagram { local, from, channel, ecn, bytes } => {
+                self.receive(now, local, from, channel, ecn, bytes);
+            }
             ReceiverInput::Connect { local, to } => self.connect(now, local, to),
             ReceiverInput::SetLatency(latency) => self.set_latency(now, latency),
             ReceiverInput::Timeout => {}
@@ -262,7 +266,7 @@ impl Receiver {
         None
     }
 
-    fn receive(&mut self, now: Timestamp, local: u16, from: SocketAddr, channel: Channel, bytes: &mut [u8]) {
+    fn receive(&mut self, now: Timestamp, local: u16, from: SocketAddr, channel: Channel, ecn: Ecn, bytes: &mut [u8]) {
         let length = bytes.len();
         let known = self.find_peer(local, from, channel);
         let mut newcomer = None;
@@ -286,6 +290,7 @@ impl Receiver {
             }
         };
         peer.hear(now, from, channel, sequence, length);
+        peer.arrivals.ecn.count(ecn);
         let extension = matches!(inbound, Inbound::KeepAlive { extension: true, .. });
         let answer = matches!(inbound, Inbound::KeepAlive { .. });
         if let Inbound::KeepAlive { adapts, .. } = inbound {

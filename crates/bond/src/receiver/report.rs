@@ -60,5 +60,6 @@ fn link_snapshot(peer: &Peer, now: Timestamp) -> ReceiverLinkSnapshot {
         loss: LossRatio::new(peer.loss),
         duplicates: peer.duplicates,
         last_heard_ms_ago: (now - peer.heard_at).as_secs_f64() * 1e3,
+        ce_packets: u64::from(peer.arrivals.ecn.ce),
     }
 }

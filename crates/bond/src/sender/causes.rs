@@ -4,8 +4,9 @@ use std::time::Duration;
 use units::{Bitrate, LossRatio, Timestamp};
 
 use super::{LinkState, Sender};
-use crate::event::Cause;
+use crate::event::{Cause, EcnFault};
 use crate::link::watch::{Change, Figures};
+use crate::stats::EcnState;
 
 /// Time between two looks.
 pub(super) const INTERVAL: Duration = Duration::from_millis(100);
@@ -44,6 +45,7 @@ impl Sender {
     /// Looks at links and advice, and tells what changed.
     pub(super) fn tell_causes(&mut self, now: Timestamp) {
         for index in 0..self.slots.len() {
+            self.tell_ecn(now, index);
             let Some(slot) = &mut self.slots[index] else { continue };
             if let Some(packets) = slot.watch.take_reinjected(now) {
                 let (link, name) = (slot.link.id, slot.link.options.name.clone());
@@ -55,7 +57,12 @@ impl Sender {
                 continue;
             }
             let link = &slot.link;
-            let figures = Figures { queue: link.delay.queue(), capacity: link.rate(), loss: link.loss() };
+            let figures = Figures {
+                queue: link.delay.queue(),
+                capacity: link.rate(),
+                loss: link.loss(),
+                marked: link.ecn.marked().0,
+            };
             let Some(change) = slot.watch.update(now, figures) else { continue };
             let (link, name) = (link.id, link.options.name.clone());
             let bits = |bytes: f64| Bitrate::from_bps((bytes * 8.0) as u64);
@@ -73,6 +80,9 @@ impl Sender {
                     Change::Loss(before, now) => {
                         Cause::LinkLoss { link, name, before: LossRatio::new(before), now: LossRatio::new(now) }
                     }
+                    Change::Marked(before, now) => {
+                        Cause::LinkMarked { link, name, before: LossRatio::new(before), now: LossRatio::new(now) }
+                    }
                 },
             );
         }
@@ -83,6 +93,24 @@ impl Sender {
         {
             self.note(now, Cause::RateAdvice { before, now: advice });
         }
+    }
+
+    /// Tells what a link's path does with congestion marks, when that is something else than was told.
+    fn tell_ecn(&mut self, now: Timestamp, index: usize) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        let state = slot.link.ecn.state();
+        let (link, name) = (slot.link.id, slot.link.options.name.clone());
+        let cause = match state {
+            // A link that is not up is tested again; only another result is news.
+            EcnState::Off | EcnState::Testing => return,
+            _ if slot.ecn_told == Some(state) => return,
+            EcnState::InUse => Cause::EcnUsed { link, name },
+            EcnState::Cleared => Cause::EcnRefused { link, name, fault: EcnFault::Cleared },
+            EcnState::BlackHole => Cause::EcnRefused { link, name, fault: EcnFault::BlackHole },
+            EcnState::AllMarked => Cause::EcnRefused { link, name, fault: EcnFault::AllMarked },
+        };
+        slot.ecn_told = Some(state);
+        self.note(now, cause);
     }
 }
 

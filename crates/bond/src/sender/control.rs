@@ -6,7 +6,7 @@ use rist::wire::rtcp::{
     BitmaskEntry, Echo, EchoKind, RangeEntry, ReceiverReport, RtcpPacket, Sdes, SenderReport, packets,
 };
 use std::time::Duration;
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
 use crate::event::Cause;
@@ -106,17 +106,17 @@ impl Sender {
         for index in 0..self.slots.len() {
             let Some(slot) = &mut self.slots[index] else { continue };
             let id = slot.link.id;
-            let mut made: Vec<(Channel, Vec<u8>)> = Vec::new();
+            let mut made: Vec<(Channel, Ecn, Vec<u8>)> = Vec::new();
             while let Some(datagram) = slot.framing.control(now) {
-                made.push((Channel::Media, datagram));
+                made.push((Channel::Media, Ecn::NotEct, datagram));
             }
             if slot.control.next_keep_alive <= now {
                 let burst = if slot.control.keep_alives == 0 { KEEP_ALIVE_BURST } else { 1 };
                 for _ in 0..burst {
                     if let Some((datagram, sequence)) = slot.framing.keep_alive(now) {
                         self.order += 1;
-                        slot.link.on_sent(now, self.order, Some(sequence), datagram.len(), None);
-                        made.push((Channel::Media, datagram));
+                        slot.link.on_sent(now, self.order, Some(sequence), datagram.len(), None, Ecn::NotEct);
+                        made.push((Channel::Media, Ecn::NotEct, datagram));
                     }
                 }
                 slot.control.keep_alives += 1;
@@ -135,11 +135,12 @@ impl Sender {
                 if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
                     slot.control.framing_bytes = datagram.len() - self.scratch.len();
                     self.order += 1;
-                    slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
+                    let ecn = if self.far_ecn { slot.link.control_ecn(now) } else { Ecn::NotEct };
+                    slot.link.on_sent(now, self.order, sequence, datagram.len(), None, ecn);
                     if let Some(echoed) = &mut slot.link.echoed {
                         echoed.asked(now, now.as_micros());
                     }
-                    made.push((channel, datagram));
+                    made.push((channel, ecn, datagram));
                 }
                 slot.control.compounds += 1;
                 slot.control.next_rtcp = now + interval(slot, now, any_up);
@@ -154,14 +155,14 @@ impl Sender {
                         break;
                     };
                     self.order += 1;
-                    slot.link.on_sent(now, self.order, Some(sequence), datagram.len(), None);
+                    slot.link.on_sent(now, self.order, Some(sequence), datagram.len(), None, Ecn::NotEct);
                     slot.mtu.on_sent(now, size, sequence);
-                    made.push((channel, datagram));
+                    made.push((channel, Ecn::NotEct, datagram));
                 }
             }
             next = next.min(slot.control.next_rtcp).min(slot.control.next_keep_alive);
-            for (channel, datagram) in made {
-                self.output(SenderOutput::Transmit { link: id, channel, bytes: Bytes::from(datagram) });
+            for (channel, ecn, datagram) in made {
+                self.output(SenderOutput::Transmit { link: id, channel, ecn, bytes: Bytes::from(datagram) });
             }
         }
         next
@@ -183,8 +184,9 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension, fec, .. } => {
+            Inbound::KeepAlive { extension, fec, ecn, .. } => {
                 self.protection.hear(now, fec);
+                self.far_ecn = ecn && extension && self.config.ecn;
                 if extension {
                     self.use_extension(now);
                 }
@@ -253,9 +255,9 @@ impl Sender {
         echo.response(0).emit(EchoKind::Response, &mut self.scratch);
         let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) else { return };
         self.order += 1;
-        slot.link.on_sent(now, self.order, sequence, datagram.len(), None);
+        slot.link.on_sent(now, self.order, sequence, datagram.len(), None, Ecn::NotEct);
         let link = slot.link.id;
-        self.output(SenderOutput::Transmit { link, channel, bytes: Bytes::from(datagram) });
+        self.output(SenderOutput::Transmit { link, channel, ecn: Ecn::NotEct, bytes: Bytes::from(datagram) });
     }
 
     /// The far end speaks the extension: number and watch everything from now on.

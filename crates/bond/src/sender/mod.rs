@@ -21,7 +21,7 @@ mod warm;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
-use units::{Bitrate, LinkId, Timestamp};
+use units::{Bitrate, Ecn, LinkId, Timestamp};
 
 use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
@@ -37,7 +37,7 @@ use crate::link::{Link, Moved};
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
 use crate::random::{Random, Seed};
 use crate::rate_advice::RateAdvice;
-use crate::stats::{LinkState, SenderSnapshot};
+use crate::stats::{EcnState, LinkState, SenderSnapshot};
 use causes::AdviceTold;
 use control::Control;
 use history::{History, Packet, Standing};
@@ -151,6 +151,8 @@ pub enum SenderOutput {
         link: LinkId,
         /// From which of its ports.
         channel: Channel,
+        /// With this ECN codepoint; `NotEct` always unless [`SenderConfig::ecn`] is set.
+        ecn: Ecn,
         /// The UDP payload.
         bytes: Bytes,
     },
@@ -187,6 +189,8 @@ struct Slot {
     mtu_told: u16,
     /// Whether an event told that the budget is spent.
     budget_told: bool,
+    /// What the last event told of ECN.
+    ecn_told: Option<EcnState>,
     watch: Watch,
 }
 
@@ -216,6 +220,8 @@ pub struct Sender {
     history: History,
     /// Whether the far end speaks the extension; `None` until it is known.
     extension: Option<bool>,
+    /// Whether it counts ECN marks.
+    far_ecn: bool,
     /// When the first answer came.
     answered_at: Option<Timestamp>,
     /// Far clock minus ours at the moment a source time is played, in microseconds.
@@ -281,6 +287,7 @@ impl Sender {
             slots: Vec::new(),
             history: History::new(first),
             extension: None,
+            far_ecn: false,
             answered_at: None,
             playout: None,
             catch_up: None,
@@ -507,6 +514,7 @@ impl Sender {
             mtu_told: mtu.fits(),
             mtu,
             budget_told: false,
+            ecn_told: None,
             watch: Watch::new(now),
         });
         self.note(

@@ -382,11 +382,12 @@ impl Sender {
         let sequence = slot.framing.media(now, &self.scratch, &mut self.datagram);
         let bytes = self.blocks.packet(&self.datagram);
         self.order += 1;
-        slot.link.on_sent(now, self.order, sequence, bytes.len(), None);
+        let ecn = slot.link.ecn.media();
+        slot.link.on_sent(now, self.order, sequence, bytes.len(), None, ecn);
         slot.link.pace(now, bytes.len());
         self.protection.sent += 1;
         let link = slot.link.id;
-        Some(SenderOutput::Transmit { link, channel: Channel::Media, bytes })
+        Some(SenderOutput::Transmit { link, channel: Channel::Media, ecn, bytes })
     }
 
     /// The far end has recovered a packet.

@@ -104,5 +104,8 @@ fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
         budget_spent: link.budget_spent(),
         shares_bottleneck_with: Vec::new(),
         shared_correlation: None,
+        ecn: link.ecn.state(),
+        ce_share: LossRatio::new(link.ecn.marked().0),
+        ce_packets: link.ecn.marked().1,
     }
 }

@@ -298,7 +298,8 @@ impl Sender {
         let sequence = slot.framing.media(now, &self.scratch, &mut self.datagram);
         let bytes = self.blocks.packet(&self.datagram);
         self.order += 1;
-        slot.link.on_sent(now, self.order, sequence, bytes.len(), Some(number));
+        let ecn = slot.link.ecn.media();
+        slot.link.on_sent(now, self.order, sequence, bytes.len(), Some(number), ecn);
         slot.link.add_share(bytes.len());
         if again {
             slot.link.counters.retransmits += 1;
@@ -319,6 +320,6 @@ impl Sender {
             self.history.unqueue(number);
         }
         let link = slot.link.id;
-        SenderOutput::Transmit { link, channel: Channel::Media, bytes }
+        SenderOutput::Transmit { link, channel: Channel::Media, ecn, bytes }
     }
 }

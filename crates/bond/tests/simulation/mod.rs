@@ -17,7 +17,7 @@ use bytes::Bytes;
 use link_sim::{Bottleneck, Path, PathConfig, SkewedClock};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use units::{LinkId, Timestamp};
+use units::{Ecn, LinkId, Timestamp};
 
 /// IPv4 and UDP.
 pub const IP_BYTES: usize = 28;
@@ -147,7 +147,7 @@ impl Simulation {
     /// Gives the receiver a datagram from anywhere.
     pub fn stray(&mut self, from: SocketAddr, channel: Channel, datagram: &[u8]) {
         let mut bytes = datagram.to_vec();
-        let input = ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes };
+        let input = ReceiverInput::Datagram { local: 0, from, channel, ecn: Ecn::NotEct, bytes: &mut bytes };
         self.receiver.handle_input(self.clock.local(self.now), input);
         self.drain_receiver();
     }
@@ -181,7 +181,8 @@ impl Simulation {
                 }
                 let from = address(index, binding, channel);
                 let mut bytes = bytes.to_vec();
-                let input = ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes };
+                let ecn = delivery.ecn;
+                let input = ReceiverInput::Datagram { local: 0, from, channel, ecn, bytes: &mut bytes };
                 self.receiver.handle_input(self.clock.local(now), input);
                 self.drain_receiver();
             }
@@ -204,7 +205,7 @@ impl Simulation {
     fn drain_sender(&mut self) {
         for _ in 0..100_000 {
             match self.sender.poll_output(self.now) {
-                SenderOutput::Transmit { link, channel, bytes } => {
+                SenderOutput::Transmit { link, channel, ecn, bytes } => {
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.up_bytes += ip_bytes as u64;
                     self.up_packets += 1;
@@ -212,7 +213,8 @@ impl Simulation {
                         let (link, number) = (usize::from(link.0), load::find(&bytes));
                         log.push(Carried { link, sent: self.now, arrived: None, number });
                     }
-                    let _ = self.paths[usize::from(link.0)].push_up(self.now, ip_bytes, (self.now, channel, bytes));
+                    let (path, packet) = (&mut self.paths[usize::from(link.0)], (self.now, channel, bytes));
+                    let _ = path.push_up_ecn(self.now, ip_bytes, ecn, packet);
                 }
                 SenderOutput::Event(event) => self.sender_events.push(event),
                 SenderOutput::Timeout(at) => {

@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 /// Packets that do not fill a payload wait so long for the next datagram: at 1 Mbit/s and more there is one.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -130,7 +130,7 @@ impl UdpOutput {
         if self.port.waiting() >= OUTBOX_DATAGRAMS_MAX {
             self.flush();
         }
-        self.port.post(Departure { to: self.to, from: None, datagram: payload });
+        self.port.post(Departure { to: self.to, from: None, ecn: Ecn::NotEct, datagram: payload });
     }
 
     /// Sends what was posted. What the network does not take is dropped and counted: media is never late for an output

@@ -8,6 +8,7 @@ use crate::error::{Closed, OpenError};
 use crate::flow_thread::FlowThread;
 use crate::media::UdpOutput;
 use crate::queue::{Overflow, Queue, Taken, lock};
+use crate::udp::ecn_allowed;
 use bond::config::{Profile, ReceiverConfig};
 use bond::event::{EVENTS_MAX, Event};
 pub use bond::receiver::Delivered;
@@ -111,7 +112,8 @@ impl FlowReceiver {
         let clock = Clock::start();
         let seed = clock::seed().map_err(|source| OpenError::System { what: "randomness", source })?;
         let now = clock.now();
-        let machine = Receiver::new(options.bond, seed, now).map_err(OpenError::Config)?;
+        let config = ReceiverConfig { ecn: ecn_allowed(), ..options.bond };
+        let machine = Receiver::new(config, seed, now).map_err(OpenError::Config)?;
         let sockets = open_sockets(profile, &options.listen, &options.connect)?;
         let local_addrs = sockets.iter().map(ReceiverSocket::local_addr).collect();
         let published = Arc::new(Published {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use units::Timestamp;
+use units::{Ecn, Timestamp};
 
 /// Senders whose called address is remembered; past it the memory starts over.
 const PEERS_MAX: usize = 1024;
@@ -116,7 +116,7 @@ impl ReceiverSocket {
     /// Queues a datagram; [`ReceiverSocket::flush`] sends it.
     pub(crate) fn post(&mut self, channel: Channel, to: SocketAddr, datagram: Bytes) {
         let from = self.called.get(&to).copied();
-        self.sockets.post(channel, Departure { to, from, datagram });
+        self.sockets.post(channel, Departure { to, from, ecn: Ecn::NotEct, datagram });
     }
 
     /// Sends what was posted. One unreachable peer does not keep the others waiting.

@@ -145,10 +145,11 @@ impl Worker {
             let wall = SystemTime::now();
             let received = self.sockets[local].receive(now, channel, &mut slots);
             for arrival in slots.arrivals() {
-                let from = arrival.from;
+                let (from, ecn) = (arrival.from, arrival.ecn);
                 self.sockets[local].note_called(from, arrival.to);
                 let at = Clock::arrival(now, wall, arrival.stamp);
-                let input = ReceiverInput::Datagram { local: local as u16, from, channel, bytes: arrival.datagram };
+                let input =
+                    ReceiverInput::Datagram { local: local as u16, from, channel, ecn, bytes: arrival.datagram };
                 self.parts.machine.handle_input(at, input);
             }
             self.drain(now);

@@ -12,7 +12,7 @@ use bond::sender::LinkErrorKind;
 use bytes::Bytes;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use units::{LinkId, Timestamp};
+use units::{Ecn, LinkId, Timestamp};
 
 /// One link: always known, with sockets while they can be opened.
 #[derive(Debug)]
@@ -140,9 +140,9 @@ impl Link {
     }
 
     /// Queues a datagram for the receiver; [`Link::flush`] sends it.
-    pub(crate) fn post(&mut self, channel: Channel, datagram: Bytes) {
+    pub(crate) fn post(&mut self, channel: Channel, ecn: Ecn, datagram: Bytes) {
         let to = self.remote(channel);
-        self.sockets.post(channel, Departure { to, from: None, datagram });
+        self.sockets.post(channel, Departure { to, from: None, ecn, datagram });
     }
 
     /// Sends what was posted.

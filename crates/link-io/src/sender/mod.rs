@@ -12,6 +12,7 @@ use crate::error::{OpenError, PushError};
 use crate::flow_thread::FlowThread;
 use crate::media::UdpInput;
 use crate::queue::{Overflow, Queue, Refused, lock};
+use crate::udp::ecn_allowed;
 use bond::config::{LINKS_MAX, LinkOptions, SenderConfig};
 use bond::event::{EVENTS_MAX, Event};
 use bond::sender::{RadioHint, Sender};
@@ -149,7 +150,8 @@ impl FlowSender {
         let profile = options.bond.profile;
         let latency = options.bond.latency;
         let now = clock.now();
-        let machine = Sender::new(options.bond, seed, now).map_err(OpenError::Config)?;
+        let config = SenderConfig { ecn: ecn_allowed(), ..options.bond };
+        let machine = Sender::new(config, seed, now).map_err(OpenError::Config)?;
         let published = Arc::new(Published {
             snapshot: Mutex::new(Arc::new(machine.snapshot(now))),
             counters: Mutex::default(),

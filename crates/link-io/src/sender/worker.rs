@@ -130,9 +130,9 @@ impl Worker {
     fn drain(&mut self, now: Timestamp) {
         loop {
             match self.parts.machine.poll_output(now) {
-                SenderOutput::Transmit { link, channel, bytes } => {
+                SenderOutput::Transmit { link, channel, ecn, bytes } => {
                     if let Some(link) = self.links.iter_mut().find(|l| l.id() == link) {
-                        link.post(channel, bytes);
+                        link.post(channel, ecn, bytes);
                     }
                 }
                 SenderOutput::Event(event) => {

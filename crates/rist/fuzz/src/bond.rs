@@ -13,7 +13,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
-use units::{Bitrate, LinkId, Timestamp};
+use units::{Bitrate, Ecn, LinkId, Timestamp};
 
 const LINKS: u8 = 3;
 /// Datagrams on each way of each link.
@@ -26,7 +26,9 @@ const OUTPUTS_MAX: usize = 20_000;
 /// Far from the sender's clock.
 const CLOCK_AHEAD: Duration = Duration::from_secs(1000);
 
-type Wire = VecDeque<(Channel, Vec<u8>)>;
+/// With the ECN codepoint it left with.
+type Packet = (Channel, Vec<u8>, Ecn);
+type Wire = VecDeque<Packet>;
 
 struct World {
     now: Timestamp,
@@ -35,6 +37,8 @@ struct World {
     up: [Wire; LINKS as usize],
     down: [Wire; LINKS as usize],
     bindings: [u16; LINKS as usize],
+    /// What each path makes of the ECN field; `None` leaves it alone.
+    rewrites: [Option<Ecn>; LINKS as usize],
     sent: u32,
     /// The number in the last payload delivered.
     delivered: Option<u32>,
@@ -60,6 +64,7 @@ fn configs(kind: u8) -> (SenderConfig, ReceiverConfig) {
         psk: psk.clone(),
         srp: login.clone(),
         null_deletion: kind & 32 == 32,
+        ecn: kind & 128 == 128,
         ..SenderConfig::default()
     };
     let receiver = ReceiverConfig {
@@ -68,14 +73,15 @@ fn configs(kind: u8) -> (SenderConfig, ReceiverConfig) {
         latency,
         psk,
         srp_users: login.into_iter().collect(),
+        ecn: kind & 128 == 128,
         ..ReceiverConfig::default()
     };
     (sender, receiver)
 }
 
-fn keep(wire: &mut Wire, channel: Channel, bytes: &[u8]) {
+fn keep(wire: &mut Wire, channel: Channel, bytes: &[u8], ecn: Ecn) {
     if wire.len() < KEPT_MAX {
-        wire.push_back((channel, bytes.to_vec()));
+        wire.push_back((channel, bytes.to_vec(), ecn));
     }
 }
 
@@ -89,6 +95,7 @@ impl World {
             up: Default::default(),
             down: Default::default(),
             bindings: [0; LINKS as usize],
+            rewrites: [None; LINKS as usize],
             sent: 0,
             delivered: None,
             forged: false,
@@ -104,8 +111,8 @@ impl World {
         self.sender.handle_input(self.now, input);
         for _ in 0..OUTPUTS_MAX {
             match self.sender.poll_output(self.now) {
-                SenderOutput::Transmit { link, channel, bytes } => {
-                    keep(&mut self.up[usize::from(link.0)], channel, &bytes);
+                SenderOutput::Transmit { link, channel, ecn, bytes } => {
+                    keep(&mut self.up[usize::from(link.0)], channel, &bytes, ecn);
                 }
                 SenderOutput::Timeout(at) => {
                     assert!(at > self.now);
@@ -125,7 +132,7 @@ impl World {
                 ReceiverOutput::Transmit { to, channel, bytes, .. } => {
                     let link = usize::from(to.port() % 16);
                     if self.bindings.get(link).is_some_and(|binding| to.port() >> 5 == 100 + binding % 64) {
-                        keep(&mut self.down[link], channel, &bytes);
+                        keep(&mut self.down[link], channel, &bytes, Ecn::NotEct);
                     }
                 }
                 ReceiverOutput::Deliver(delivered) => self.check(&delivered.bytes),
@@ -155,12 +162,13 @@ impl World {
         SocketAddr::from(([10, 0, 0, 1], (100 + self.bindings[link] % 64) << 5 | half << 4 | link as u16))
     }
 
-    fn give_up(&mut self, link: usize, (channel, mut bytes): (Channel, Vec<u8>)) {
+    fn give_up(&mut self, link: usize, (channel, mut bytes, ecn): Packet) {
+        let ecn = self.rewrites[link].unwrap_or(ecn);
         let from = self.address(link, channel);
-        self.receiver_input(ReceiverInput::Datagram { local: 0, from, channel, bytes: &mut bytes });
+        self.receiver_input(ReceiverInput::Datagram { local: 0, from, channel, ecn, bytes: &mut bytes });
     }
 
-    fn give_down(&mut self, link: usize, (channel, mut bytes): (Channel, Vec<u8>)) {
+    fn give_down(&mut self, link: usize, (channel, mut bytes, _): Packet) {
         self.input(SenderInput::Datagram { link: LinkId(link as u16), channel, bytes: &mut bytes });
     }
 
@@ -216,7 +224,7 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
     let argument = script.byte()?;
     let link = usize::from(argument % LINKS);
     let id = LinkId(link as u16);
-    match operation % 20 {
+    match operation % 21 {
         0 | 1 => world.live(argument % 64),
         2 => world.push(argument % 32, PacketClass::Video),
         3 => world.push(argument % 8, PacketClass::Idr),
@@ -266,12 +274,12 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
         12 => {
             world.forged = true;
             let channel = if argument & 128 == 0 { Channel::Media } else { Channel::Control };
-            world.give_up(link, (channel, script.bytes()?.to_vec()));
+            world.give_up(link, (channel, script.bytes()?.to_vec(), Ecn::from_bits(argument)));
         }
         13 => {
             world.forged = true;
             let channel = if argument & 128 == 0 { Channel::Media } else { Channel::Control };
-            world.give_down(link, (channel, script.bytes()?.to_vec()));
+            world.give_down(link, (channel, script.bytes()?.to_vec(), Ecn::NotEct));
         }
         14 => world.input(SenderInput::RemoveLink { link: id }),
         15 => {
@@ -285,6 +293,8 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
             }
         }
         17 => world.input(SenderInput::LinkError { link: id, kind: LinkErrorKind::Unreachable }),
+        // Bit 7: leave it alone from now on.
+        19 => world.rewrites[link] = (argument & 128 == 0).then(|| Ecn::from_bits(argument >> 4)),
         18 => {
             let latency = Duration::from_millis(u64::from(argument) * 20);
             world.input(SenderInput::SetLatency(latency));

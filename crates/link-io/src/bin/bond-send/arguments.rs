@@ -109,6 +109,7 @@ impl Arguments {
             virtual_port: self.virtual_port,
             null_deletion: self.null_deletion,
             extension,
+            ..SenderConfig::default()
         };
         Ok(Settings { input: self.input, options: SenderOptions { bond, links }, rule, stats: self.flow.stats })
     }
