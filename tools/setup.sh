@@ -21,7 +21,7 @@ case "$purpose" in
 build) room=$room_first_build ;;
 test)
     room=$room_first_test
-    packages="$packages rist-tools chromium iproute2 gir1.2-gst-rtsp-server-1.0 python3-gi"
+    packages="$packages rist-tools chromium iproute2 nftables gir1.2-gst-rtsp-server-1.0 python3-gi"
     ;;
 *)
     echo "usage: $0 build|test" >&2

@@ -18,7 +18,7 @@ pub struct Network {
 }
 
 /// Runs `ip` or `tc` and gives what it complains about.
-fn run(program: &str, arguments: &str) -> Result<(), String> {
+pub fn run(program: &str, arguments: &str) -> Result<(), String> {
     let output = Command::new(find(program)).args(arguments.split_whitespace()).output().map_err(|e| e.to_string())?;
     let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if output.status.success() { Ok(()) } else { Err(format!("{program} {arguments}: {complaint}")) }
