@@ -261,6 +261,26 @@ pub enum Cause {
         /// Now.
         now: Duration,
     },
+    /// A receiver called a listening link, or moved to another address.
+    LinkCalled {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Where its receiver was before.
+        from: Option<SocketAddr>,
+        /// Where it is.
+        to: SocketAddr,
+    },
+    /// The receiver of a listening link has been silent for so long that it is forgotten.
+    LinkWaits {
+        /// Which.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// Where the receiver was.
+        receiver: SocketAddr,
+    },
     /// A receiver hears a new 4-tuple.
     PeerAppeared {
         /// Where from.
@@ -373,6 +393,13 @@ impl fmt::Display for Cause {
             Self::PeerIdentified { extension: false } => write!(f, "far end is a plain RIST peer"),
             Self::Latency { before, now } => {
                 write!(f, "latency {} -> {} ms", before.as_millis(), now.as_millis())
+            }
+            Self::LinkCalled { name, from: None, to, .. } => write!(f, "link {name}: its receiver calls from {to}"),
+            Self::LinkCalled { name, from: Some(from), to, .. } => {
+                write!(f, "link {name}: its receiver moved from {from} to {to}")
+            }
+            Self::LinkWaits { name, receiver, .. } => {
+                write!(f, "link {name}: waits for a call, nothing more comes from {receiver}")
             }
             Self::PeerAppeared { peer, name } if name.is_empty() => write!(f, "a link was first heard, from {peer}"),
             Self::PeerAppeared { peer, name } => write!(f, "link {name}: first heard, from {peer}"),

@@ -59,8 +59,16 @@ pub(crate) enum Framing {
 impl Framing {
     /// The framing of a sender's link.
     pub(crate) fn client(config: &SenderConfig, random: &mut Random) -> Self {
-        let mut tunnel =
-            tunnel_config(Role::Client, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
+        Self::sender(config, Role::Client, random)
+    }
+
+    /// The framing of a receiver that calls a sender, at the sender.
+    pub(crate) fn listening_sender(config: &SenderConfig, random: &mut Random) -> Self {
+        Self::sender(config, Role::Server, random)
+    }
+
+    fn sender(config: &SenderConfig, role: Role, random: &mut Random) -> Self {
+        let mut tunnel = tunnel_config(role, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         tunnel.virtual_ports.flow = config.virtual_port;
         tunnel.srp = config.srp.as_ref().map(|login| SrpConfig::new(vec![srp_login(login)], entropy(random)));
@@ -84,6 +92,13 @@ impl Framing {
             tunnel.srp = Some(SrpConfig::new(config.srp_users.iter().map(srp_login).collect(), entropy(random)));
         }
         Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
+    }
+
+    /// Lets the per-link numbers go on behind those of another framing of the link, `more` numbers further.
+    pub(crate) fn number_behind(&mut self, other: &Self, more: u32) {
+        if let (Self::Main(tunnel), Self::Main(other)) = (self, other) {
+            tunnel.skip_to(other.next_sequence().wrapping_add(more));
+        }
     }
 
     /// Frames an RTP packet: fills `datagram` and returns its per-link number.

@@ -22,6 +22,7 @@
 
 mod blocks;
 pub mod config;
+mod door;
 pub mod event;
 mod extension;
 mod fec;

@@ -70,6 +70,7 @@ impl Wire {
                     self.overheard.push(bytes.clone());
                     self.hand_over(self.from, &bytes);
                 }
+                SenderOutput::Answer { .. } | SenderOutput::Receiver { .. } => unreachable!("no link listens here"),
                 SenderOutput::Event(_) => {}
                 SenderOutput::Timeout(_) => return,
             }

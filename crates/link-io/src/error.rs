@@ -19,6 +19,12 @@ pub enum OpenError {
         /// The id.
         link: LinkId,
     },
+    /// A link that listens in Simple Profile.
+    #[error("link {link} listens, but in Simple Profile the receiver does: use the main profile")]
+    ConfigListensSimple {
+        /// Its id.
+        link: LinkId,
+    },
     /// More links than a flow takes.
     #[error("{got} links or sockets are too many: a flow takes {max}")]
     ConfigTooMany {

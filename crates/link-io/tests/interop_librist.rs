@@ -74,6 +74,18 @@ const MATRIX: [Row<Security>; 18] = [
     Row::new(Srp,      Links::Duplicated, "X", "X", "X", "X"),
 ];
 
+/// The same where the receiver calls the sender. Simple Profile has no such thing.
+#[rustfmt::skip]
+const CALLING: [Row<Security>; 6] = [
+    //        security  links              0 %  2 %  rebinding  rebinding and 2 %
+    Row::new(Clear,    Links::One,        "X", "X", "X", "X"),
+    Row::new(Clear,    Links::Shared,     "X", "X", "-", "X"),
+    Row::new(Psk256,   Links::One,        "X", "X", "-", "X"),
+    Row::new(Psk256,   Links::Shared,     "X", "X", "-", "X"),
+    Row::new(Srp,      Links::One,        "X", "X", "-", "-"),
+    Row::new(Srp,      Links::Shared,     "X", "X", "-", "-"),
+];
+
 impl Security {
     const fn documented(self) -> &'static str {
         match self {
@@ -99,6 +111,8 @@ struct Case {
     cut: Option<usize>,
     nulls: bool,
     virtual_port: Option<u16>,
+    /// The receiver calls, the sender listens.
+    calling: bool,
 }
 
 impl Case {
@@ -114,6 +128,7 @@ impl Case {
             cut: None,
             nulls: false,
             virtual_port: None,
+            calling: false,
         }
     }
 
@@ -121,9 +136,10 @@ impl Case {
         let nulls = if self.nulls { " nulls" } else { "" };
         let port = self.virtual_port.map(|port| format!(" port {port}")).unwrap_or_default();
         let cut = self.cut.map(|cut| format!(" cut {cut}")).unwrap_or_default();
+        let calling = if self.calling { " receiver calls" } else { "" };
         let echoes = if self.by_echoes { " by echoes" } else { "" };
         format!(
-            "{:?} {:?} {:?} {}{echoes}{cut}{nulls}{port}",
+            "{:?} {:?} {:?} {}{echoes}{cut}{nulls}{port}{calling}",
             self.direction,
             self.security,
             self.links,
@@ -146,21 +162,25 @@ impl Case {
     }
 
     fn run(&self) -> Result<(), String> {
+        // A receiver takes all links on one port, a sender that listens has one for each.
         let target = loopback(free_pair());
-        let targets = vec![target; self.links.count()];
+        let targets: Vec<SocketAddr> = (0..self.links.count())
+            .map(|index| if self.calling && index > 0 { loopback(free_pair()) } else { target })
+            .collect();
         let seed = self.name().bytes().fold(7, |seed: u64, byte| seed.wrapping_mul(31) % 1_000_003 + u64::from(byte));
         let proxy = Proxy::start(self.profile(), &targets, &self.path(), seed);
         let (output, receiving) = if self.direction == Direction::OurReceiver {
-            (Output::Flow(self.our_receiver(target)), None)
+            (Output::Flow(self.our_receiver(if self.calling { &proxy.fronts } else { &targets[..1] })), None)
         } else {
             let (output, to) = Output::udp();
-            (output, Some(self.librist_receiver(target, to)))
+            (output, Some(self.librist_receiver(if self.calling { &proxy.fronts } else { &targets[..1] }, to)))
         };
+        let sides = if self.calling { &targets } else { &proxy.fronts };
         let (input, sending) = if self.direction == Direction::OurSender {
-            (Input::Flow(self.our_sender(&proxy.fronts)), None)
+            (Input::Flow(self.our_sender(sides)), None)
         } else {
             let from = loopback(free_pair());
-            (Input::udp(from), Some(self.librist_sender(from, &proxy.fronts)))
+            (Input::udp(from), Some(self.librist_sender(from, sides)))
         };
         let payloads = if self.cut.is_some() { PAYLOADS_CUT } else { Stream::default().payloads };
         let stream = Stream { nulls: self.nulls, payloads, ..Stream::default() };
@@ -202,7 +222,7 @@ impl Case {
         let links = fronts.iter().enumerate().map(|(i, &front)| {
             let options =
                 LinkOptions { weight: self.links.weight().filter(|_| !self.by_echoes), ..LinkOptions::default() };
-            LinkSpec { options, ..LinkSpec::new(LinkId(i as u16), front) }
+            LinkSpec { options, listens: self.calling, ..LinkSpec::new(LinkId(i as u16), front) }
         });
         let bond = SenderConfig {
             profile: self.profile(),
@@ -217,7 +237,7 @@ impl Case {
         FlowSender::open(SenderOptions { bond, links: links.collect() }).expect("our sender")
     }
 
-    fn our_receiver(&self, listen: SocketAddr) -> FlowReceiver {
+    fn our_receiver(&self, addresses: &[SocketAddr]) -> FlowReceiver {
         let bond = ReceiverConfig {
             profile: self.profile(),
             psk: self.psk(),
@@ -227,7 +247,8 @@ impl Case {
             virtual_ports: self.virtual_port.into_iter().collect(),
             ..ReceiverConfig::default()
         };
-        FlowReceiver::open(ReceiverOptions { bond, listen: vec![listen], connect: Vec::new() }).expect("our receiver")
+        let (listen, connect) = if self.calling { (Vec::new(), addresses) } else { (addresses.to_vec(), &[][..]) };
+        FlowReceiver::open(ReceiverOptions { bond, listen, connect: connect.to_vec() }).expect("our receiver")
     }
 
     /// What both librist programs are told about a peer.
@@ -253,8 +274,9 @@ impl Case {
     fn librist_sender(&self, from: SocketAddr, fronts: &[SocketAddr]) -> Tool {
         let weight = if self.links == Links::Shared { 5 } else { 0 };
         let options = self.url_options();
+        let at = if self.calling { "@" } else { "" };
         let peers: Vec<String> =
-            fronts.iter().map(|front| format!("rist://{front}?cname=theirs&weight={weight}&{options}")).collect();
+            fronts.iter().map(|front| format!("rist://{at}{front}?cname=theirs&weight={weight}&{options}")).collect();
         let mut arguments = ["-p", &self.profile_flag(), "-i", &format!("udp://@{from}"), "-o", &peers.join(",")]
             .map(str::to_owned)
             .to_vec();
@@ -264,9 +286,13 @@ impl Case {
         Tool::start("ristsender", &arguments)
     }
 
-    fn librist_receiver(&self, listen: SocketAddr, to: SocketAddr) -> Tool {
-        let input = format!("rist://@{listen}?cname=theirs&{}", self.url_options());
-        let arguments = ["-p", &self.profile_flag(), "-i", &input, "-o", &format!("udp://{to}")].map(str::to_owned);
+    fn librist_receiver(&self, addresses: &[SocketAddr], to: SocketAddr) -> Tool {
+        let at = if self.calling { "" } else { "@" };
+        let options = self.url_options();
+        let inputs: Vec<String> =
+            addresses.iter().map(|address| format!("rist://{at}{address}?cname=theirs&{options}")).collect();
+        let arguments =
+            ["-p", &self.profile_flag(), "-i", &inputs.join(","), "-o", &format!("udp://{to}")].map(str::to_owned);
         Tool::start("ristreceiver", &arguments)
     }
 }
@@ -289,7 +315,9 @@ fn check_rows(direction: Direction, wanted: impl Fn(Security) -> bool) {
 
 #[test]
 fn the_matrix_is_documented() {
-    assert_documented("librist", &MATRIX, |security| security.documented().to_owned());
+    let told = |security: &Security| security.documented().to_owned();
+    assert_documented("librist", &MATRIX, told);
+    assert_documented("librist, the receiver calls", &CALLING, told);
 }
 
 /// The proxy and the way of counting, without any part of ours.
@@ -322,6 +350,23 @@ fn our_receiver_gets_every_byte_of_ristsender() {
 fn a_login_opens_the_flow_both_ways() {
     check_rows(Direction::OurSender, |security| security == Srp);
     check_rows(Direction::OurReceiver, |security| security == Srp);
+}
+
+/// The receiver calls: theirs ours, and ours theirs.
+#[test]
+fn receivers_call_senders_both_ways() {
+    let cases = [Direction::OurSender, Direction::OurReceiver].into_iter().flat_map(|direction| {
+        let case = move |row: &Row<Security>, network| Case {
+            security: row.security,
+            links: row.links,
+            network,
+            calling: true,
+            ..Case::new(direction)
+        };
+        CALLING.iter().flat_map(move |row| row.cells(direction).map(move |network| case(row, network)))
+    });
+    let theirs = Case { calling: true, network: LOSSY, ..Case::new(Direction::NeitherEnd) };
+    check(&cases.chain([theirs]).collect::<Vec<_>>());
 }
 
 /// One of three links goes silent in the middle of the stream, each in turn.

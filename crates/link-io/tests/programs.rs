@@ -34,6 +34,21 @@ fn udp_in_becomes_udp_out_over_two_links() {
     Stream::default().run(&Input::udp(from), &output, || {}).expect("every byte");
 }
 
+/// The receiver calls the sender, on a port for each link.
+#[test]
+fn the_sender_listens_and_the_receiver_calls() {
+    let (from, first, second) = (loopback(free_pair()), free_pair(), free_pair());
+    let (output, to) = Output::udp();
+    let send = format!("--input udp://{from} --latency 500 --links @:{first};name=A,@127.0.0.1:{second};name=B");
+    let _sender = Tool::start_path(Path::new(SEND), &arguments(&send));
+    let receive = format!("--connect 127.0.0.1:{first},127.0.0.1:{second} --latency 500 --output udp://{to}");
+    let _receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    Stream::default().run(&Input::udp(from), &output, || {}).expect("every byte");
+    let simple = Command::new(SEND).args(arguments("--input - --profile simple --links @:5000")).output().expect("ran");
+    let complaint = String::from_utf8_lossy(&simple.stderr);
+    assert_eq!((simple.status.code(), complaint.contains("in Simple Profile the receiver does")), (Some(1), true));
+}
+
 /// Two flows of one SSRC come to one port: their virtual ports tell them apart, and each comes out where it belongs.
 #[test]
 fn two_flows_share_a_port() {

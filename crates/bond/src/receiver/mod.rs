@@ -23,6 +23,7 @@ use units::{Ecn, Timestamp};
 
 use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
+use crate::door::Door;
 use crate::event::{Cause, EVENTS_MAX, Event};
 use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
 use crate::framing::{Inbound, Parsed, Refusal};
@@ -30,7 +31,7 @@ use crate::payload::Channel;
 use crate::random::{Random, Seed};
 use crate::stats::ReceiverSnapshot;
 use flow::{Flow, FlowId, FlowTotals, Origin, Taken};
-use newcomers::{Door, Standing};
+use newcomers::Standing;
 use peer::Peer;
 
 /// What a caller tells a [`Receiver`].

@@ -2,14 +2,12 @@
 //!
 //! A source address is easily forged, so a 4-tuple is *half-open* until it has answered an echo request, whose SSRC only
 //! its address was told, or has delivered media for a while (senders without echoes). Strangers cannot keep a sender out:
-//! * a second looks at [`NEWCOMERS_PER_SECOND`] unknown sources, and at [`RETURNING_PER_SECOND`] more that were seen shortly
-//!   before: a sender sends again, a forged source need not exist;
+//! * [`Door`](crate::door::Door) bounds how many unknown sources are looked at;
 //! * [`HALF_OPEN_MAX`] are remembered, [`HALF_OPEN_PER_ADDRESS`] of one IP address, for [`HALF_OPEN_KEPT`]; the one silent
 //!   for longest makes room;
 //! * none is sent more bytes than it sent;
 //! * whoever has delivered media is never put out while it is heard.
 
-use sha2::{Digest, Sha256};
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,10 +17,6 @@ use super::peer::Peer;
 use super::{PEERS_MAX, Receiver};
 use crate::event::Cause;
 
-/// Unknown sources looked at per second: each may cost a key derivation.
-const NEWCOMERS_PER_SECOND: u32 = 32;
-/// The same for sources seen shortly before.
-const RETURNING_PER_SECOND: u32 = 32;
 /// Half-open 4-tuples.
 pub const HALF_OPEN_MAX: usize = 64;
 /// The same with one IP address: every link of a sender behind one NAT.
@@ -31,9 +25,6 @@ pub const HALF_OPEN_PER_ADDRESS: usize = 16;
 const HALF_OPEN_KEPT: Duration = Duration::from_secs(3);
 /// Packets a flow took from a 4-tuple that show as much as an echo.
 const MEDIA_PROVES: u32 = 8;
-/// Sources remembered for a short time, by a hash.
-const SEEN: usize = 4096;
-
 /// How much a 4-tuple has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
@@ -43,54 +34,6 @@ pub(super) enum Standing {
     Proven,
     /// It delivered media too.
     Delivered,
-}
-
-/// The sources that came lately.
-#[derive(Debug)]
-pub(super) struct Door {
-    secret: [u8; 32],
-    second: Timestamp,
-    newcomers: u32,
-    returning: u32,
-    seen: Vec<u64>,
-}
-
-impl Door {
-    pub(super) fn new(now: Timestamp, secret: [u8; 32]) -> Self {
-        Self { secret, second: now, newcomers: 0, returning: 0, seen: vec![0; SEEN] }
-    }
-
-    /// Whether a datagram of an unknown source is looked at.
-    fn admit(&mut self, now: Timestamp, local: u16, from: SocketAddr) -> bool {
-        if now - self.second >= Duration::from_secs(1) {
-            (self.second, self.newcomers, self.returning) = (now, 0, 0);
-        }
-        let tag = self.tag(local, from);
-        let place = &mut self.seen[(tag % SEEN as u64) as usize];
-        let returns = std::mem::replace(place, tag) == tag;
-        let (count, max) = if self.newcomers < NEWCOMERS_PER_SECOND || !returns {
-            (&mut self.newcomers, NEWCOMERS_PER_SECOND)
-        } else {
-            (&mut self.returning, RETURNING_PER_SECOND)
-        };
-        let admitted = *count < max;
-        *count += u32::from(admitted);
-        admitted
-    }
-
-    /// Nobody else can tell which sources share a place.
-    fn tag(&self, local: u16, from: SocketAddr) -> u64 {
-        let mut hash = Sha256::new();
-        hash.update(self.secret);
-        hash.update(local.to_be_bytes());
-        hash.update(from.port().to_be_bytes());
-        match from.ip() {
-            std::net::IpAddr::V4(ip) => hash.update(ip.octets()),
-            std::net::IpAddr::V6(ip) => hash.update(ip.octets()),
-        }
-        let hash: [u8; 32] = hash.finalize().into();
-        hash[..8].iter().fold(0, |tag, byte| tag << 8 | u64::from(*byte))
-    }
 }
 
 impl Receiver {
@@ -173,30 +116,5 @@ impl Receiver {
     /// Forgets half-open peers that fell silent.
     pub(super) fn forget_half_open(&mut self, now: Timestamp) {
         self.peers.retain(|peer| peer.standing > Standing::HalfOpen || now - peer.heard_at < HALF_OPEN_KEPT);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(number: u32) -> SocketAddr {
-        SocketAddr::from(((0xc633_0000 | number >> 8).to_be_bytes(), 1024 + (number & 0xff) as u16))
-    }
-
-    #[test]
-    fn who_comes_again_is_let_in_whatever_the_crowd() {
-        let mut door = Door::new(Timestamp::ZERO, [7; 32]);
-        let (mut strangers, mut waited) = (0, 0);
-        for number in 0..100_000 {
-            let now = Timestamp::from_micros(u64::from(number) * 100);
-            strangers += u32::from(door.admit(now, 0, source(number)));
-            // Every 20 ms in the second half of each second.
-            if number % 200 == 0 && number % 10_000 > 5_000 {
-                waited = if door.admit(now, 0, source(u32::MAX)) { 0 } else { waited + 1 };
-                assert!(waited <= 3, "turned away {waited} times at {now:?}");
-            }
-        }
-        assert_eq!(strangers, 10 * NEWCOMERS_PER_SECOND);
     }
 }

@@ -8,6 +8,7 @@ use rist::wire::rtcp::{
 use std::time::Duration;
 use units::{Ecn, Timestamp};
 
+use super::listen::Listening;
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
 use crate::event::Cause;
 use crate::extension::{
@@ -104,7 +105,11 @@ impl Sender {
         let mut next = Timestamp::MAX;
         let any_up = self.slots.iter().flatten().any(|slot| slot.link.state == LinkState::Up);
         for index in 0..self.slots.len() {
+            self.forget_receiver(now, index);
             let Some(slot) = &mut self.slots[index] else { continue };
+            if slot.listening.as_ref().is_some_and(Listening::waits) {
+                continue;
+            }
             let id = slot.link.id;
             let mut made: Vec<(Channel, Ecn, Vec<u8>)> = Vec::new();
             while let Some(datagram) = slot.framing.control(now) {
@@ -168,11 +173,11 @@ impl Sender {
         next
     }
 
-    /// Takes a datagram from a link's socket.
-    pub(super) fn receive(&mut self, now: Timestamp, id: LinkId, channel: Channel, bytes: &mut [u8]) {
-        let Some(index) = self.slot_index(id) else { return };
-        let Some(slot) = &mut self.slots[index] else { return };
-        let Ok(parsed) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return };
+    /// Takes a datagram from a link's socket; false when it is not genuine.
+    pub(super) fn receive(&mut self, now: Timestamp, id: LinkId, channel: Channel, bytes: &mut [u8]) -> bool {
+        let Some(index) = self.slot_index(id) else { return false };
+        let Some(slot) = &mut self.slots[index] else { return false };
+        let Ok(parsed) = slot.framing.parse(now, channel, self.config.extension, bytes) else { return false };
         let inbound = parsed.inbound;
         let moved = match inbound {
             // A login still under way is no answer.
@@ -198,6 +203,7 @@ impl Sender {
             }
             _ => {}
         }
+        true
     }
 
     fn on_rtcp(&mut self, now: Timestamp, index: usize, packet: RtcpPacket<'_>) {
@@ -344,6 +350,13 @@ fn write_compound(
             App { subtype: CLOCK, ssrc: flow, name: NAME, body: &body }.emit(out);
         }
     }
+}
+
+/// What asks a caller for an echo: only the address it came from learns `echo_ssrc`.
+pub(super) fn write_greeting(out: &mut Vec<u8>, now: Timestamp, flow: u32, echo_ssrc: u32, name: &str) {
+    ReceiverReport::emit(flow, &[], None, out);
+    Sdes { ssrc: flow, cname: cname(name) }.emit(out);
+    Echo { ssrc: echo_ssrc, timestamp: now.as_micros(), ..Echo::default() }.emit(EchoKind::Request, out);
 }
 
 /// A compound that fills a datagram of `size` bytes.

@@ -8,6 +8,7 @@ mod budget;
 mod causes;
 mod control;
 mod history;
+mod listen;
 mod path_mtu;
 mod plain;
 mod protect;
@@ -20,11 +21,13 @@ mod warm;
 
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 use units::{Bitrate, Ecn, LinkId, Timestamp};
 
 use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
+use crate::door::Door;
 use crate::event::{Cause, EVENTS_MAX, Event, StateReason};
 use crate::framing::{Framing, Inbound};
 use crate::link::capacity::Meter;
@@ -41,6 +44,7 @@ use crate::stats::{EcnState, LinkState, SenderSnapshot};
 use causes::AdviceTold;
 use control::Control;
 use history::{History, Packet, Standing};
+use listen::Listening;
 use plain::{CatchUp, EchoTrust};
 use protect::Protection;
 use quality::Quality;
@@ -97,6 +101,23 @@ pub enum SenderInput<'a> {
         link: LinkId,
         /// How it is used.
         options: LinkOptions,
+    },
+    /// Like `AddLink`, but the receiver calls: nothing is sent on the link before. Main Profile only; ignored in Simple Profile,
+    /// whose receiver listens.
+    Listen {
+        /// Its id.
+        link: LinkId,
+        /// How it is used.
+        options: LinkOptions,
+    },
+    /// A datagram came in on the socket of a listening link; it is decrypted in place.
+    Called {
+        /// Which link's socket.
+        link: LinkId,
+        /// Where it came from.
+        from: SocketAddr,
+        /// The UDP payload.
+        bytes: &'a mut [u8],
     },
     /// A link is gone; what was in flight on it is sent again elsewhere.
     RemoveLink {
@@ -156,6 +177,22 @@ pub enum SenderOutput {
         /// The UDP payload.
         bytes: Bytes,
     },
+    /// Send this datagram from the socket of a listening link to somebody who calls and is not its receiver yet.
+    Answer {
+        /// On which link's socket.
+        link: LinkId,
+        /// Where to.
+        to: SocketAddr,
+        /// The UDP payload.
+        bytes: Bytes,
+    },
+    /// From now on the datagrams of a listening link go to this address.
+    Receiver {
+        /// Which link.
+        link: LinkId,
+        /// The receiver that called.
+        address: SocketAddr,
+    },
     /// Something the operator may want to know.
     Event(Event),
     /// Nothing more until then, or until the next input.
@@ -192,6 +229,8 @@ struct Slot {
     /// What the last event told of ECN.
     ecn_told: Option<EcnState>,
     watch: Watch,
+    /// Set when the receiver calls.
+    listening: Option<Listening>,
 }
 
 /// Counters of the flow.
@@ -256,6 +295,8 @@ pub struct Sender {
     encoder: (Bitrate, Bitrate),
     advice: RateAdvice,
     outcomes: Vec<Outcome>,
+    /// Of listening links, once there is one.
+    door: Option<Door>,
     scratch: Vec<u8>,
     /// A media packet as it leaves.
     datagram: Vec<u8>,
@@ -313,6 +354,7 @@ impl Sender {
             encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
             advice: RateAdvice::new(now),
             outcomes: Vec::new(),
+            door: None,
             scratch: Vec::new(),
             datagram: Vec::new(),
             blocks: Blocks::default(),
@@ -329,8 +371,10 @@ impl Sender {
         }
         match input {
             SenderInput::Payload(payload) => self.accept(now, payload),
-            SenderInput::Datagram { link, channel, bytes } => self.receive(now, link, channel, bytes),
+            SenderInput::Datagram { link, channel, bytes } => drop(self.receive(now, link, channel, bytes)),
             SenderInput::AddLink { link, options } => self.add_link(now, link, options),
+            SenderInput::Listen { link, options } => self.listen(now, link, options),
+            SenderInput::Called { link, from, bytes } => self.called(now, link, from, bytes),
             SenderInput::RemoveLink { link } => self.remove_link(now, link),
             SenderInput::LinkAddressChanged { link } => self.change_address(now, link),
             SenderInput::SetLinkOptions { link, options } => self.set_link_options(now, link, options),
@@ -516,6 +560,7 @@ impl Sender {
             budget_told: false,
             ecn_told: None,
             watch: Watch::new(now),
+            listening: None,
         });
         self.note(
             now,
@@ -527,6 +572,19 @@ impl Sender {
                 reason: StateReason::Added,
             },
         );
+    }
+
+    fn listen(&mut self, now: Timestamp, id: LinkId, options: LinkOptions) {
+        if self.config.profile == Profile::Simple {
+            return;
+        }
+        self.add_link(now, id, options);
+        if self.door.is_none() {
+            self.door = Some(Door::new(now, self.random.bytes()));
+        }
+        if let Some(slot) = self.slot_index(id).and_then(|index| self.slots[index].as_mut()) {
+            slot.listening = Some(Listening::default());
+        }
     }
 
     fn remove_link(&mut self, now: Timestamp, id: LinkId) {
@@ -547,7 +605,7 @@ impl Sender {
         let moved = slot.link.restart(now, &mut self.outcomes);
         slot.control.restart(now);
         slot.mtu.restart(now);
-        if self.config.srp.is_some() {
+        if self.config.srp.is_some() && slot.listening.is_none() {
             // To the far end this is a stranger, who has to log in.
             slot.framing = Framing::client(&self.config, &mut self.random);
         }

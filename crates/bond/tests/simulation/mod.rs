@@ -216,6 +216,7 @@ impl Simulation {
                     let (path, packet) = (&mut self.paths[usize::from(link.0)], (self.now, channel, bytes));
                     let _ = path.push_up_ecn(self.now, ip_bytes, ecn, packet);
                 }
+                SenderOutput::Answer { .. } | SenderOutput::Receiver { .. } => unreachable!("no link listens here"),
                 SenderOutput::Event(event) => self.sender_events.push(event),
                 SenderOutput::Timeout(at) => {
                     assert!(at > self.now, "a timeout must lie ahead");

@@ -26,6 +26,8 @@ pub(crate) struct Link {
     place: Option<Place>,
     /// The address that packets left from last.
     last_address: Option<IpAddr>,
+    /// Who called, on a link that listens.
+    receiver: Option<SocketAddr>,
     /// What its interface takes, when last looked for.
     interface_mtu: Option<u16>,
     pub(crate) counters: LinkCounters,
@@ -54,7 +56,8 @@ impl Link {
         let interface_mtu = interfaces.as_ref().and_then(|interfaces| interfaces.mtu_of(&spec));
         let (last_ports, counters) = (LocalPorts::default(), LinkCounters::default());
         let last_address = place.and_then(|place| place.address);
-        let mut link = Self { spec, profile, sockets, last_ports, place, last_address, interface_mtu, counters };
+        let mut link =
+            Self { spec, profile, sockets, last_ports, place, last_address, receiver: None, interface_mtu, counters };
         let opened = link.try_open(now);
         (link, opened)
     }
@@ -120,6 +123,9 @@ impl Link {
     }
 
     fn bind(&self, port: u16) -> io::Result<UdpPort> {
+        if self.spec.listens {
+            return UdpPort::open(&Binding { address: self.spec.remote, device: self.spec.device.clone() });
+        }
         let mut binding = Binding::towards(self.spec.remote, self.spec.bind, self.spec.device.as_deref());
         if port != 0 {
             binding.address.set_port(port);
@@ -139,10 +145,27 @@ impl Link {
         remote
     }
 
+    /// True when the receiver calls.
+    pub(crate) fn listens(&self) -> bool {
+        self.spec.listens
+    }
+
+    /// Where the receiver of a link that listens is from now on.
+    pub(crate) fn set_receiver(&mut self, address: SocketAddr) {
+        self.receiver = Some(address);
+    }
+
     /// Queues a datagram for the receiver; [`Link::flush`] sends it.
     pub(crate) fn post(&mut self, channel: Channel, ecn: Ecn, datagram: Bytes) {
-        let to = self.remote(channel);
-        self.sockets.post(channel, Departure { to, from: None, ecn, datagram });
+        let to = if self.spec.listens { self.receiver } else { Some(self.remote(channel)) };
+        if let Some(to) = to {
+            self.sockets.post(channel, Departure { to, from: None, ecn, datagram });
+        }
+    }
+
+    /// Queues a datagram for somebody who calls.
+    pub(crate) fn answer(&mut self, to: SocketAddr, datagram: Bytes) {
+        self.sockets.post(Channel::Media, Departure { to, from: None, ecn: Ecn::NotEct, datagram });
     }
 
     /// Sends what was posted.
@@ -175,7 +198,8 @@ impl Link {
 
     /// Whether a datagram on `channel` comes from the link's receiver; what comes from elsewhere is counted.
     pub(crate) fn admits(&mut self, channel: Channel, from: SocketAddr) -> bool {
-        let admitted = from == self.remote(channel);
+        // Whoever calls is judged by the machine.
+        let admitted = self.spec.listens || from == self.remote(channel);
         self.counters.foreign += u64::from(!admitted);
         admitted
     }

@@ -13,7 +13,7 @@ use crate::flow_thread::FlowThread;
 use crate::media::UdpInput;
 use crate::queue::{Overflow, Queue, Refused, lock};
 use crate::udp::ecn_allowed;
-use bond::config::{LINKS_MAX, LinkOptions, SenderConfig};
+use bond::config::{LINKS_MAX, LinkOptions, Profile, SenderConfig};
 use bond::event::{EVENTS_MAX, Event};
 use bond::sender::{RadioHint, Sender};
 use bond::stats::SenderSnapshot;
@@ -44,8 +44,10 @@ pub struct LinkSpec {
     pub bind: Option<IpAddr>,
     /// Network interface to send through (`SO_BINDTODEVICE`); `None` follows the routes.
     pub device: Option<String>,
-    /// The receiver; the even port P in Simple Profile.
+    /// The receiver; the even port P in Simple Profile. Where this end listens, when the receiver calls.
     pub remote: SocketAddr,
+    /// The receiver calls, on `remote` (Main Profile only). `bind` is not used then.
+    pub listens: bool,
     /// How the engine uses the link.
     pub options: LinkOptions,
 }
@@ -54,7 +56,7 @@ impl LinkSpec {
     /// A link to `remote` that follows the routes and is called "link N".
     pub fn new(id: LinkId, remote: SocketAddr) -> Self {
         let name = format!("link {id}");
-        Self { id, name, bind: None, device: None, remote, options: LinkOptions::default() }
+        Self { id, name, bind: None, device: None, remote, listens: false, options: LinkOptions::default() }
     }
 }
 
@@ -144,7 +146,7 @@ impl FlowSender {
     }
 
     fn start(options: SenderOptions, input: Option<UdpInput>) -> Result<Self, OpenError> {
-        check_links(&options.links)?;
+        check_links(&options.links, options.bond.profile)?;
         let clock = Clock::start();
         let seed = clock::seed().map_err(|source| OpenError::System { what: "randomness", source })?;
         let profile = options.bond.profile;
@@ -287,7 +289,10 @@ impl FlowSender {
     }
 }
 
-fn check_links(links: &[LinkSpec]) -> Result<(), OpenError> {
+fn check_links(links: &[LinkSpec], profile: Profile) -> Result<(), OpenError> {
+    if let Some(link) = links.iter().find(|link| link.listens && profile == Profile::Simple) {
+        return Err(OpenError::ConfigListensSimple { link: link.id });
+    }
     if links.len() > LINKS_MAX {
         return Err(OpenError::ConfigTooMany { got: links.len(), max: LINKS_MAX });
     }

@@ -135,6 +135,16 @@ impl Worker {
                         link.post(channel, ecn, bytes);
                     }
                 }
+                SenderOutput::Answer { link, to, bytes } => {
+                    if let Some(link) = self.links.iter_mut().find(|l| l.id() == link) {
+                        link.answer(to, bytes);
+                    }
+                }
+                SenderOutput::Receiver { link, address } => {
+                    if let Some(link) = self.links.iter_mut().find(|l| l.id() == link) {
+                        link.set_receiver(address);
+                    }
+                }
                 SenderOutput::Event(event) => {
                     tracing::info!(cause = %event, "sender");
                     // The queue makes room by dropping its oldest; it closes only with the flow.
@@ -187,11 +197,19 @@ impl Worker {
             tracing::error!(link = %spec.id, links = LINKS_MAX, "a link was not added: the flow has all it takes");
             return;
         }
-        let id = spec.id;
+        if spec.listens && self.parts.profile == Profile::Simple {
+            tracing::error!(link = %spec.id, "a link was not added: in Simple Profile the receiver listens");
+            return;
+        }
+        let (id, listens) = (spec.id, spec.listens);
         let (link, opened) = Link::open(spec, self.parts.profile, now);
         let options = link.options();
         self.links.push(link);
-        self.tell(now, SenderInput::AddLink { link: id, options });
+        if listens {
+            self.tell(now, SenderInput::Listen { link: id, options });
+        } else {
+            self.tell(now, SenderInput::AddLink { link: id, options });
+        }
         if let Err(kind) = opened {
             self.tell(now, SenderInput::LinkError { link: id, kind });
         }
@@ -232,7 +250,11 @@ impl Worker {
             for arrival in slots.arrivals() {
                 if self.links[index].admits(channel, arrival.from) {
                     let at = Clock::arrival(now, wall, arrival.stamp);
-                    let input = SenderInput::Datagram { link: id, channel, bytes: arrival.datagram };
+                    let input = if self.links[index].listens() {
+                        SenderInput::Called { link: id, from: arrival.from, bytes: arrival.datagram }
+                    } else {
+                        SenderInput::Datagram { link: id, channel, bytes: arrival.datagram }
+                    };
                     self.parts.machine.handle_input(at, input);
                 }
             }

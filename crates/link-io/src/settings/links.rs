@@ -1,6 +1,6 @@
 //! The list of links as text: on a command line, in a property.
 //!
-//! `host:port[;key=value]...[,host:port...]` with the keys `id` (place in the list, from 0, when absent), `name`, `bind`
+//! `host:port[;key=value]...[,host:port...]`, or `@host:port` and `@:port` where the receiver calls, with the keys `id` (place in the list, from 0, when absent), `name`, `bind`
 //! (local address), `dev` (interface), `weight` (fixed share), `priority`, `price`,
 //! `rate-max` (kbit/s), `budget-mb`, `last-resort`, `warm` (yes or no) and `mtu`.
 
@@ -42,6 +42,18 @@ pub enum LinkListError {
         key: String,
         /// The value.
         value: String,
+    },
+    /// A local address for a link that has one already.
+    #[error("link {link}: it listens on the address behind the @, another one (bind) is of no use")]
+    Listens {
+        /// Position in the list, from 1.
+        link: usize,
+    },
+    /// Links find themselves only where they call.
+    #[error("`{to}` listens: give the destination, HOST:PORT")]
+    EachListens {
+        /// What was given as the destination.
+        to: String,
     },
     /// The list of local addresses does not fit the list of links.
     #[error("{binds} local addresses do not fit {links} links: give one link, or as many as addresses")]
@@ -123,7 +135,10 @@ pub fn link_rule(to: &str, interfaces: &str) -> Result<LinkRule, LinkListError> 
     if let Some(part) = to.split(';').skip(1).map(str::trim).find(of_one) {
         return Err(LinkListError::EachKey { part: part.to_owned() });
     }
-    let LinkSpec { remote, options, .. } = link(0, to)?;
+    let LinkSpec { remote, options, listens, .. } = link(0, to)?;
+    if listens {
+        return Err(LinkListError::EachListens { to: to.to_owned() });
+    }
     let names = interfaces.split(',').map(str::trim).filter(|name| !name.is_empty());
     Ok(LinkRule { remote, interfaces: names.map(str::to_owned).collect(), options })
 }
@@ -136,10 +151,14 @@ fn link(index: usize, text: &str) -> Result<LinkSpec, LinkListError> {
     let number = index + 1;
     let mut parts = text.split(';').map(str::trim);
     let destination = parts.next().unwrap_or_default();
+    let (destination, listens) = destination.strip_prefix('@').map_or((destination, false), |own| (own, true));
     let remote = resolve(destination).map_err(|source| LinkListError::Destination { link: number, source })?;
-    let mut spec = LinkSpec { name: String::new(), ..LinkSpec::new(LinkId(index as u16), remote) };
+    let mut spec = LinkSpec { name: String::new(), listens, ..LinkSpec::new(LinkId(index as u16), remote) };
     for part in parts.filter(|part| !part.is_empty()) {
         set(&mut spec, number, part)?;
+    }
+    if listens && spec.bind.is_some() {
+        return Err(LinkListError::Listens { link: number });
     }
     if spec.name.is_empty() {
         spec.name = LinkSpec::new(spec.id, remote).name;
@@ -212,6 +231,9 @@ pub fn bind_links(mut links: Vec<LinkSpec>, text: &str) -> Result<Vec<LinkSpec>,
         return Err(LinkListError::Binds { binds: binds.len(), links: links.len() });
     }
     check_count(&links)?;
+    if let Some(index) = links.iter().position(|link| link.listens) {
+        return Err(LinkListError::Listens { link: index + 1 });
+    }
     for (link, bind) in links.iter_mut().zip(binds) {
         link.bind = Some(bind);
     }
@@ -243,6 +265,20 @@ mod tests {
         assert_eq!((third.price, third.last_resort, third.keep_warm), (12, true, false));
         assert!(link_list("127.0.0.1:1;warm=maybe").is_err());
         assert_eq!(link_list(" ").expect("no links"), []);
+    }
+
+    #[test]
+    fn an_at_sign_lets_the_receiver_call() {
+        let links = link_list("@:5000;name=a, @127.0.0.1:5002;dev=eth0,127.0.0.1:5004").expect("three links");
+        let told: Vec<_> = links.iter().map(|link| (link.listens, link.remote.to_string())).collect();
+        let expected = [(true, "0.0.0.0:5000"), (true, "127.0.0.1:5002"), (false, "127.0.0.1:5004")];
+        assert_eq!(told, expected.map(|(listens, remote)| (listens, remote.to_owned())));
+        assert_eq!((links[0].name.as_str(), links[1].device.as_deref()), ("a", Some("eth0")));
+        let refused = link_list("127.0.0.1:1,@:5000;bind=127.0.0.1").expect_err("refused");
+        assert!(matches!(refused, LinkListError::Listens { link: 2 }));
+        let refused = bind_links(link_list("@:5000").expect("a link"), "127.0.0.2").expect_err("refused");
+        assert!(matches!(refused, LinkListError::Listens { link: 1 }));
+        assert!(matches!(link_rule("@:5000", ""), Err(LinkListError::EachListens { .. })));
     }
 
     #[test]

@@ -101,11 +101,15 @@ impl<S> Row<S> {
     }
 }
 
-/// Fails unless each row stands in the documentation, and no other of `peer`.
-pub fn assert_documented<S>(peer: &str, rows: &[Row<S>], security: impl Fn(&S) -> String) {
+/// Fails unless each row stands in the documentation, as `security` tells it, and no other of `peer`.
+pub fn assert_documented<'a, S: 'a>(
+    peer: &str,
+    rows: impl IntoIterator<Item = &'a Row<S>>,
+    security: impl Fn(&S) -> String,
+) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/transport.md");
     let text = std::fs::read_to_string(path).expect("the documentation");
-    let expected: Vec<String> = rows.iter().map(|row| row.documented(peer, &security(&row.security))).collect();
+    let expected: Vec<String> = rows.into_iter().map(|row| row.documented(peer, &security(&row.security))).collect();
     let documented: Vec<&str> = text.lines().filter(|line| line.starts_with(&format!("| {peer} |"))).collect();
     assert_eq!(documented, expected, "docs/transport.md should read\n{}", expected.join("\n"));
 }

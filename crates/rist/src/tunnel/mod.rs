@@ -150,6 +150,16 @@ impl Tunnel {
         self.sequence
     }
 
+    /// Lets the GRE sequence numbers go on at `sequence`. They never go back; where that would take them past their end they
+    /// begin anew, with another nonce.
+    pub fn skip_to(&mut self, sequence: u32) {
+        if sequence > self.sequence {
+            self.sequence = sequence;
+        } else if sequence.wrapping_sub(self.sequence) as i32 > 0 {
+            self.sequence = 0;
+        }
+    }
+
     /// Bytes that framing adds to an RTP packet at present, without UDP and IP.
     pub const fn overhead_bytes(&self) -> usize {
         let gre = if self.outbound.is_some() { 12 } else { 8 };
@@ -174,4 +184,33 @@ fn announcement(config: &TunnelConfig) -> Vec<u8> {
     }
     .emit(&mut json);
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use units::Timestamp;
+
+    #[test]
+    fn numbers_are_skipped_and_never_repeated_under_a_nonce() {
+        let config = TunnelConfig { psk: Some(PskConfig::new("x")), ..TunnelConfig::new(Role::Server, Side::Sender) };
+        let mut tunnel = Tunnel::new(config, 1);
+        let sent = |tunnel: &mut Tunnel| {
+            let mut out = Vec::new();
+            let sequence = tunnel.emit_keepalive(Timestamp::ZERO, &mut out);
+            (out[4..8].to_vec(), sequence)
+        };
+        let (nonce, first) = sent(&mut tunnel);
+        tunnel.skip_to(5);
+        assert_eq!((sent(&mut tunnel), first), ((nonce.clone(), 5), 0));
+        tunnel.skip_to(5);
+        tunnel.skip_to(3);
+        assert_eq!(sent(&mut tunnel), (nonce.clone(), 6));
+        tunnel.skip_to(0x7000_0000);
+        tunnel.skip_to(0xE000_0000);
+        assert_eq!(sent(&mut tunnel), (nonce.clone(), 0xE000_0000));
+        tunnel.skip_to(9);
+        let (renewed, sequence) = sent(&mut tunnel);
+        assert!(sequence == 0 && renewed != nonce, "{sequence}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What a tunnel takes: decrypt, weigh, and only then learn.
 
 use super::content::{Content, Evidence};
-use super::{FLOWS_MAX, FlowPorts, Inner, REVISION_HIGHEST, Received, Side, Tunnel, TunnelError};
+use super::{FLOWS_MAX, FlowPorts, Inner, REVISION_HIGHEST, Received, Role, Side, Tunnel, TunnelError};
 use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Psk, Slot};
 use crate::srp::Machine;
 use crate::wire::gre::{GreHeader, Protocol};
@@ -120,7 +120,8 @@ impl Tunnel {
         }
     }
 
-    /// Checks the virtual ports: media only where a flow is expected, RTCP to the sender only at its own port.
+    /// Checks the virtual ports: media only where a flow is expected, RTCP to the sender only at its own port. A receiver of
+    /// librist's that calls takes the flow's RTCP port for that.
     fn admit(&self, content: &Content<'_>) -> Result<(), TunnelError> {
         let (port, admitted) = match *content {
             Content::Media { ports, .. } => {
@@ -129,7 +130,9 @@ impl Tunnel {
                 (port, self.side == Side::Receiver && known)
             }
             Content::Rtcp { ports, .. } if self.side == Side::Sender && self.inbound.is_some() => {
-                (ports.destination, ports.destination == self.ports.rtcp_source)
+                let port = ports.destination;
+                let of_caller = self.role == Role::Server && port == self.ports.flow.wrapping_add(1);
+                (port, port == self.ports.rtcp_source || of_caller)
             }
             Content::Rtcp { ports, .. } if self.inbound.is_some() => (ports.destination, ports.destination % 2 == 1),
             _ => return Ok(()),

@@ -61,6 +61,9 @@ A link is HOST:PORT followed by options, links are separated by commas (quote th
   mtu        largest IP packet to try; what the path takes is measured
   weight     fixed share towards a receiver without the extension (default: the engine decides)
   id         number in statistics (default: its place, from 0)
+@HOST:PORT or @:PORT listens there, and the receiver calls (bond-receive --connect, ristreceiver -i rist://HOST:PORT): one
+receiver a link, which may move; several links have a port each. Main profile only. Whoever answers is sent the stream: use
+--psk-file where strangers reach the port.
 With --links auto each interface that has an address and a route to the destination becomes a link, and comes and goes
 while the program runs:
   bond-send --input - --links auto --to relay.example:5000 --interfaces 'wwan*,eth0'
