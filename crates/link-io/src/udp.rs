@@ -165,7 +165,7 @@ impl ReceiveSlots {
 /// Whether the socket may hold more arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// Every slot was filled.
+    /// As much was taken as a call takes.
     MaybeMore,
     /// The socket is empty.
     All,
@@ -212,6 +212,8 @@ pub(crate) struct UdpPort {
     outbox: VecDeque<Departure>,
     train: Vec<u8>,
     counters: Counters,
+    /// Trains that a call brings, the most of some calls.
+    brought: usize,
     /// Size of the datagram that the kernel refused last.
     refused_bytes: usize,
 }
@@ -243,8 +245,19 @@ impl UdpPort {
             outbox: VecDeque::new(),
             train: Vec::new(),
             counters: Counters::default(),
+            brought: 0,
             refused_bytes: 0,
         })
+    }
+
+    /// Of arrivals only where they come from and when is of interest: neither the address they were sent to nor their ECN field,
+    /// which the kernel would tell at a cost.
+    pub(crate) fn tell_less(&self) {
+        // What cannot be turned off is told.
+        let _ = setsockopt(&self.socket, sockopt::Ipv4PacketInfo, &false);
+        let _ = setsockopt(&self.socket, sockopt::IpRecvTos, &false);
+        let _ = setsockopt(&self.socket, sockopt::Ipv6RecvPacketInfo, &false);
+        let _ = setsockopt(&self.socket, sockopt::Ipv6RecvTClass, &false);
     }
 
     /// The socket itself, for options beyond this type.
@@ -281,9 +294,11 @@ impl UdpPort {
             let part = parts.next().unwrap_or_default();
             [IoSliceMut::new(part.split_at_mut_checked(SLOT_BYTES).map_or(&mut [], |(slot, _)| slot))]
         });
-        // They remember how much the kernel told last, so that each call takes new ones.
-        let mut headers = MultiHeaders::preallocate(SLOTS, Some(Vec::with_capacity(CONTROL_BYTES)));
-        let received = recvmmsg(self.socket.as_raw_fd(), &mut headers, &mut buffers, MsgFlags::empty(), None);
+        // They remember how much the kernel told last, so that each call takes new ones; no more than it is likely to need.
+        let trains = (2 * self.brought + 2).min(SLOTS);
+        let mut headers = MultiHeaders::preallocate(trains, Some(Vec::with_capacity(CONTROL_BYTES)));
+        let buffers = &mut buffers[..trains];
+        let received = recvmmsg(self.socket.as_raw_fd(), &mut headers, buffers, MsgFlags::empty(), None);
         match received {
             Ok(messages) => {
                 for (message, meta) in messages.zip(&mut slots.metas) {
@@ -295,7 +310,8 @@ impl UdpPort {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(if slots.filled == SLOTS { Received::MaybeMore } else { Received::All })
+        self.brought = slots.filled.max(self.brought * 7 / 8);
+        Ok(if slots.filled == trains { Received::MaybeMore } else { Received::All })
     }
 
     /// Puts a datagram in the outbox; [`UdpPort::flush`] sends it.

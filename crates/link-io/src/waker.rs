@@ -7,6 +7,10 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// A busy thread looks at so many sockets without asking first which of them have something.
+const UNASKED_MAX: usize = 6;
+/// It asks after this time at least, for the sake of those that rarely have.
+const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a busy thread stays in its rhythm after the last time it had work to do.
 const BUSY_HOLD: Duration = Duration::from_millis(10);
 /// The longest a flow's thread sleeps whatever its timers say: a bound for the age of snapshots.
@@ -47,10 +51,19 @@ pub(crate) struct Rhythm {
 /// Whether a turn took everything there was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backlog {
-    /// Nothing was left in any socket.
+    /// There was nothing.
+    Empty,
+    /// Something, and nothing was left in any socket.
     None,
     /// A socket gave as much as a turn takes: go on at once.
     Left,
+}
+
+impl Backlog {
+    /// There was something.
+    pub(crate) fn worked(self) -> Self {
+        if self == Self::Empty { Self::None } else { self }
+    }
 }
 
 /// The sleeping end of a [`Waker`].
@@ -60,6 +73,7 @@ pub(crate) struct Sleeper {
     rhythm: Rhythm,
     turn_started: Instant,
     worked_at: Instant,
+    asked_at: Instant,
 }
 
 /// A waker and its sleeper.
@@ -70,19 +84,25 @@ pub(crate) fn pair(rhythm: Rhythm) -> io::Result<(Waker, Sleeper)> {
     let (reader, writer) = io::pipe()?;
     let now = Instant::now();
     let waker = Waker { asleep: AtomicBool::new(false), pipe: writer };
-    Ok((waker, Sleeper { pipe: reader, rhythm, turn_started: now, worked_at: now }))
+    Ok((waker, Sleeper { pipe: reader, rhythm, turn_started: now, worked_at: now, asked_at: now }))
 }
 
 /// One socket to watch, and what happened to it.
 pub(crate) struct Watched<'a> {
     fd: PollFd<'a>,
+    often: bool,
 }
 
 impl<'a> Watched<'a> {
     /// Watches for datagrams, and for room to send when `want_write`.
     pub(crate) fn new(socket: &'a impl AsFd, want_write: bool) -> Self {
         let flags = if want_write { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
-        Self { fd: PollFd::new(socket.as_fd(), flags) }
+        Self { fd: PollFd::new(socket.as_fd(), flags), often: true }
+    }
+
+    /// Watches a socket on which something comes once in a while.
+    pub(crate) fn rarely(socket: &'a impl AsFd) -> Self {
+        Self { often: false, ..Self::new(socket, false) }
     }
 }
 
@@ -110,11 +130,27 @@ impl Sleeper {
     ) {
         let mut fds: Vec<PollFd<'a>> = Vec::with_capacity(16);
         fds.push(PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN));
-        fds.extend(watched.map(|w| w.fd));
+        ready.clear();
+        fds.extend(watched.map(|watched| {
+            ready.push(Ready { read: watched.often, write: false });
+            watched.fd
+        }));
         let timeout = if backlog == Backlog::Left { Duration::ZERO } else { timeout };
-        let pause = self.pause(timeout).filter(|_| backlog == Backlog::None);
+        if backlog != Backlog::Empty {
+            self.worked_at = self.turn_started;
+        }
+        let pause = self.pause(timeout).filter(|_| backlog != Backlog::Left);
         if let Some(pause) = pause {
             std::thread::sleep(pause);
+            // After a turn with work there hardly is one without: looking is as cheap as asking.
+            let full = fds.iter().any(|fd| fd.events().contains(PollFlags::POLLOUT));
+            let few = ready.iter().filter(|ready| ready.read).count() <= UNASKED_MAX;
+            let now = Instant::now();
+            if backlog == Backlog::None && few && !full && now - self.asked_at < ASK_INTERVAL {
+                self.turn_started = now;
+                return;
+            }
+            self.asked_at = now;
         }
         waker.asleep.store(true, Ordering::SeqCst);
         let has_work = has_work();
@@ -163,7 +199,7 @@ mod tests {
 
     fn sleep_with(waker: &Waker, sleeper: &mut Sleeper, timeout: Duration, has_work: bool) -> Duration {
         let from = Instant::now();
-        sleeper.sleep(waker, std::iter::empty(), Backlog::None, timeout, || has_work, &mut Vec::new());
+        sleeper.sleep(waker, std::iter::empty(), Backlog::Empty, timeout, || has_work, &mut Vec::new());
         from.elapsed()
     }
 
@@ -227,6 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_thread_looks_without_asking_and_asks_now_and_then() {
+        let (waker, mut sleeper) = idle_pair();
+        let sockets = [UdpSocket::bind("127.0.0.1:0").expect("a socket"), UdpSocket::bind("127.0.0.1:0").expect("one")];
+        let (looked, nothing) = (Ready { read: true, write: false }, Ready::default());
+        let mut ready = Vec::new();
+        let mut turn = |sleeper: &mut Sleeper, want_write| {
+            let watched = [Watched::new(&sockets[0], want_write), Watched::rarely(&sockets[1])];
+            sleeper.sleep(&waker, watched.into_iter(), Backlog::None, Duration::from_millis(1), || false, &mut ready);
+            ready.clone()
+        };
+        turn(&mut sleeper, false);
+        sleeper.asked_at = Instant::now() + Duration::from_secs(1);
+        assert_eq!(turn(&mut sleeper, false), [looked, nothing], "not even one that rarely has something");
+        assert_eq!(
+            turn(&mut sleeper, true),
+            [Ready { read: false, write: true }, nothing],
+            "room to send is asked for"
+        );
+        sleeper.asked_at = Instant::now().checked_sub(ASK_INTERVAL).expect("a machine that is up");
+        assert_eq!(turn(&mut sleeper, false), [nothing, nothing], "after a while");
+        assert!(sleeper.asked_at.elapsed() < ASK_INTERVAL);
+    }
+
+    #[test]
     fn each_socket_reports_what_it_is_ready_for() {
         let (waker, mut sleeper) = idle_pair();
         let sockets = [UdpSocket::bind("127.0.0.1:0").expect("a socket"), UdpSocket::bind("127.0.0.1:0").expect("one")];
@@ -234,7 +294,7 @@ mod tests {
         sockets[0].send_to(b"x", to).expect("a datagram");
         let mut ready = Vec::new();
         let watched = sockets.iter().enumerate().map(|(i, s)| Watched::new(s, i == 0));
-        sleeper.sleep(&waker, watched, Backlog::None, SLEEP_MAX, || false, &mut ready);
+        sleeper.sleep(&waker, watched, Backlog::Empty, SLEEP_MAX, || false, &mut ready);
         assert_eq!(ready, [Ready { read: false, write: true }, Ready { read: true, write: false }]);
     }
 }

@@ -48,6 +48,7 @@ use listen::Listening;
 use plain::{CatchUp, EchoTrust};
 use protect::Protection;
 use quality::Quality;
+use transmit::Kept;
 
 /// Why a socket could not send; contained to its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,6 +285,8 @@ pub struct Sender {
     protection: Protection,
     quality: Quality,
     shared: Shared,
+    /// Nothing but packets sent may have happened since.
+    kept_table: Option<Kept>,
     /// Datagrams sent over all links.
     order: u64,
     /// Source time of the first packet of the newest unit.
@@ -346,6 +349,7 @@ impl Sender {
             protection: Protection::default(),
             quality: Quality::new(now),
             shared: Shared::new(now),
+            kept_table: None,
             order: 0,
             unit_began: Timestamp::ZERO,
             handed_after: MinFilter::new(),
@@ -369,6 +373,7 @@ impl Sender {
         if !matches!(input, SenderInput::Payload(_)) {
             self.next_control = now;
         }
+        self.kept_table = None;
         match input {
             SenderInput::Payload(payload) => self.accept(now, payload),
             SenderInput::Datagram { link, channel, bytes } => drop(self.receive(now, link, channel, bytes)),
@@ -423,6 +428,7 @@ impl Sender {
             self.next_control = now;
         }
         if self.next_control <= now {
+            self.kept_table = None;
             self.next_control = self.run_control(now);
         }
         self.next_control.min(self.next_tick)

@@ -230,7 +230,7 @@ impl Sender {
         if !demanded && !self.protection.planner.is_due() {
             return None;
         }
-        let table = self.table(now, super::transmit::PACKET_BYTES);
+        let table = self.table(now);
         let earliest = table.links().iter().map(|c| c.arrival).fold(f64::MAX, f64::min) + MARGIN_MICROS;
         if demanded { self.transmit_coded(now, &table, earliest) } else { self.transmit_planned(now, &table, earliest) }
     }
@@ -384,6 +384,7 @@ impl Sender {
         self.order += 1;
         let ecn = slot.link.ecn.media();
         slot.link.on_sent(now, self.order, sequence, bytes.len(), None, ecn);
+        self.kept_table = None;
         slot.link.pace(now, bytes.len());
         self.protection.sent += 1;
         let link = slot.link.id;

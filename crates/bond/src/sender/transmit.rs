@@ -5,7 +5,7 @@ use rist::wire::rtp::{PAYLOAD_TYPE_MPEG_TS, RtpHeader, SSRC_RETRANSMIT};
 use std::time::Duration;
 use units::Timestamp;
 
-use super::{Channel, Extension, LINKS_MAX, Profile, SETTLE, Sender, SenderOutput, Slot, Standing};
+use super::{Channel, Extension, LINKS_MAX, Profile, SETTLE, Sender, SenderOutput, Standing};
 use crate::event::Cause;
 use crate::schedule::{Ask, Candidate, Choice, choose, copies, sure_by};
 
@@ -37,18 +37,59 @@ const LEARNING: Duration = Duration::from_secs(2);
 /// A copy in advance waits so long for a link.
 const COPY_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of a full datagram.
-pub(super) const PACKET_BYTES: u64 = 1344;
+const PACKET_BYTES: u64 = 1344;
 
 /// The links at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table {
     candidates: [Candidate; LINKS_MAX],
+    /// When pacing lets each send that has room in its window.
+    wakes: [Timestamp; LINKS_MAX],
     count: usize,
-    /// When pacing lets the next of those with room in their window send.
-    wake: Timestamp,
+    price_scale: f64,
+}
+
+/// The table of the last packet.
+#[derive(Debug)]
+pub(super) struct Kept {
+    now: Timestamp,
+    /// The queue wanted.
+    queue: f64,
+    table: Table,
+    /// Links that have sent since, one bit a slot.
+    stale: u16,
+}
+
+impl Kept {
+    /// A packet has left on this link.
+    pub(super) fn on_sent(&mut self, index: usize) {
+        self.stale |= 1 << index;
+    }
 }
 
 impl Table {
+    const EMPTY: Self = Self {
+        candidates: [Candidate {
+            slot: 0,
+            rate: 0.0,
+            priority: 0,
+            arrival: 0.0,
+            spread: 0.0,
+            round_trip: 0.0,
+            loss: 0.0,
+            penalty: 0.0,
+            ready: false,
+        }; LINKS_MAX],
+        wakes: [Timestamp::MAX; LINKS_MAX],
+        count: 0,
+        price_scale: 0.0,
+    };
+
+    /// When pacing lets the next of those with room in their window send.
+    fn wake(&self) -> Timestamp {
+        self.wakes[..self.count].iter().copied().min().unwrap_or(Timestamp::MAX)
+    }
+
     /// The links that may carry media.
     pub(super) fn links(&self) -> &[Candidate] {
         &self.candidates[..self.count]
@@ -108,56 +149,78 @@ impl Sender {
         (latency * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX)
     }
 
-    pub(super) fn table(&self, now: Timestamp, bytes: u64) -> Table {
-        let empty = Candidate {
-            slot: 0,
-            rate: 0.0,
-            priority: 0,
-            arrival: 0.0,
-            spread: 0.0,
-            round_trip: 0.0,
-            loss: 0.0,
-            penalty: 0.0,
-            ready: false,
-        };
+    /// The links at this moment.
+    pub(super) fn table(&self, now: Timestamp) -> Table {
         let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
         let dearest = usable.map(|slot| slot.link.options.price).max().unwrap_or(0).max(1);
         let price_scale = PRICE_SHARE * self.config.latency.as_micros() as f64 / f64::from(dearest);
-        let mut table = Table { candidates: [empty; LINKS_MAX], count: 0, wake: Timestamp::MAX };
+        let mut table = Table { price_scale, ..Table::EMPTY };
         let queue = self.queue_wanted(now);
-        for (index, slot) in self.slots.iter().enumerate() {
-            let Some(Slot { link, .. }) = slot else { continue };
-            if !(link.usable() && link.reported) {
-                continue;
+        for index in 0..self.slots.len() {
+            if let Some((candidate, wake)) = self.candidate(now, index, queue, price_scale) {
+                (table.candidates[table.count], table.wakes[table.count]) = (candidate, wake);
+                table.count += 1;
             }
-            let room = link.sent.in_flight_bytes() + bytes <= link.window(queue);
-            let paced = link.next_send() <= now;
-            if room && !paced {
-                table.wake = table.wake.min(link.next_send());
+        }
+        table
+    }
+
+    /// A link that may carry media, and when pacing lets it, if its window does.
+    fn candidate(&self, now: Timestamp, index: usize, queue: f64, price_scale: f64) -> Option<(Candidate, Timestamp)> {
+        let link = &self.slots[index].as_ref()?.link;
+        if !(link.usable() && link.reported) {
+            return None;
+        }
+        let room = link.sent.in_flight_bytes() + PACKET_BYTES <= link.window(queue);
+        let paced = link.next_send() <= now;
+        let candidate = Candidate {
+            slot: index,
+            // Where there is no time to send again, links that lose packets come after those that do not.
+            priority: link.options.priority.saturating_add(u8::from(self.protection.avoids(index))),
+            arrival: link.arrival(now, PACKET_BYTES),
+            spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(PACKET_BYTES),
+            round_trip: link.round_trip_low(),
+            loss: link.loss(),
+            penalty: self.protection.penalty(index) + f64::from(link.options.price) * price_scale,
+            rate: link.rate(),
+            ready: room && paced,
+        };
+        Some((candidate, if room && !paced { link.next_send() } else { Timestamp::MAX }))
+    }
+
+    /// The same as [`Sender::table`], at the cost of the links that have sent since it was last asked for.
+    fn table_again(&mut self, now: Timestamp) -> Table {
+        let queue = self.queue_wanted(now);
+        let same = |kept: &&mut Kept| kept.now == now && kept.queue.to_bits() == queue.to_bits();
+        let Some(mut table) = self.kept_table.as_mut().filter(same).map(|kept| kept.table) else {
+            let table = self.table(now);
+            self.kept_table = Some(Kept { now, queue, table, stale: 0 });
+            return table;
+        };
+        let stale = self.kept_table.as_mut().map_or(0, |kept| std::mem::take(&mut kept.stale));
+        for place in 0..table.count {
+            let index = table.candidates[place].slot;
+            if stale >> index & 1 == 1 {
+                let Some((candidate, wake)) = self.candidate(now, index, queue, table.price_scale) else {
+                    // No candidate any more (its budget is spent): all of it.
+                    self.kept_table = None;
+                    return self.table(now);
+                };
+                (table.candidates[place], table.wakes[place]) = (candidate, wake);
             }
-            table.candidates[table.count] = Candidate {
-                slot: index,
-                // Where there is no time to send again, links that lose packets come after those that do not.
-                priority: link.options.priority.saturating_add(u8::from(self.protection.avoids(index))),
-                arrival: link.arrival(now, bytes),
-                spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(bytes),
-                round_trip: link.round_trip_low(),
-                loss: link.loss(),
-                penalty: self.protection.penalty(index) + f64::from(link.options.price) * price_scale,
-                rate: link.rate(),
-                ready: room && paced,
-            };
-            table.count += 1;
+        }
+        if let Some(kept) = self.kept_table.as_mut().filter(|_| stale != 0) {
+            kept.table = table;
         }
         table
     }
 
     fn transmit_scheduled(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
-        let table = self.table(now, PACKET_BYTES);
+        let table = self.table_again(now);
         let candidates = &table.candidates[..table.count];
         let any_ready = candidates.iter().any(|candidate| candidate.ready);
         let mut from = 0;
-        let mut wake = table.wake;
+        let mut wake = table.wake();
         for _ in 0..LOOK_MAX {
             let Some(number) = self.history.pending_from(from) else { break };
             if let Some(at) = self.held_until(now, number) {
@@ -301,6 +364,9 @@ impl Sender {
         let ecn = slot.link.ecn.media();
         slot.link.on_sent(now, self.order, sequence, bytes.len(), Some(number), ecn);
         slot.link.add_share(bytes.len());
+        if let Some(kept) = &mut self.kept_table {
+            kept.on_sent(index);
+        }
         if again {
             slot.link.counters.retransmits += 1;
             let again = packet.repair && !packet.further;

@@ -34,6 +34,7 @@ impl UdpInput {
     /// The address is taken or not on this machine, or the group cannot be joined.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let port = UdpPort::open(&Binding { address, device: None })?;
+        port.tell_less();
         match address.ip() {
             IpAddr::V4(group) if group.is_multicast() => {
                 port.socket().join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)?;

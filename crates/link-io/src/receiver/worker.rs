@@ -52,7 +52,7 @@ impl Worker {
             parts,
             sockets,
             slots: ReceiveSlots::new(),
-            backlog: Backlog::None,
+            backlog: Backlog::Empty,
             timeout_at: now,
             snapshot_at: now,
         };
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     fn take_arrivals(&mut self, watched: &[(usize, Channel)], ready: &[Ready]) {
-        self.backlog = Backlog::None;
+        self.backlog = Backlog::Empty;
         for (&(local, channel), ready) in watched.iter().zip(ready) {
             if ready.read {
                 self.receive(local, channel);
@@ -145,6 +145,7 @@ impl Worker {
             let wall = SystemTime::now();
             let received = self.sockets[local].receive(now, channel, &mut slots);
             for arrival in slots.arrivals() {
+                self.backlog = self.backlog.worked();
                 let (from, ecn) = (arrival.from, arrival.ecn);
                 self.sockets[local].note_called(from, arrival.to);
                 let at = Clock::arrival(now, wall, arrival.stamp);

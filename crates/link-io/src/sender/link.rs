@@ -130,11 +130,14 @@ impl Link {
         if port != 0 {
             binding.address.set_port(port);
             if let Ok(same) = UdpPort::open(&binding) {
+                same.tell_less();
                 return Ok(same);
             }
             binding.address.set_port(0);
         }
-        UdpPort::open(&binding)
+        let port = UdpPort::open(&binding)?;
+        port.tell_less();
+        Ok(port)
     }
 
     fn remote(&self, channel: Channel) -> SocketAddr {

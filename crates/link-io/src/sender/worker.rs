@@ -77,7 +77,7 @@ impl Worker {
             links: Vec::with_capacity(links.len()),
             source_clock: SourceClock::default(),
             slots: ReceiveSlots::new(),
-            backlog: Backlog::None,
+            backlog: Backlog::Empty,
             timeout_at: now,
             snapshot_at: now,
             advice_at: now,
@@ -229,7 +229,7 @@ impl Worker {
     }
 
     fn take_arrivals(&mut self, watched: &[(LinkId, Channel)], ready: &[Ready]) {
-        self.backlog = Backlog::None;
+        self.backlog = Backlog::Empty;
         for (&(id, channel), ready) in watched.iter().zip(ready) {
             // Links may have been removed or replaced by a command since the sleep.
             let Some(index) = self.links.iter().position(|link| link.id() == id).filter(|_| ready.read) else {
@@ -248,6 +248,7 @@ impl Worker {
             let wall = SystemTime::now();
             let received = self.links[index].receive(now, channel, &mut slots);
             for arrival in slots.arrivals() {
+                self.backlog = self.backlog.worked();
                 if self.links[index].admits(channel, arrival.from) {
                     let at = Clock::arrival(now, wall, arrival.stamp);
                     let input = if self.links[index].listens() {
@@ -276,6 +277,7 @@ impl Worker {
         if payloads.is_empty() {
             return;
         }
+        self.backlog = self.backlog.worked();
         let now = self.parts.clock.now();
         for payload in payloads.drain(..) {
             let QueuedPayload { bytes, class, source_time, pushed_at } = payload;
@@ -294,7 +296,11 @@ impl Worker {
         let clock = self.parts.clock;
         let machine = &mut self.parts.machine;
         let limit = machine.payload_bytes_max();
-        let taken = input.take(&clock, limit, |now, payload| machine.handle_input(now, SenderInput::Payload(payload)));
+        let backlog = &mut self.backlog;
+        let taken = input.take(&clock, limit, |now, payload| {
+            *backlog = backlog.worked();
+            machine.handle_input(now, SenderInput::Payload(payload));
+        });
         self.drain(clock.now());
         match taken {
             Ok(Received::All) => {}
@@ -442,7 +448,7 @@ impl Worker {
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
         let links = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
         let input = self.parts.input.as_ref().map(|input| Watched::new(input.port(), false));
-        let news = self.news.as_ref().map(|news| Watched::new(news, false));
+        let news = self.news.as_ref().map(Watched::rarely);
         self.parts.sleeper.sleep(
             &self.parts.signal.waker,
             links.chain(input).chain(news),
