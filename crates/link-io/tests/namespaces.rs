@@ -162,6 +162,48 @@ fn links_are_found_by_themselves_and_come_and_go_with_their_interfaces() {
     assert_contiguous(&receiver.receive_to(last, Duration::from_secs(10)), 2000, last);
 }
 
+/// `--links auto` where each modem has a routing table of its own and a rule leads there: what has one is a link, also when the
+/// rule comes later, and follows a lease to its next address.
+#[test]
+fn links_are_found_by_rules_for_their_addresses() {
+    let Some(network) = Network::new() else { return };
+    let s = network.sending.clone();
+    let rule = |link: usize, host: u8| {
+        must("ip", &format!("-n {s} route replace default via 10.77.{link}.200 dev tx{link} table {}", 100 + link));
+        must("ip", &format!("-n {s} rule add from 10.77.{link}.{host} lookup {}", 100 + link));
+    };
+    for link in [0, 1, 2] {
+        network.add_link(link, 1, WIDE_MTU);
+    }
+    rule(0, 1);
+    rule(1, 1);
+    let receiver = receiver(&network);
+    let send = format!("--input - --latency {LATENCY_MS} --stats json --links auto --to {EVERYWHERE}:{PORT}");
+    let sender = PipedSender::start(&find("ip"), &Network::inside(&s, SEND, &send));
+    let mut stream = Stream { sender, next: 0 };
+    let carry = |sender: &PipedSender| -> Vec<String> {
+        let up = links(sender).into_iter().filter(|link| link["state"] == "up");
+        let carry = up.filter(|link| link["packets_sent"].as_u64() > Some(50));
+        carry.map(|link| link["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    stream.send_while(|sender| carry(sender) != ["tx0", "tx1"]);
+    assert_eq!(links(&stream.sender).len(), 2, "no rule leads from the third");
+    rule(2, 1);
+    stream.send_while(|sender| carry(sender) != ["tx0", "tx1", "tx2"]);
+
+    // A new lease: another address, and another rule for it.
+    must("ip", &format!("-n {s} rule del from 10.77.0.1"));
+    must("ip", &format!("-n {s} addr del 10.77.0.1/24 dev tx0"));
+    must("ip", &format!("-n {s} addr add 10.77.0.9/24 dev tx0"));
+    rule(0, 9);
+    stream.send_while(|sender| !events(sender).iter().any(|event| event == "link tx0: removed"));
+    stream.send_while(|sender| carry(sender).len() < 3);
+
+    let last = stream.next - 1;
+    assert_eq!(stream.sender.finish(), Some(0));
+    assert_contiguous(&receiver.receive_to(last, Duration::from_secs(10)), 2000, last);
+}
+
 /// A path that takes 1200 bytes: every input is packed for it, and what goes in comes out.
 #[test]
 fn every_input_passes_a_narrow_path_with_every_byte() {

@@ -1,14 +1,16 @@
 //! Links that come and go with the interfaces of the machine.
 //!
 //! An interface becomes a link when it is up and has an address that reaches beyond the next router and a route to the
-//! receiver (the default route is one); the loopback and bridges (docker and the like) are left out. Whoever names
-//! interfaces gets those alone, bridges and ones without a route in the main table too. A link goes with its interface, or
-//! when that has had no address for [`GRACE`].
+//! receiver (the default route is one); the loopback and bridges (docker and the like) are left out. The route may be in the
+//! main table, or in one that a rule for its address leads to (a table for each modem): then the link sends from that
+//! address. Whoever names interfaces gets those alone, bridges and ones without a route too. A link goes with its
+//! interface, or when that has had no address for [`GRACE`]; it begins anew when it has to send from another address.
 
 use super::interfaces::Interfaces;
 use super::routes::Routes;
 use super::{LinkSpec, SocketAddr};
 use bond::config::{LINKS_MAX, LinkOptions};
+use std::net::IpAddr;
 use std::time::Duration;
 use units::{LinkId, Timestamp};
 
@@ -50,6 +52,8 @@ pub(super) struct Candidate {
     pub(super) internal: bool,
     /// Has a route to the receiver.
     pub(super) route: bool,
+    /// The address for which a rule leads there; `None` where the main table does.
+    pub(super) source: Option<IpAddr>,
 }
 
 /// What to do.
@@ -71,6 +75,8 @@ struct Known {
     name: String,
     id: LinkId,
     linked: bool,
+    /// Where its link sends from.
+    source: Option<IpAddr>,
     without_address_since: Option<Timestamp>,
 }
 
@@ -114,8 +120,17 @@ impl Discovery {
             }
         }
         for candidate in candidates {
-            let linked = self.known.iter().any(|known| known.linked && known.name == candidate.name);
-            if linked || !self.wants(candidate) {
+            if !self.wants(candidate) {
+                continue;
+            }
+            let known = self.known.iter_mut().find(|known| known.linked && known.name == candidate.name);
+            if let Some(known) = known {
+                // A rule or table that is being made anew is no other way yet.
+                if candidate.route && known.source != candidate.source {
+                    known.source = candidate.source;
+                    let id = known.id;
+                    changes.push(Change::Add(self.spec(id, candidate)));
+                }
                 continue;
             }
             if self.links().count() + others.len() >= LINKS_MAX {
@@ -126,16 +141,20 @@ impl Discovery {
                 );
                 break;
             }
-            let id = self.id_of(&candidate.name, others);
-            let spec = LinkSpec {
-                name: candidate.name.clone(),
-                device: Some(candidate.name.clone()),
-                options: LinkOptions { name: candidate.name.clone(), ..self.rule.options.clone() },
-                ..LinkSpec::new(id, self.rule.remote)
-            };
-            changes.push(Change::Add(spec));
+            let id = self.id_of(candidate, others);
+            changes.push(Change::Add(self.spec(id, candidate)));
         }
         changes
+    }
+
+    fn spec(&self, id: LinkId, candidate: &Candidate) -> LinkSpec {
+        LinkSpec {
+            name: candidate.name.clone(),
+            device: Some(candidate.name.clone()),
+            bind: candidate.source,
+            options: LinkOptions { name: candidate.name.clone(), ..self.rule.options.clone() },
+            ..LinkSpec::new(id, self.rule.remote)
+        }
     }
 
     fn wants(&self, candidate: &Candidate) -> bool {
@@ -148,13 +167,14 @@ impl Discovery {
     }
 
     /// The id that the interface had, or the first that is free.
-    fn id_of(&mut self, name: &str, others: &[LinkId]) -> LinkId {
+    fn id_of(&mut self, candidate: &Candidate, others: &[LinkId]) -> LinkId {
+        let Candidate { name, source, .. } = candidate;
         let free = |id: &LinkId| !others.contains(id);
-        if let Some(known) = self.known.iter_mut().find(|known| known.name == name && free(&known.id)) {
-            known.linked = true;
+        if let Some(known) = self.known.iter_mut().find(|known| known.name == *name && free(&known.id)) {
+            (known.linked, known.source) = (true, *source);
             return known.id;
         }
-        self.known.retain(|known| known.name != name);
+        self.known.retain(|known| known.name != *name);
         if self.known.len() >= NAMES_MAX
             && let Some(index) = self.known.iter().position(|known| !known.linked)
         {
@@ -162,7 +182,8 @@ impl Discovery {
         }
         let taken = |id: &LinkId| self.known.iter().any(|known| known.id == *id);
         let id = (0..=u16::MAX).map(LinkId).find(|id| free(id) && !taken(id)).unwrap_or(LinkId(u16::MAX));
-        self.known.push(Known { name: name.to_owned(), id, linked: true, without_address_since: None });
+        let (name, source) = (name.clone(), *source);
+        self.known.push(Known { name, id, linked: true, source, without_address_since: None });
         id
     }
 }
@@ -172,7 +193,7 @@ mod tests {
     use super::*;
 
     fn modem(name: &str) -> Candidate {
-        Candidate { name: name.to_owned(), carrier: true, address: true, internal: false, route: true }
+        Candidate { name: name.to_owned(), carrier: true, address: true, internal: false, route: true, source: None }
     }
 
     fn discovery(interfaces: &[&str]) -> Discovery {
@@ -197,6 +218,27 @@ mod tests {
             Change::Remove(id) => format!("-{id}"),
         });
         told.collect()
+    }
+
+    #[test]
+    fn a_link_sends_from_the_address_that_a_rule_is_for() {
+        let from = |last: u8| Candidate { source: Some(IpAddr::from([10, 0, 0, last])), ..modem("wwan0") };
+        let look = |discovery: &mut Discovery, candidate: Candidate| -> Vec<(LinkId, Option<IpAddr>)> {
+            let changes = discovery.follow(Timestamp::from_millis(1), &[candidate], &[]);
+            let told = changes.into_iter().map(|change| match change {
+                Change::Add(spec) => (spec.id, spec.bind),
+                Change::Remove(id) => panic!("{id} removed"),
+            });
+            told.collect()
+        };
+        let mut discovery = discovery(&[]);
+        assert_eq!(look(&mut discovery, from(1)), [(LinkId(0), from(1).source)]);
+        assert_eq!(look(&mut discovery, from(1)), []);
+        assert_eq!(look(&mut discovery, from(2)), [(LinkId(0), from(2).source)], "another lease");
+        // The rule is gone for a moment.
+        assert_eq!(look(&mut discovery, Candidate { route: false, ..modem("wwan0") }), []);
+        assert_eq!(look(&mut discovery, from(2)), []);
+        assert_eq!(look(&mut discovery, modem("wwan0")), [(LinkId(0), None)], "the main table leads there by now");
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use super::LinkSpec;
 use super::discovery::Candidate;
+use super::route_query::RouteQuery;
 use super::routes::Routes;
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recv, socket,
 };
@@ -16,8 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Groups of the kernel's messages (`rtnetlink(7)`): interfaces, IPv4 and IPv6 addresses and routes.
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// Groups of the kernel's messages (`rtnetlink(7)`): interfaces, IPv4 and IPv6 addresses, routes and rules.
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000;
 /// Messages read in one turn; the rest waits for the next.
 const MESSAGES_MAX: usize = 64;
 /// Bytes of a message that are taken off the queue; nobody reads them.
@@ -137,23 +138,30 @@ impl Interfaces {
 
     /// Every interface, as a link towards `remote` would use it, in the system's order.
     pub(super) fn candidates(&self, remote: IpAddr, routes: &Routes) -> Vec<Candidate> {
+        let reaches = |address: &IpAddr| {
+            address.is_ipv4() == remote.is_ipv4() && !is_link_local(address) && !address.is_loopback()
+        };
+        let query = RouteQuery::open().ok();
         let mut candidates: Vec<Candidate> = Vec::new();
         for entry in &self.entries {
-            let reaches = |address: IpAddr| {
-                address.is_ipv4() == remote.is_ipv4() && !is_link_local(&address) && !address.is_loopback()
-            };
-            let address = entry.address.is_some_and(reaches);
-            if let Some(known) = candidates.iter_mut().find(|candidate| candidate.name == entry.name) {
-                known.address |= address;
+            if candidates.iter().any(|candidate| candidate.name == entry.name) {
                 continue;
             }
+            let of_name = self.entries.iter().filter(|other| other.name == entry.name);
+            let addresses: Vec<IpAddr> = of_name.filter_map(|entry| entry.address).filter(reaches).collect();
             let loopback = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+            let main = routes.lead(&entry.name, remote);
+            let index = if_nametoindex(entry.name.as_str()).ok();
+            let leaves = |from: &IpAddr| query.as_ref().and_then(|query| query.leaves_by(*from, remote));
+            let by_rule = || addresses.iter().find(|from| index.is_some() && leaves(from) == index).copied();
+            let source = if main || loopback { None } else { by_rule() };
             candidates.push(Candidate {
                 name: entry.name.clone(),
                 carrier: entry.flags.contains(CARRIER),
-                address,
+                address: !addresses.is_empty(),
                 internal: loopback || is_bridge(&entry.name),
-                route: routes.lead(&entry.name, remote),
+                route: main || source.is_some(),
+                source,
             });
         }
         candidates

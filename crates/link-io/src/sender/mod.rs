@@ -3,6 +3,7 @@
 mod discovery;
 mod interfaces;
 mod link;
+mod route_query;
 mod routes;
 mod source_clock;
 mod worker;

@@ -1,5 +1,7 @@
 //! Which interfaces lead to an address: the main routing table, as `/proc/net` shows it.
 //!
+//! Routes in other tables, which rules lead to, are asked for ([`super::route_query`]).
+//!
 //! A socket that is bound to an interface sends there whether or not a route says so; without one its packets only reach
 //! neighbours. What cannot be read is no route.
 
