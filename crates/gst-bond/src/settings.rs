@@ -163,7 +163,8 @@ impl FlowSettings {
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                 .nick("Statistics")
-                .blurb("Statistics of flow and links; also posted as an element message once a second")
+                .blurb("Statistics of flow and links: the fields of --stats json with hyphens and units (-bps, -us, -ratio); negative: \
+                     not measured yet. Also posted as an element message once a second")
                 .read_only()
                 .build(),
         ]
