@@ -45,6 +45,19 @@ impl Tool {
         self.child.id()
     }
 
+    /// UDP ports that it has in common with another socket. The kernel gives a socket that may reuse addresses (those of
+    /// GStreamer's `udpsrc` may) any port of another such socket, and from then on one of the two hears nothing.
+    pub fn shared_ports(&self) -> Vec<u16> {
+        let handles = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).into_iter().flatten().flatten();
+        let names = handles.filter_map(|handle| Some(std::fs::read_link(handle.path()).ok()?.display().to_string()));
+        let own: Vec<String> = names.collect();
+        let table = std::fs::read_to_string("/proc/net/udp").expect("the kernel's list of sockets");
+        let sockets: Vec<(u16, String)> = table.lines().skip(1).filter_map(udp_socket).collect();
+        let shared = |port: u16| sockets.iter().filter(|socket| socket.0 == port).count() > 1;
+        let of_own = sockets.iter().filter(|(_, inode)| own.contains(&format!("socket:[{inode}]")));
+        of_own.map(|socket| socket.0).filter(|port| shared(*port)).collect()
+    }
+
     /// The end of what it printed.
     pub fn log_tail(&self) -> String {
         let mut text = String::new();
@@ -53,6 +66,13 @@ impl Tool {
         let tail = text.get(from..).unwrap_or(&text);
         format!("--- {} ({read:?}) ---\n{tail}", self.name)
     }
+}
+
+/// Local port and inode of a line of `/proc/net/udp`.
+fn udp_socket(line: &str) -> Option<(u16, String)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, port) = fields.get(1)?.split_once(':')?;
+    Some((u16::from_str_radix(port, 16).ok()?, (*fields.get(9)?).to_owned()))
 }
 
 impl Drop for Tool {
