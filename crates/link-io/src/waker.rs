@@ -114,6 +114,11 @@ pub(crate) struct Ready {
 }
 
 impl Sleeper {
+    /// Timers are served no more often than this from now on.
+    pub(crate) fn set_timers(&mut self, timers: Duration) {
+        self.rhythm.timers = timers;
+    }
+
     /// Sleeps until a socket is ready, the waker is used, or `timeout` passed; fills `ready` in the order of `watched`.
     /// While the thread is busy it sleeps in its rhythm instead.
     ///

@@ -410,6 +410,11 @@ impl Sender {
         }
     }
 
+    /// True while packets wait for a link: then timers are about pacing, and want to be served to the millisecond.
+    pub fn is_pacing(&self) -> bool {
+        self.history.pending_len() > 0 || self.protection.is_due()
+    }
+
     /// Everything worth showing, at this moment.
     pub fn snapshot(&self, now: Timestamp) -> SenderSnapshot {
         self.make_snapshot(now.max(self.now))

@@ -115,6 +115,11 @@ impl Protection {
         if self.exposures[index].avoid { AVOID_MICROS } else { 0.0 }
     }
 
+    /// True while repair packets wait for a link.
+    pub(super) fn is_due(&self) -> bool {
+        self.announced && (!self.groups.is_empty() || self.planner.is_due())
+    }
+
     /// True when a copy in advance of what this link carries pays.
     pub(super) fn copy_pays(&self, index: usize) -> bool {
         self.exposures[index].risk > 0.0 && self.spare > SPARE_COPIES

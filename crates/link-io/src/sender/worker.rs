@@ -28,7 +28,8 @@ const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Times the links are flushed in one turn when errors make the machine send on others instead.
 const FLUSH_ROUNDS_MAX: usize = 4;
 
-/// Pacing needs timers of a millisecond; payloads and reports of five milliseconds go together.
+/// Pacing needs timers of a millisecond; payloads and reports of five milliseconds go together, and so do timers while nothing
+/// is paced.
 pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(1), arrivals: Duration::from_millis(5) };
 
 /// What a worker is made of.
@@ -442,6 +443,8 @@ impl Worker {
         let check = self.closing.as_ref().map_or(Timestamp::MAX, |closing| closing.check_at);
         let look = self.discovery.as_ref().and_then(Discovery::look_at).unwrap_or(Timestamp::MAX);
         let rest = self.parts.input.as_ref().and_then(UdpInput::due).unwrap_or(Timestamp::MAX);
+        let paced = self.parts.machine.is_pacing();
+        self.parts.sleeper.set_timers(if paced { RHYTHM.timers } else { RHYTHM.arrivals });
         let until = self.timeout_at.min(self.snapshot_at).min(retry).min(check).min(look).min(rest);
         let timeout = until.since(self.parts.clock.now());
         let has_work =
