@@ -1,9 +1,10 @@
 //! How a flow is set up, at either end.
 
-use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
 use units::{Bitrate, ByteCount};
+
+pub use units::Secret;
 
 /// The shortest latency budget.
 pub const LATENCY_MIN: Duration = Duration::from_millis(50);
@@ -38,28 +39,6 @@ pub enum KeySize {
     /// AES-256.
     #[default]
     Aes256,
-}
-
-/// A text that `Debug` never shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the cipher only.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }
 
 /// Pre-shared key encryption (TR-06-2 section 6).

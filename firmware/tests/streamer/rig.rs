@@ -1,6 +1,6 @@
 //! A streamer process, the agent's end of its socket, and the relay's end of its bond.
 
-use bond::config::{KeySize, PskConfig, ReceiverConfig, Secret as BondSecret};
+use bond::config::{KeySize, PskConfig, ReceiverConfig};
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use protocol::Secret;
 use protocol::stream::{EncodingSpec, ReceiverAddress, StreamSpec};
@@ -34,7 +34,7 @@ pub struct Relay {
 
 impl Relay {
     pub fn listen() -> Self {
-        let passphrase = BondSecret::new(KEY);
+        let passphrase = Secret::new(KEY);
         let flow = FlowReceiver::open(ReceiverOptions {
             bond: ReceiverConfig {
                 psk: Some(PskConfig { passphrase, key_size: KeySize::Aes256, rotate_after_packets: None }),

@@ -6,7 +6,7 @@
 use super::programme::{Delivery, Programme};
 use super::stats;
 use crate::outputs::Output;
-use bond::config::{KeySize, Profile, PskConfig, ReceiverConfig, Secret};
+use bond::config::{KeySize, Profile, PskConfig, ReceiverConfig};
 use link_io::OpenError;
 use link_io::receiver::{Delivered, FlowReceiver, ReceiverOptions};
 use protocol::limits::OUTPUTS_MAX;
@@ -63,11 +63,7 @@ impl Stream {
     /// # Errors
     /// The address or the key cannot be used.
     pub fn open(start: &StartReceiver, started: Instant) -> Result<Self, OpenError> {
-        let psk = PskConfig {
-            passphrase: Secret::new(start.key.reveal()),
-            key_size: KeySize::Aes256,
-            rotate_after_packets: None,
-        };
+        let psk = PskConfig { passphrase: start.key.clone(), key_size: KeySize::Aes256, rotate_after_packets: None };
         let flow = FlowReceiver::open(ReceiverOptions {
             bond: ReceiverConfig {
                 profile: Profile::Main,

@@ -1,7 +1,7 @@
 //! A receiver process, a sender with an encoder behind it, and a platform that takes RTMP.
 
 use bond::PacketClass;
-use bond::config::{KeySize, PskConfig, Secret as BondSecret, SenderConfig};
+use bond::config::{KeySize, PskConfig, SenderConfig};
 use bytes::Bytes;
 use daemon::socket::Connection;
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
@@ -182,11 +182,8 @@ impl Sender {
     pub fn start(to: SocketAddr, codec: Codec) -> Self {
         let mut encoder = encoder(codec);
         let mut stream = encoder.stdout.take().unwrap();
-        let psk = PskConfig {
-            passphrase: BondSecret::new(PASS_PHRASE),
-            key_size: KeySize::Aes256,
-            rotate_after_packets: None,
-        };
+        let psk =
+            PskConfig { passphrase: Secret::new(PASS_PHRASE), key_size: KeySize::Aes256, rotate_after_packets: None };
         let bond = SenderConfig { psk: Some(psk), latency: Duration::from_millis(300), ..SenderConfig::default() };
         let links = vec![LinkSpec::new(LinkId(1), to)];
         let flow = FlowSender::open(SenderOptions { bond, links }).unwrap();

@@ -125,10 +125,15 @@ impl Receiver {
         }
     }
 
-    /// Takes the media clock of a flow, of which nothing may have arrived yet.
+    /// Takes the media clock of a flow, of which nothing may have arrived yet. Who has not shown that he hears us does not
+    /// move a playout that runs.
     fn on_clock(&mut self, now: Timestamp, index: usize, flow: FlowId, rtp_time: u32) {
+        if self.peers[index].flow != Some(flow) {
+            return;
+        }
         match self.flows.iter_mut().find(|known| known.id == flow) {
-            Some(known) => known.playout.hear(now, rtp_time),
+            Some(known) if self.peers[index].standing > Standing::HalfOpen => known.playout.hear(now, rtp_time),
+            Some(_) => {}
             None => self.peers[index].clock = Some((now, flow, rtp_time)),
         }
     }

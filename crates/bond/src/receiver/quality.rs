@@ -1,7 +1,7 @@
 //! Source adaptation (TR-06-4-1): a plain RIST sender is told, period by period, how its flow arrives.
 //!
 //! Sent to every link of a flow at once and with one number, as the standard asks; not to a sender whose keep-alive says
-//! that it does not adapt, and not to one that speaks the engine's extension, whose reports every 20 ms tell more. What a
+//! that it does not adapt, and not to one that speaks the engine's extension, whose reports tell more and sooner. What a
 //! packet's fate is, is counted when it is known: `lost` is always the sum of `recovered` and `unrecovered`.
 
 use std::time::Duration;

@@ -69,31 +69,29 @@ impl Sender {
 
     fn on_arrived(&mut self, now: Timestamp, index: usize, number: u64) {
         let plain = self.extension != Some(true);
-        let Some(source_time) = self.history.get(number).map(|packet| packet.source_time) else { return };
-        let deadline = self.deadline(source_time);
         let Some(packet) = self.history.get_mut(number) else { return };
         packet.on_the_way = packet.on_the_way.saturating_sub(1);
-        let length = packet.bytes.len();
+        let (source_time, length) = (packet.source_time, packet.bytes.len());
+        let (standing, again) = (packet.standing, packet.transmissions > 1);
         if plain && usize::from(packet.last_slot) == index {
             packet.passed_at = Some(now);
         }
-        if let Some(slot) = self.slots[index].as_mut().filter(|_| !plain) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        if !plain {
             slot.mtu.on_media(slot.control.media_bytes(length), true);
         }
-        if packet.standing == Standing::Delivered {
-            self.totals.useless += u64::from(packet.transmissions > 1);
-        } else {
-            let bytes = packet.bytes.len() as u64;
-            // Echoes do not prove that it arrived: it can still be asked for.
-            if !plain {
-                if self.slots[index].as_ref().is_some_and(|slot| slot.link.confirmed_at(now) > deadline) {
-                    self.late_at = Some(now);
-                }
-                self.history.settle(number, Standing::Delivered);
+        if standing == Standing::Delivered {
+            self.totals.useless += u64::from(again);
+            return;
+        }
+        slot.link.goodput_meter.add(now, length as u64);
+        // Echoes do not prove that it arrived: it can still be asked for.
+        if !plain {
+            let arrived = slot.link.confirmed_at(now);
+            if arrived > self.deadline(source_time) {
+                self.late_at = Some(now);
             }
-            if let Some(slot) = &mut self.slots[index] {
-                slot.link.goodput_meter.add(now, bytes);
-            }
+            self.history.settle(number, Standing::Delivered);
         }
     }
 

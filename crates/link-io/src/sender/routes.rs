@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Lines of a table that are looked at; a router with the whole Internet's routes has a default route besides.
 const LINES_MAX: usize = 100_000;
 /// The route is usable (`RTF_UP`), and does not refuse (`RTF_REJECT`).
-const FLAGS: u32 = 0x1;
+const FLAG_UP: u32 = 0x1;
 const FLAG_REJECT: u32 = 0x200;
 
 /// One route: what begins like `prefix` leaves by `interface`.
@@ -43,7 +43,7 @@ impl Routes {
 }
 
 fn is_usable(flags: &str) -> bool {
-    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & FLAGS != 0 && flags & FLAG_REJECT == 0)
+    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & FLAG_UP != 0 && flags & FLAG_REJECT == 0)
 }
 
 /// `Iface Destination Gateway Flags RefCnt Use Metric Mask ...`, addresses as the machine stores them.
