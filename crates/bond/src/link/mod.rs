@@ -265,13 +265,6 @@ impl Link {
             let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
             return (waited - expected).max(0.0);
         }
-        if self.echoed.is_some() {
-            // Echoes are few: a queue is waited for.
-            let expected =
-                self.round_trip_low() + self.report_interval() * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
-            let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
-            return (waited - expected).max(0.0);
-        }
         // The oldest is next in line: whatever stood before it has arrived, so no queue has to be waited for.
         let after_sending = (now - oldest).as_micros() as f64 - self.round_trip_low();
         let after_progress = (now - self.progress_at).as_micros() as f64 - PACKET_BYTES as f64 * 1e6 / self.rate();
