@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use units::Timestamp;
 
 use super::wire::{COVERED_MAX, SPAN_MAX};
+use crate::config::LINKS_MAX;
 
 /// A packet may be lost for good with this probability.
 const RESIDUAL_TARGET: f64 = 1e-6;
@@ -57,8 +58,9 @@ pub(crate) fn exposure(paths: &[Path], index: usize, slack_micros: f64) -> Expos
     // Where bursts are known, silence is enough; elsewhere later packets have to show the gap.
     let detect = if path.burst_micros > 0.0 { DETECT_BURST_MICROS } else { DETECT_MICROS };
     let rounds = (slack_micros.max(0.0) / (path.round_trip + detect)) as u32;
-    let mut losses: Vec<f64> = paths.iter().map(|path| path.loss).collect();
-    losses.sort_by(f64::total_cmp);
+    let mut losses = [1.0; LINKS_MAX];
+    losses.iter_mut().zip(paths).for_each(|(loss, path)| *loss = path.loss);
+    losses.sort_unstable_by(f64::total_cmp);
     let last_round: f64 = losses.iter().take(LAST_ROUND_COPIES).product();
     let rest = match rounds {
         0 => 1.0,

@@ -139,6 +139,8 @@ pub(crate) struct Link {
     heard_at: Option<Timestamp>,
     /// Pacing: the next datagram may leave then.
     next_send: Timestamp,
+    /// When what was sent has drained at the believed capacity, in microseconds.
+    drained_at: f64,
     /// True while the last report should have told of the next packet, and did not.
     missed: bool,
     path_check: PathCheck,
@@ -186,6 +188,7 @@ impl Link {
             progress_at: now,
             heard_at: None,
             next_send: now,
+            drained_at: 0.0,
             missed: false,
             path_check: PathCheck::default(),
             queue_of_lost: 0.0,
@@ -253,6 +256,17 @@ impl Link {
     pub(crate) fn queue_with(&self, bytes: u64) -> f64 {
         let pipe = self.round_trip_low() + self.report_interval() / 2.0;
         ((self.sent.in_flight_bytes() + bytes) as f64 * 1e6 / self.rate() - pipe).max(0.0)
+    }
+
+    /// Microseconds until what was sent has drained at the believed capacity. A burst after a pause queues, however little is on
+    /// its way.
+    pub(crate) fn burst_queue(&self, now: Timestamp) -> f64 {
+        (self.drained_at - now.as_micros() as f64).max(0.0)
+    }
+
+    /// When a packet sent now is expected behind everything that was sent, on the scale of [`Link::arrival`].
+    pub(crate) fn arrival_behind(&self, now: Timestamp) -> f64 {
+        now.as_micros() as f64 + self.path_delay() + self.burst_queue(now).max(self.queue_with(0))
     }
 
     /// How much longer than usual the far end has confirmed nothing, in microseconds.
@@ -360,6 +374,7 @@ impl Link {
             }
         }
         self.sent_bytes.push(order, bytes);
+        self.drained_at = self.drained_at.max(now.as_micros() as f64) + bytes as f64 * 1e6 / self.rate();
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
         self.budget_used += bytes as u64 + IP_UDP_BYTES;

@@ -16,6 +16,7 @@ use crate::fec::policy::{Exposure, Path, Placed, Planner, exposure, last_round_e
 use crate::fec::wire::{
     COVERED_MAX, PAYLOAD_TYPE_REPAIR, REPAIR_MORE_BYTES_MAX, RepairHead, SPAN_MAX, repair_more_bytes,
 };
+use crate::schedule::Candidate;
 
 /// Repair packets per source packet, at most.
 const SHARE_MAX: f64 = 0.5;
@@ -39,8 +40,12 @@ const LOAD_AVOIDING: f64 = 0.97;
 /// Queue that is accepted on links without loss rather than use others, in microseconds: what others lose is to go over these
 /// links in time.
 const AVOID_MICROS: f64 = 3_000.0;
-/// Links keep up while no packet waits for longer than this share of the latency.
-const WAITED_SHARE: f64 = 0.2;
+/// Links keep up while no packet waits for longer than this share of the latency: a key picture within a short latency makes
+/// the ones behind it wait, an overload more so.
+const WAITED_SHARE: f64 = 0.6;
+/// What has waited for so long shows that links are busy, and a retransmission has to wait for its turn for so long.
+const WAITED_MICROS: f64 = 10_000.0;
+const TURN_MICROS: f64 = 20_000.0;
 /// Waiting packets looked at.
 const LOOK_MAX: usize = 64;
 /// A packet must have arrived so long before its time.
@@ -75,8 +80,11 @@ pub(super) struct Protection {
     /// True while it does.
     announced: bool,
     planner: Planner,
-    /// Indexed by slot.
+    /// Of packets that did not wait; indexed by slot.
     exposures: [Exposure; LINKS_MAX],
+    /// The links in use and their slots.
+    paths: Vec<Path>,
+    slots: Vec<usize>,
     share_max: f64,
     window_micros: f64,
     spare: f64,
@@ -149,12 +157,13 @@ impl Sender {
         }
         let slack = self.deadline(now) - now.as_micros() as f64 - nearest - MARGIN_MICROS;
         let mut free_of_loss = 0.0;
-        for (i, index) in slots.into_iter().enumerate() {
+        for (i, index) in slots.iter().copied().enumerate() {
             self.protection.exposures[index] = exposure(&paths, i, slack);
             let rate =
                 self.slots[index].as_ref().map_or(0.0, |slot| slot.link.rate() * 8.0) * self.bottleneck_share(index);
             free_of_loss += if self.protection.exposures[index].avoid { 0.0 } else { rate };
         }
+        (self.protection.paths, self.protection.slots) = (paths, slots);
         // A queue on good links does more harm than losses on others.
         let load = self.media_meter.rate(now).as_bps() as f64 * HEADERS / f64::max(free_of_loss, 1.0);
         self.protection.avoiding = load < if self.protection.avoiding { LOAD_AVOIDING } else { LOAD_BEGIN_AVOIDING };
@@ -170,13 +179,30 @@ impl Sender {
 
     /// A source packet is sent for the first time.
     pub(super) fn protect_source(&mut self, now: Timestamp, number: u64, index: usize) {
-        if self.protection.announced {
-            // A bottleneck's burst takes its part of what all its links carry.
-            let slot = self.shared.group(index).trailing_zeros() as usize;
-            let Protection { planner, exposures, share_max, window_micros, .. } = &mut self.protection;
-            let placed = Placed { number, slot, at: now, exposure: exposures[index] };
-            planner.on_source(*share_max, Some(placed), *window_micros);
+        if !self.protection.announced {
+            return;
         }
+        let exposure = self.exposure_of(now, number, index);
+        // A bottleneck's burst takes its part of what all its links carry.
+        let slot = self.shared.group(index).trailing_zeros() as usize;
+        let Protection { planner, share_max, window_micros, .. } = &mut self.protection;
+        planner.on_source(*share_max, Some(Placed { number, slot, at: now, exposure }), *window_micros);
+    }
+
+    /// What a packet is exposed to that is sent now: it has waited, and waits again in front of the bottleneck.
+    fn exposure_of(&self, now: Timestamp, number: u64, index: usize) -> Exposure {
+        let Protection { exposures, paths, slots, window_micros, .. } = &self.protection;
+        let place = slots.iter().position(|slot| *slot == index);
+        let (Some(place), Some(packet), Some(slot)) = (place, self.history.get(number), &self.slots[index]) else {
+            return exposures[index];
+        };
+        if paths[place].loss == 0.0 {
+            return exposures[index];
+        }
+        let age = (now - packet.source_time).as_micros() as f64;
+        let held = slot.link.burst_queue(now).max(slot.link.queue_with(0));
+        let turn = if age > WAITED_MICROS { TURN_MICROS } else { 0.0 };
+        exposure(paths, place, window_micros - age - held - turn)
     }
 
     /// A packet is retransmitted in its last round, in which `copies` of it would have to be sent: it joins a group that is
@@ -321,14 +347,23 @@ impl Sender {
             let loss = self.slots[slot].as_ref().map_or(1.0, |slot| slot.link.losses.share());
             carried / covered.len() as f64 + loss * 2.0
         };
+        // What comes when half of them are late is of little use.
+        let middle = covered.get(covered.len() / 2).and_then(|placed| self.history.get(placed.number));
+        let deadline = middle.map_or(f64::MAX, |packet| self.deadline(packet.source_time)) - MARGIN_MICROS;
+        let late = |slot: usize| {
+            let link = self.slots[slot].as_ref().map(|slot| &slot.link);
+            link.is_none_or(|link| link.arrival_behind(self.now) > deadline)
+        };
         let best = |all: bool| {
             let numbers = || covered.iter().map(|placed| placed.number);
             let candidates = table.links().iter().filter(|c| (all || c.ready) && self.fits(c.slot, numbers()));
-            candidates.min_by(|a, b| {
-                (share(a.slot), a.arrival).partial_cmp(&(share(b.slot), b.arrival)).unwrap_or(std::cmp::Ordering::Equal)
-            })
+            let key = |c: &Candidate| (late(c.slot), share(c.slot), c.arrival);
+            candidates.min_by(|a, b| key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal))
         };
         let (wanted, possible) = (best(true)?, best(false)?);
+        if late(possible.slot) && !late(wanted.slot) {
+            return None;
+        }
         let good_enough = share(possible.slot) <= share(wanted.slot) + if pressing { 0.5 } else { 0.2 };
         good_enough.then_some(possible.slot)
     }

@@ -24,8 +24,9 @@ const QUEUE_DOUBT: f64 = 1.0;
 const PRICE_SHARE: f64 = 0.1;
 /// Packets looked at for one transmission, when links have room but are too slow for the most urgent.
 const LOOK_MAX: usize = 64;
-/// A picture is weighed before it begins once it has waited for this share of the latency.
-const PRESSED_AGE_SHARE: f64 = 0.3;
+/// A picture is weighed before it begins once it has waited for this share of the latency, and longer than behind a key picture.
+const PRESSED_AGE_SHARE: f64 = 0.2;
+const PRESSED_AGE_MICROS_MIN: f64 = 100_000.0;
 /// It may take so many times longer than the believed capacity of all links says. More gives up large pictures sooner, so
 /// that more small ones are complete.
 const UNIT_DOUBT: f64 = 2.0;
@@ -285,7 +286,10 @@ impl Sender {
     /// True when a picture that has not begun can not be completed in time, while others wait.
     fn is_too_much(&self, number: u64, ask: &Ask, candidates: &[Candidate]) -> bool {
         let learning = self.answered_at.is_none_or(|at| self.now - at < LEARNING);
-        if learning || ask.age < PRESSED_AGE_SHARE * ask.latency || !self.history.begins_unit(number) {
+        if learning
+            || ask.age < (PRESSED_AGE_SHARE * ask.latency).max(PRESSED_AGE_MICROS_MIN)
+            || !self.history.begins_unit(number)
+        {
             return false;
         }
         let rate: f64 = candidates.iter().map(|candidate| candidate.rate).sum();
