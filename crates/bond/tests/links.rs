@@ -223,3 +223,25 @@ fn a_fading_signal_lowers_the_capacity() {
     let share = capacity(&run).as_bps() as f64 / before.as_bps() as f64;
     assert!((0.69..0.71).contains(&share), "{share}");
 }
+
+/// Goal: a sender that slept (a laptop's lid, a stopped process) sends nothing of before: a receiver that has forgotten the flow
+/// would take it for a new one.
+#[test]
+fn after_a_sleep_nothing_old_is_sent() {
+    let paths = [scenario::link("a", 8000, 20.0, 400), scenario::link("b", 8000, 20.0, 400)];
+    for (slept, later) in (0..120).flat_map(|later| [2, 20, 600].map(|slept| (slept, later))) {
+        let mut run = Run::new(&paths, vec![LinkOptions::default(); 2], 4e6, 0.0);
+        run.simulation.run_until(Timestamp::from_millis(100));
+        for number in 0..4 {
+            run.simulation.push(load::payload(number), PacketClass::Idr);
+        }
+        run.simulation.run_until(run.simulation.now + Duration::from_millis(later));
+        run.simulation.log = Some(Vec::new());
+        run.simulation.now += Duration::from_secs(slept);
+        run.simulation.input(SenderInput::Timeout);
+        run.simulation.run_until(run.simulation.now + Duration::from_secs(5));
+        let log = run.simulation.log.take().unwrap_or_default();
+        let old: Vec<_> = log.iter().filter_map(|carried| carried.number).collect();
+        assert_eq!(old, [0u32; 0], "sent after {slept} s, {later} ms behind the media");
+    }
+}

@@ -20,10 +20,7 @@ const RESCUE_LOOK_MAX: usize = 512;
 impl Sender {
     /// Takes a report of the far end.
     pub(super) fn on_report(&mut self, now: Timestamp, report: &Report<'_>) {
-        if let (Some(playout), Some(newest)) = (report.playout, self.history.newest()) {
-            let ahead = f64::from(playout.rtp_time.wrapping_sub(newest.rtp_time) as i32) * 100.0 / 9.0;
-            self.playout = Some(playout.clock_micros as f64 - (newest.source_time.as_micros() as f64 + ahead));
-        }
+        self.learn_playout(report);
         for told in report.links() {
             let Some(index) = self.slot_index(told.link) else { continue };
             let Some(slot) = &mut self.slots[index] else { continue };
@@ -37,11 +34,22 @@ impl Sender {
             self.note_moved(now, index, moved);
             self.settle_outcomes(now, index);
         }
+        if self.playout.is_none() {
+            self.learn_playout(report);
+        }
         self.measure_bottlenecks(report);
         self.align_clocks();
         if self.slots.iter().flatten().any(|slot| slot.link.in_burst()) {
             self.rescue(now);
         }
+    }
+
+    /// Takes the far end's playout, which is told in its clock: as long as no link is timed by that, it says nothing.
+    fn learn_playout(&mut self, report: &Report<'_>) {
+        let timed = self.slots.iter().flatten().any(|slot| slot.link.delay.base().is_some());
+        let (Some(playout), Some(newest), true) = (report.playout, self.history.newest(), timed) else { return };
+        let ahead = f64::from(playout.rtp_time.wrapping_sub(newest.rtp_time) as i32) * 100.0 / 9.0;
+        self.playout = Some(playout.clock_micros as f64 - (newest.source_time.as_micros() as f64 + ahead));
     }
 
     /// Gives links that no report has timed yet a place on the far clock's scale.

@@ -30,7 +30,7 @@ impl Sender {
         let coldest = coldest.filter(|(_, slot)| idle(slot)).min_by_key(|(_, slot)| slot.link.media_at());
         let Some((index, _)) = coldest else { return };
         let media = self.media_meter.rate(now).as_bps() as f64 / 8.0;
-        let Some(number) = self.newest_on_the_way(index) else { return };
+        let Some(number) = self.newest_on_the_way(now, index) else { return };
         let bytes = self.history.get(number).map_or(0, |packet| packet.bytes.len());
         let pause = Duration::from_secs_f64((bytes as f64 / (media * SHARE_MAX).max(1.0)).min(10.0));
         self.warm_at = now + pause.max(COPY_INTERVAL_MIN);
@@ -38,8 +38,8 @@ impl Sender {
         self.output(output);
     }
 
-    /// The newest packet that is on its way, whole and fits the link.
-    fn newest_on_the_way(&self, index: usize) -> Option<u64> {
+    /// The newest packet that is on its way, whole, not too old and fits the link.
+    fn newest_on_the_way(&self, now: Timestamp, index: usize) -> Option<u64> {
         let end = self.history.end();
         (1..=LOOK_MAX).map_while(|back| end.checked_sub(back)).find(|number| {
             self.history.get(*number).is_some_and(|packet| {
@@ -47,6 +47,7 @@ impl Sender {
                     && packet.on_the_way == 1
                     && !packet.repair
                     && packet.copies == 0
+                    && now - packet.source_time < self.config.latency
                     && self.too_narrow(packet.bytes.len()) >> index & 1 == 0
             })
         })

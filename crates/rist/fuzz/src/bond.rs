@@ -32,11 +32,18 @@ type Wire = VecDeque<Packet>;
 
 struct World {
     now: Timestamp,
+    sender_profile: Profile,
     sender: Sender,
     receiver: Receiver,
     up: [Wire; LINKS as usize],
     down: [Wire; LINKS as usize],
+    /// How often an address changed: the sender's, or the receiver's where it calls.
     bindings: [u16; LINKS as usize],
+    /// Links that exist, and those whose receiver calls.
+    exists: [bool; LINKS as usize],
+    listens: [bool; LINKS as usize],
+    /// Where the sender believes the receiver of a listening link.
+    believed: [Option<SocketAddr>; LINKS as usize],
     /// What each path makes of the ECN field; `None` leaves it alone.
     rewrites: [Option<Ecn>; LINKS as usize],
     sent: u32,
@@ -90,11 +97,15 @@ impl World {
         let (sender, receiver) = configs(kind);
         let mut world = Self {
             now: Timestamp::ZERO,
+            sender_profile: sender.profile,
             sender: Sender::new(sender, u64::from(kind), Timestamp::ZERO).expect("a configuration that can work"),
             receiver: Receiver::new(receiver, 7, Timestamp::ZERO + CLOCK_AHEAD).expect("the same"),
             up: Default::default(),
             down: Default::default(),
             bindings: [0; LINKS as usize],
+            exists: [true, true, false],
+            listens: [false; LINKS as usize],
+            believed: [None; LINKS as usize],
             rewrites: [None; LINKS as usize],
             sent: 0,
             delivered: None,
@@ -112,7 +123,23 @@ impl World {
         for _ in 0..OUTPUTS_MAX {
             match self.sender.poll_output(self.now) {
                 SenderOutput::Transmit { link, channel, ecn, bytes } => {
-                    keep(&mut self.up[usize::from(link.0)], channel, &bytes, ecn);
+                    let link = usize::from(link.0);
+                    assert!(!self.listens[link] || self.believed[link].is_some(), "media before a call");
+                    if !self.listens[link] || self.believed[link] == Some(self.caller(link)) {
+                        keep(&mut self.up[link], channel, &bytes, ecn);
+                    }
+                }
+                SenderOutput::Answer { link, to, bytes } => {
+                    let link = usize::from(link.0);
+                    if to == self.caller(link) {
+                        keep(&mut self.up[link], Channel::Media, &bytes, Ecn::NotEct);
+                    }
+                }
+                SenderOutput::Receiver { link, address } => {
+                    let link = usize::from(link.0);
+                    let called = address.ip() == self.caller(link).ip();
+                    assert!(self.forged || called, "{address} never called");
+                    self.believed[link] = Some(address);
                 }
                 SenderOutput::Timeout(at) => {
                     assert!(at > self.now);
@@ -131,7 +158,11 @@ impl World {
             match self.receiver.poll_output(now) {
                 ReceiverOutput::Transmit { to, channel, bytes, .. } => {
                     let link = usize::from(to.port() % 16);
-                    if self.bindings.get(link).is_some_and(|binding| to.port() >> 5 == 100 + binding % 64) {
+                    if self
+                        .bindings
+                        .get(link)
+                        .is_some_and(|_| to.port() >> 5 == self.address(link, channel).port() >> 5)
+                    {
                         keep(&mut self.down[link], channel, &bytes, Ecn::NotEct);
                     }
                 }
@@ -156,10 +187,28 @@ impl World {
         self.delivered = Some(number);
     }
 
-    /// The address a link's datagrams come from: port bits 0 to 3 the link, bit 4 the channel, the rest the binding.
+    /// The address a link's datagrams come from: port bits 0 to 3 the link, bit 4 the channel, the rest the binding. A link
+    /// that listens stays where it is.
     fn address(&self, link: usize, channel: Channel) -> SocketAddr {
         let half = u16::from(channel == Channel::Control);
-        SocketAddr::from(([10, 0, 0, 1], (100 + self.bindings[link] % 64) << 5 | half << 4 | link as u16))
+        let binding = if self.listens[link] { 64 } else { self.bindings[link] % 64 };
+        SocketAddr::from(([10, 0, 0, 1], (100 + binding) << 5 | half << 4 | link as u16))
+    }
+
+    /// Where the receiver calls a listening link from.
+    fn caller(&self, link: usize) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 2], 5000 + (self.bindings[link] % 64) * 16 + link as u16))
+    }
+
+    /// The receiver calls on this link from now on.
+    fn listen(&mut self, link: usize) {
+        if self.exists[link] || self.sender_profile == Profile::Simple {
+            return;
+        }
+        (self.exists[link], self.listens[link], self.believed[link]) = (true, true, None);
+        self.input(SenderInput::Listen { link: LinkId(link as u16), options: LinkOptions::default() });
+        let to = self.address(link, Channel::Media);
+        self.receiver_input(ReceiverInput::Connect { local: 0, to });
     }
 
     fn give_up(&mut self, link: usize, (channel, mut bytes, ecn): Packet) {
@@ -169,7 +218,12 @@ impl World {
     }
 
     fn give_down(&mut self, link: usize, (channel, mut bytes, _): Packet) {
-        self.input(SenderInput::Datagram { link: LinkId(link as u16), channel, bytes: &mut bytes });
+        let (id, from) = (LinkId(link as u16), self.caller(link));
+        self.input(if self.listens[link] {
+            SenderInput::Called { link: id, from, bytes: &mut bytes }
+        } else {
+            SenderInput::Datagram { link: id, channel, bytes: &mut bytes }
+        });
     }
 
     /// Lets time pass in steps of 10 ms with a clean network, so that the ends talk.
@@ -224,7 +278,7 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
     let argument = script.byte()?;
     let link = usize::from(argument % LINKS);
     let id = LinkId(link as u16);
-    match operation % 21 {
+    match operation % 24 {
         0 | 1 => world.live(argument % 64),
         2 => world.push(argument % 32, PacketClass::Video),
         3 => world.push(argument % 8, PacketClass::Idr),
@@ -281,8 +335,13 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
             let channel = if argument & 128 == 0 { Channel::Media } else { Channel::Control };
             world.give_down(link, (channel, script.bytes()?.to_vec(), Ecn::NotEct));
         }
-        14 => world.input(SenderInput::RemoveLink { link: id }),
+        14 => {
+            (world.exists[link], world.listens[link]) = (false, false);
+            world.input(SenderInput::RemoveLink { link: id });
+        }
         15 => {
+            // A link of that number gives way.
+            (world.exists[link], world.listens[link]) = (true, false);
             let options = LinkOptions { priority: argument >> 6, ..LinkOptions::default() };
             world.input(SenderInput::AddLink { link: id, options });
         }
@@ -299,6 +358,19 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
             let latency = Duration::from_millis(u64::from(argument) * 20);
             world.input(SenderInput::SetLatency(latency));
             world.receiver_input(ReceiverInput::SetLatency(latency));
+        }
+        20 => world.listen(link),
+        // A stranger repeats what the receiver said, or says anything.
+        21 | 22 => {
+            let mut bytes = match world.down[link].front() {
+                Some((_, bytes, _)) if operation % 24 == 21 => bytes.clone(),
+                _ => {
+                    world.forged = true;
+                    script.bytes()?.to_vec()
+                }
+            };
+            let from = SocketAddr::from(([203, 0, 113, argument], 9000));
+            world.input(SenderInput::Called { link: id, from, bytes: &mut bytes });
         }
         _ => {
             let hint = RadioHint { handover: argument & 128 == 0, ..RadioHint::default() };
