@@ -2,8 +2,8 @@
 //!
 //! A path must show first that it carries ECN (RFC 6679 section 7.2, RFC 9000 section 13.4.2): every second RTCP compound,
 //! which nobody misses, leaves as ECT(1), and the far end's counts tell what became of it. Only then media does, too; the
-//! counts are compared for as long as it goes on, and so is the fate of the other compounds with that of media. A path that clears the field, drops such packets or marks everything is
-//! left alone for [`RETRY`]; so is the picture.
+//! counts are compared for as long as it goes on, and so is the fate of the other compounds with that of media. A path that
+//! clears the field, drops such packets or marks everything is left alone for [`RETRY`]; so is the picture.
 //!
 //! A mark says that a queue is longer than its node wants, long before the delay tells. The answer is that of RFC 9331
 //! (Prague): alpha follows the marked share by 1/16, and once in a round trip with marks the pace falls by half of alpha; without,
@@ -243,14 +243,10 @@ impl LinkEcn {
 
     /// What came since the last report; nothing when this one is older, or the far end counts anew.
     fn news(&mut self, marks: Marks, far_clock: u64) -> Marks {
-        let Some((clock, before)) = self.told.filter(|(clock, _)| far_clock <= *clock).or(self.told) else {
-            self.told = Some((far_clock, marks));
-            return Marks::default();
-        };
-        if far_clock <= clock {
+        if self.told.is_some_and(|(clock, _)| far_clock <= clock) {
             return Marks::default();
         }
-        self.told = Some((far_clock, marks));
+        let Some((_, before)) = self.told.replace((far_clock, marks)) else { return Marks::default() };
         let news = Marks { ect: marks.ect.wrapping_sub(before.ect), ce: marks.ce.wrapping_sub(before.ce) };
         if (news.ect as i32) < 0 || (news.ce as i32) < 0 { Marks::default() } else { news }
     }

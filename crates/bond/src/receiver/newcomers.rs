@@ -25,6 +25,7 @@ pub const HALF_OPEN_PER_ADDRESS: usize = 16;
 const HALF_OPEN_KEPT: Duration = Duration::from_secs(3);
 /// Packets a flow took from a 4-tuple that show as much as an echo.
 const MEDIA_PROVES: u32 = 8;
+
 /// How much a 4-tuple has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {

@@ -1,8 +1,8 @@
 //! The list of links as text: on a command line, in a property.
 //!
-//! `host:port[;key=value]...[,host:port...]`, or `@host:port` and `@:port` where the receiver calls, with the keys `id` (place in the list, from 0, when absent), `name`, `bind`
-//! (local address), `dev` (interface), `weight` (fixed share), `priority`, `price`,
-//! `rate-max` (kbit/s), `budget-mb`, `last-resort`, `warm` (yes or no) and `mtu`.
+//! `host:port[;key=value]...[,host:port...]`, or `@host:port` and `@:port` where the receiver calls, with the keys `id` (place
+//! in the list, from 0, when absent), `name`, `bind` (local address), `dev` (interface), `weight` (fixed share), `priority`,
+//! `price`, `rate-max` (kbit/s), `budget-mb`, `last-resort`, `warm` (yes or no) and `mtu`.
 
 use crate::media::{EndpointError, resolve};
 use crate::sender::{LinkRule, LinkSpec};

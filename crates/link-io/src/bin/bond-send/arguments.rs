@@ -108,7 +108,6 @@ impl Arguments {
             cname: self.flow.cname,
             latency,
             flow_id: self.flow_id,
-            first_sequence: None,
             virtual_port: self.virtual_port,
             null_deletion: self.null_deletion,
             extension,
