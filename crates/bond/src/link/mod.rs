@@ -211,6 +211,7 @@ impl Link {
         self.rtt = RoundTrip::new();
         self.capacity.restart(CAPACITY_START);
         self.queue_limit = QUEUE_LIMIT_MAX;
+        self.drained_at = 0.0;
         self.path_check = PathCheck::default();
         self.ecn.restart();
         self.heard_at = None;
@@ -374,7 +375,8 @@ impl Link {
             }
         }
         self.sent_bytes.push(order, bytes);
-        self.drained_at = self.drained_at.max(now.as_micros() as f64) + bytes as f64 * 1e6 / self.rate();
+        let at = now.as_micros() as f64;
+        self.drained_at = (self.drained_at.max(at) + bytes as f64 * 1e6 / self.rate()).min(at + QUEUE_LIMIT_MAX);
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
         self.budget_used += bytes as u64 + IP_UDP_BYTES;
