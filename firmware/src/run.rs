@@ -84,10 +84,12 @@ pub async fn run(config: Config, claim_file: Option<PathBuf>, mut shutdown: Shut
         agent.carry_out_all().await;
         let due = agent.clock.instant(agent.core.poll_timeout());
         tokio::select! {
-            event = relay_events.recv(), if !shutdown.is_fired() => {
-                let event = event.context(TASK_DIED)?;
-                agent.core.handle_relay(agent.clock.now(), event);
-            }
+            event = relay_events.recv() => match event {
+                Some(event) => agent.core.handle_relay(agent.clock.now(), event),
+                // The session ends with the shutdown, and may be faster than this loop.
+                None if shutdown.is_fired() => break,
+                None => anyhow::bail!(TASK_DIED),
+            },
             event = port_events.recv() => agent.core.handle_port(agent.clock.now(), event.context(TASK_DIED)?),
             snapshot = hardware.recv() => {
                 agent.core.handle_hardware(agent.clock.now(), snapshot.context(TASK_DIED)?);

@@ -416,3 +416,19 @@ async fn an_orderly_end_of_the_agent_says_offline() {
     assert_eq!(last.read::<Presence>(), Presence::Offline);
     assert!(agent.wait().unwrap().success());
 }
+
+#[tokio::test]
+async fn an_agent_without_a_relay_ends_in_order_every_time() {
+    let mut device = Device::new("");
+    for round in 0..20 {
+        device.start_agent(&[]);
+        let runs = |log: String| log.matches("agent runs").count() > round;
+        while !std::fs::read_to_string(device.path("agent.log")).is_ok_and(runs) {
+            sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let mut agent = device.agent.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(agent.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(agent.wait().unwrap().success(), "{}", std::fs::read_to_string(device.path("agent.log")).unwrap());
+    }
+}

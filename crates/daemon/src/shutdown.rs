@@ -40,7 +40,7 @@ impl Shutdown {
 
     /// Whether the program should end.
     pub fn is_fired(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() || self.0.has_changed().is_err()
     }
 }
 
@@ -68,5 +68,8 @@ mod tests {
         first.wait().await;
         drop(trigger);
         second.wait().await;
+        let (trigger, dropped) = Shutdown::manual();
+        drop(trigger);
+        assert!(dropped.is_fired());
     }
 }
