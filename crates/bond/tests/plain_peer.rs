@@ -7,7 +7,7 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{Extension, LinkOptions, Profile, ReceiverConfig, SenderConfig};
-use link_sim::{Outage, OutageKind, PathConfig, SkewedClock};
+use link_sim::{Capacity, Outage, OutageKind, PathConfig, Rng, SkewedClock};
 use simulation::follow::{self, Encoder};
 use simulation::score::Score;
 use simulation::{Simulation, load, scenario, score};
@@ -117,19 +117,43 @@ fn the_advice_uses_most_of_cellular_links() {
     assert!(plain.1 < 1e-5, "{plain:?}");
 }
 
-/// Goal: the same on links that nothing was tuned for: at least 0.8 of each, and hardly anything is lost where the largest of
-/// four links stalls for a second.
+/// Two to six made-up cellular links of any mean, delay and queue.
+fn any_links(seed: u64) -> Vec<PathConfig> {
+    let mut rng = Rng::new(seed, 17);
+    let count = 2 + (rng.unit() * 5.0) as u64;
+    let path = |i| {
+        let kbps = 1500.0 * (rng.unit() * 1.7).exp();
+        let delay_ms = 12.0 + rng.unit() * 50.0;
+        let queue_kb = (kbps / 8.0 * (0.4 + rng.unit() * 1.6)).max(100.0) as u64;
+        let mut path = scenario::link(&format!("any{i}"), 0, delay_ms, queue_kb);
+        let trace = scenario::synthetic_trace(seed * 100 + i, kbps, 60);
+        path.up.capacity = Capacity::Trace { trace, offset_ms: 0, scale: 1.0 };
+        path
+    };
+    (0..count).map(path).collect()
+}
+
+/// Goal: the same on links that nothing was tuned for: at least 0.8 of each bond is used, and hardly anything is lost, though
+/// each run has links that stall for up to two seconds. Of two links, what one held then may be more than the other carries.
 #[test]
 fn the_advice_uses_most_of_any_cellular_links() {
-    let (mut made, mut lost) = (0, 0);
-    for seed in 101..=116 {
-        let paths = scenario::synthetic(seed, &[1.0]).remove(0).paths;
+    let four = |seed| scenario::synthetic(seed, &[1.0]).remove(0).paths;
+    let runs = (101..=116).map(|seed| (seed, four(seed))).chain((101..=112).map(|seed| (seed, any_links(seed))));
+    let mut sums = [(0, 0); 2];
+    for (seed, paths) in runs {
         let run = follow::run_towards(Extension::Off, LATENCY, &paths, 45, seed, Encoder::default(), |_| ());
         let used = run.delivered(5.0, 45.0) / run.capacity(5.0, 45.0);
         let (packets, missing) = run.made_and_lost(5.0, 45.0);
-        println!("seed {seed}: {used:.3} of the capacity used, {missing} of {packets} packets lost");
+        println!(
+            "seed {seed}, {} links: {used:.3} of the capacity used, {missing} of {packets} packets lost",
+            paths.len()
+        );
         assert!(used > 0.8, "seed {seed}: {used:.3}");
-        (made, lost) = (made + packets, lost + missing);
+        let (made, lost) = &mut sums[usize::from(paths.len() == 2)];
+        (*made, *lost) = (*made + packets, *lost + missing);
     }
-    assert!((lost as f64) < 3e-4 * made as f64, "{lost} of {made}");
+    println!("{sums:?}");
+    let share = |(made, lost): (u64, u64)| lost as f64 / made.max(1) as f64;
+    assert!(share(sums[0]) < 1e-5, "{sums:?}");
+    assert!(share(sums[1]) < 3e-4, "two links: {sums:?}");
 }

@@ -2,8 +2,8 @@
 //!
 //! An echo request waits in the same queues as the media before it. So its answer says that everything sent before it on
 //! this link has arrived or is lost, and when: that is a report without a bitmap. What is lost the peer's requests tell,
-//! later and for the flow as a whole; until then it counts as delivered. An answer that does not come tells, too: the longer
-//! it is due, the less the link can be carrying.
+//! later and for the flow as a whole; until then it counts as delivered. An answer that does not come tells, too: the link
+//! stalls. The more a link carries, the more often it is asked.
 
 use std::collections::VecDeque;
 use units::Timestamp;
@@ -11,11 +11,28 @@ use units::Timestamp;
 use super::Link;
 use super::sent::{Outcome, Progress};
 
-/// Requests whose answers are awaited; older ones are forgotten.
-const PENDING_MAX: usize = 64;
+/// Requests whose answers are awaited; older ones are forgotten. In a stall they go on, every 50 ms at least.
+const PENDING_MAX: usize = 256;
+
+/// A request with its headers and those of its compound, in bytes,
+const REQUEST_BYTES: f64 = 110.0;
+/// and the share of a link's capacity that requests take. (TR-06-1 allows RTCP 5 % of the media.)
+const REQUEST_SHARE: f64 = 0.02;
+/// Time between requests while media is on its way, in microseconds.
+const REQUEST_INTERVAL_MIN: f64 = 20_000.0;
+const REQUEST_INTERVAL_MAX: f64 = 50_000.0;
+/// What a peer may take to answer; librist looks every 5 ms.
+pub(crate) const ANSWER_MICROS: f64 = 10_000.0;
+/// After so many intervals without an answer (on top of 2.5 round trips) a link is suspect: as many must have been lost.
+pub(crate) const ECHOES_MISSED: f64 = 3.0;
 
 /// Bytes lost that are subtracted later, at most: after an outage much is asked for that says nothing of the link now.
 const OWED_MAX: u64 = 64 * 1024;
+
+/// An answer later than this tells of a stall, which says little of what the link carries after it:
+const STALLED_MICROS: f64 = 100_000.0;
+/// the estimate falls by this share of the way.
+const STALLED_FALL: f64 = 0.4;
 
 /// A request on its way.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +56,6 @@ pub(crate) struct Echoed {
     pending: VecDeque<Asked>,
     /// Bytes sent before the request answered last, and when the answer came.
     answered: Option<(u64, Timestamp)>,
-    /// The most that the link can be carrying, in bytes per second, seeing for how long an answer has been due.
-    bound: Option<f64>,
     /// Bytes that left the bottleneck, wrapping, as far as is known.
     delivered: u32,
     /// Bytes asked for again that still have to be subtracted.
@@ -68,23 +83,16 @@ impl Echoed {
         let index = self.pending.iter().position(|asked| asked.timestamp == timestamp)?;
         let asked = self.pending.drain(..=index).next_back()?;
         self.answered = Some((asked.sent, now));
-        self.bound = None;
         Some(asked.number)
     }
 
-    /// Learns from an answer that does not come: what stands before its request has not arrived. `round_trip` without a queue,
-    /// `grace` for what else an answer may be late by; both in microseconds.
-    fn learn_from_silence(&mut self, now: Timestamp, round_trip: f64, grace: f64) {
-        self.bound = self.answered.zip(self.pending.front()).and_then(|((before, answered_at), asked)| {
-            let since = (answered_at.as_micros() as f64).max(asked.at.as_micros() as f64 + round_trip);
-            let took = now.as_micros() as f64 - since - grace;
-            (took > 0.0).then(|| asked.sent.saturating_sub(before) as f64 * 1e6 / took)
-        });
-    }
-
-    /// See [`Echoed::learn_from_silence`].
-    pub(crate) fn bound(&self) -> f64 {
-        self.bound.unwrap_or(f64::MAX)
+    /// How much longer than the link needs at `rate` bytes per second the next answer has been coming, in microseconds.
+    pub(crate) fn late(&self, now: Timestamp, round_trip: f64, rate: f64) -> Option<f64> {
+        let ((before, answered_at), asked) = self.answered.zip(self.pending.front())?;
+        let after_sending = (now - asked.at).as_micros() as f64 - round_trip;
+        let ahead = asked.sent.saturating_sub(before) as f64 * 1e6 / rate;
+        let after_answer = (now - answered_at).as_micros() as f64 - ahead;
+        Some(after_sending.min(after_answer))
     }
 
     fn deliver(&mut self, bytes: u64) -> u32 {
@@ -106,9 +114,16 @@ impl Link {
         outcomes: &mut Vec<Outcome>,
     ) -> Progress {
         let Some(echoed) = &mut self.echoed else { return Progress::default() };
+        let late = echoed.late(now, self.rtt.low().unwrap_or(0.0), self.capacity.estimate()).unwrap_or(0.0);
+        let since = echoed.answered.map(|(_, at)| at);
         let Some(number) = echoed.answered(now, timestamp) else { return Progress::default() };
         let progress = self.sent.report(now, number, std::iter::repeat(u32::MAX), outcomes);
         let delivered = echoed.deliver(progress.confirmed_bytes);
+        if let Some(since) = since.filter(|_| late > STALLED_MICROS) {
+            let rate = progress.confirmed_bytes as f64 * 1e6 / (now - since).as_micros() as f64;
+            let estimate = self.capacity.estimate();
+            self.capacity.restart(estimate + (rate - estimate).min(0.0) * STALLED_FALL);
+        }
         if progress.confirmed > 0 {
             self.delay.push(now, i64::try_from(trip_micros).unwrap_or(i64::MAX));
             self.capacity.push(now.as_micros(), delivered, self.delay.queue_last(), self.delay.jitter());
@@ -119,12 +134,10 @@ impl Link {
         progress
     }
 
-    /// Lets time pass.
-    pub(crate) fn watch_echoes(&mut self, now: Timestamp) {
-        let (round_trip, grace) = (self.round_trip_low(), self.report_interval() / 2.0 + 2.0 * self.delay.jitter());
-        if let Some(echoed) = &mut self.echoed {
-            echoed.learn_from_silence(now, round_trip, grace);
-        }
+    /// Time between requests while media is on its way, in microseconds.
+    pub(crate) fn echo_interval(&self) -> f64 {
+        let interval = REQUEST_BYTES * 1e6 / (REQUEST_SHARE * self.capacity.estimate());
+        interval.clamp(REQUEST_INTERVAL_MIN, REQUEST_INTERVAL_MAX)
     }
 
     /// The peer asks for a packet of `bytes` bytes that went over this link: it did not arrive after all.
@@ -201,10 +214,9 @@ mod tests {
         assert!((170_000.0..190_000.0).contains(&rate), "{rate}");
     }
 
-    #[test]
-    fn the_longer_an_answer_is_due_the_less_the_link_carries() {
+    /// Two requests, 50 ms and 20 kB apart, on a link of 400 kB/s with a round trip of 40 ms; the first is answered.
+    fn asked_twice() -> Link {
         let (mut link, mut outcomes) = (link(), Vec::new());
-        // 20 kB between two requests, 50 ms apart; the first is answered after 40 ms.
         for request in 0..2 {
             link.echoed.as_mut().unwrap().asked(ms(request * 50), request);
             for number in 0..20 {
@@ -212,16 +224,40 @@ mod tests {
             }
         }
         link.rtt.push(ms(40), 40_000);
-        link.on_echo(ms(40), 0, 40_000, &mut outcomes);
         link.capacity.restart(400_000.0);
-        // It may be answered from 90 ms on, and 30 ms and twice the jitter later.
-        let grace = 30 + (2.0 * link.delay.jitter() / 1e3) as u64;
-        for (late, rate) in [(0, 400_000.0), (50, 400_000.0), (100, 200_000.0), (400, 50_000.0)] {
-            link.watch_echoes(ms(90 + grace + late));
-            assert!((link.rate() / rate - 1.0).abs() < 0.02, "{late} ms: {}", link.rate());
+        link.on_echo(ms(40), 0, 40_000, &mut outcomes);
+        link
+    }
+
+    #[test]
+    fn a_link_stalls_when_an_answer_takes_longer_than_what_is_in_front_of_it() {
+        let link = asked_twice();
+        // 20 kB pass in 50 ms; the answer is patiently waited for.
+        let patience = (1.5 * (REQUEST_INTERVAL_MIN + ANSWER_MICROS) + 4.0 * link.delay.jitter()) / 1e3;
+        for (after, overdue) in [(0.0, 0.0), (49.0 + patience, 0.0), (60.0 + patience, 10.0), (250.0 + patience, 200.0)]
+        {
+            let told = link.overdue(ms(40 + after as u64)) / 1e3;
+            assert!((told - overdue).abs() < 1.5, "{after} ms: {told} ms");
         }
-        link.on_echo(ms(600), 1, 550_000, &mut outcomes);
-        assert!(link.rate() > 50_000.0, "{}", link.rate());
+        assert_eq!(link.rate(), 400_000.0, "what it carries when it goes on is another matter");
+        assert_eq!(link.rate_now(ms(500)), 0.0);
+    }
+
+    #[test]
+    fn a_stall_takes_little_of_what_is_believed_of_a_link() {
+        let (mut link, mut outcomes) = (asked_twice(), Vec::new());
+        link.on_echo(ms(1040), 1, 990_000, &mut outcomes);
+        assert!((200_000.0..300_000.0).contains(&link.rate()), "{}", link.rate());
+        assert_eq!(link.overdue(ms(1040)), 0.0);
+    }
+
+    #[test]
+    fn requests_take_a_fiftieth_of_a_link() {
+        let mut link = link();
+        for (rate, interval) in [(1e6, 20_000.0), (137_500.0, 40_000.0), (20_000.0, 50_000.0)] {
+            link.capacity.restart(rate);
+            assert!((link.echo_interval() - interval).abs() < 1.0, "{rate}: {}", link.echo_interval());
+        }
     }
 
     #[test]

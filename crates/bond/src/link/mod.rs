@@ -25,7 +25,7 @@ use crate::sender::RadioHint;
 use crate::stats::LinkState;
 use capacity::{Capacity, Meter};
 use delay::{Delay, RoundTrip};
-use echo::Echoed;
+use echo::{ANSWER_MICROS, ECHOES_MISSED, Echoed};
 use ecn::{LinkEcn, Seen};
 use path_check::{Look, PathCheck, Room};
 use radio::Radio;
@@ -40,10 +40,6 @@ const CAPACITY_MIN: f64 = 6_000.0;
 const ROUND_TRIP_START: f64 = 100_000.0;
 /// Part of a measured round trip that is waiting for the next report.
 pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
-/// The same towards a plain RIST peer, whose echoes take the place of reports: time between requests, and its own delay.
-const ECHO_INTERVAL_MICROS: f64 = 60_000.0;
-/// Without an echo for so long (on top of 2.5 round trips) such a link is suspect: several must have been lost in a row.
-const ECHO_SUSPECT_AFTER_MICROS: f64 = 300_000.0;
 /// What has not arrived so long (beside four times the jitter) after it should have is missed.
 const MISSED_MICROS: f64 = 4_000.0;
 /// Packets that may always be on their way.
@@ -238,13 +234,12 @@ impl Link {
     }
 
     fn report_interval(&self) -> f64 {
-        if self.echoed.is_some() { ECHO_INTERVAL_MICROS } else { REPORT_INTERVAL_MICROS }
+        if self.echoed.is_some() { self.echo_interval() + ANSWER_MICROS } else { REPORT_INTERVAL_MICROS }
     }
 
     /// Capacity in bytes per second, within the configured limit.
     pub(crate) fn rate(&self) -> f64 {
-        let bound = self.echoed.as_ref().map_or(f64::MAX, Echoed::bound);
-        let rate = self.capacity.estimate().min(bound).max(CAPACITY_MIN);
+        let rate = self.capacity.estimate().max(CAPACITY_MIN);
         self.options.rate_max.map_or(rate, |max| rate.min(max.as_bps() as f64 / 8.0))
     }
 
@@ -273,12 +268,9 @@ impl Link {
     /// How much longer than usual the far end has confirmed nothing, in microseconds.
     pub(crate) fn overdue(&self, now: Timestamp) -> f64 {
         let Some(oldest) = self.sent.oldest_waiting() else { return 0.0 };
-        if self.echoed.is_some() {
-            // Echoes are few: a queue is waited for.
-            let expected =
-                self.round_trip_low() + self.report_interval() * 1.5 + self.delay.queue() + 4.0 * self.delay.jitter();
-            let waited = (now - self.progress_at.max(oldest)).as_micros() as f64;
-            return (waited - expected).max(0.0);
+        if let Some(echoed) = &self.echoed {
+            let late = echoed.late(now, self.round_trip_low(), self.capacity.estimate()).unwrap_or(0.0);
+            return (late - 1.5 * self.report_interval() - 4.0 * self.delay.jitter()).max(0.0);
         }
         // The oldest is next in line: whatever stood before it has arrived, so no queue has to be waited for.
         let after_sending = (now - oldest).as_micros() as f64 - self.round_trip_low();
@@ -307,7 +299,7 @@ impl Link {
             Room::None => return 0,
         }
         let queue = queue_micros.min(self.queue_limit);
-        let held = if self.echoed.is_some() { self.report_interval() } else { REPORT_INTERVAL_MICROS / 2.0 };
+        let held = if self.echoed.is_some() { self.echo_interval() } else { REPORT_INTERVAL_MICROS / 2.0 };
         let bytes = self.rate() * (self.round_trip_low() + held + queue) / 1e6;
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
     }
@@ -568,7 +560,6 @@ impl Link {
     /// for in front of the bottleneck, in microseconds.
     pub(crate) fn on_tick(&mut self, now: Timestamp, queue_wanted: f64, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
         self.sent.forget(now, outcomes);
-        self.watch_echoes(now);
         let in_flight = self.sent.in_flight_bytes();
         let (low, empty) = (in_flight <= self.drained(queue_wanted), in_flight <= EMPTY_PACKETS * PACKET_BYTES);
         let (queue, jitter) = (self.delay.queue(), self.delay.jitter());
@@ -581,7 +572,7 @@ impl Link {
             LinkState::Up if self.reported => {
                 let trips = 2.5 * (self.round_trip_low() + self.delay.queue());
                 let patience = match self.echoed {
-                    Some(_) => ECHO_SUSPECT_AFTER_MICROS + trips,
+                    Some(_) => ECHOES_MISSED * self.report_interval() + trips,
                     None => SUSPECT_AFTER_MICROS.max(trips),
                 };
                 let oldest = self.sent.oldest_waiting()?;

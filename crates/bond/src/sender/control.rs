@@ -299,9 +299,11 @@ impl Slot {
 fn interval(slot: &Slot, now: Timestamp, any_up: bool) -> Duration {
     match slot.link.state {
         _ if slot.rests() => INTERVAL_SPENT,
-        LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
         // Its echoes are what drives the link.
-        LinkState::Up if slot.link.echoed.is_some() && slot.link.sent.in_flight_packets() > 0 => INTERVAL_ASKING,
+        LinkState::Up if slot.link.echoed.is_some() && slot.link.sent.in_flight_packets() > 0 => {
+            Duration::from_micros(slot.link.echo_interval() as u64)
+        }
+        LinkState::Up if slot.link.overdue(now) > 0.0 => INTERVAL_ASKING,
         LinkState::Up => INTERVAL,
         LinkState::Down if slot.link.in_state(now) > QUICK_TIME => INTERVAL_DEAD,
         LinkState::Suspect | LinkState::Down if !any_up => INTERVAL_DESPERATE,

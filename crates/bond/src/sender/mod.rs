@@ -45,7 +45,7 @@ use causes::AdviceTold;
 use control::Control;
 use history::{History, Packet, Standing};
 use listen::Listening;
-use plain::{CatchUp, EchoTrust};
+use plain::CatchUp;
 use protect::Protection;
 use quality::Quality;
 use transmit::Kept;
@@ -268,7 +268,6 @@ pub struct Sender {
     playout: Option<f64>,
     /// Set while what waited for a plain peer's first answer is being made up for.
     catch_up: Option<CatchUp>,
-    echo_trust: EchoTrust,
     outputs: VecDeque<SenderOutput>,
     events: VecDeque<Event>,
     next_tick: Timestamp,
@@ -335,7 +334,6 @@ impl Sender {
             answered_at: None,
             playout: None,
             catch_up: None,
-            echo_trust: EchoTrust::new(now),
             outputs: VecDeque::new(),
             events: VecDeque::new(),
             next_tick: now,

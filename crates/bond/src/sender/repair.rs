@@ -165,6 +165,7 @@ impl Sender {
         if self.extension != Some(true) && !self.is_echo_driven() {
             return;
         }
+        let plain = self.extension != Some(true);
         for index in 0..self.slots.len() {
             let Some(Slot { link, .. }) = &self.slots[index] else { continue };
             let overdue = link.overdue(now);
@@ -193,7 +194,9 @@ impl Sender {
             for (number, _) in link.sent.waiting().take(RESCUE_LOOK_MAX) {
                 let Some(packet) = self.history.get(number) else { continue };
                 ahead += packet.bytes.len() as f64 + 40.0;
-                if packet.standing != Standing::Open || packet.on_the_way > 1 {
+                // Towards a plain peer what was rescued once may be again: nothing else would.
+                let rescued = packet.on_the_way > 1 && (!plain || usize::from(packet.last_slot) != index);
+                if packet.standing != Standing::Open || rescued {
                     continue;
                 }
                 let deadline = self.deadline(packet.source_time);
