@@ -172,7 +172,9 @@ impl Sender {
         if !(link.usable() && link.reported) {
             return None;
         }
-        let room = link.sent.in_flight_bytes() + PACKET_BYTES <= link.window(queue);
+        // Echoes show a stall later than reports: by then enough hangs on the link.
+        let stalls = link.echoed.is_some() && link.overdue(now) > 0.0;
+        let room = !stalls && link.sent.in_flight_bytes() + PACKET_BYTES <= link.window(queue);
         let paced = link.next_send() <= now;
         let candidate = Candidate {
             slot: index,
