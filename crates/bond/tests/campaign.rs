@@ -11,7 +11,7 @@ use bond::config::{
     Extension, HISTORY_PACKETS_MAX, KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig,
 };
 use bond::sender::SenderInput;
-use link_sim::{BurstLoss, BurstPeriod, Capacity, LinkConfig, Outage, OutageKind, PathConfig, Rng, SkewedClock};
+use link_sim::{BurstLoss, BurstPeriod, Capacity, LinkConfig, Outage, OutageKind, PathConfig, Rng, SkewedClock, Trace};
 use simulation::{Simulation, load, scenario};
 use std::time::Duration;
 use units::{LinkId, Timestamp};
@@ -109,7 +109,7 @@ fn plan(seed: u64) -> Plan {
                 rebind_ms: Vec::new(),
             };
             if extension && rng.chance(0.15) {
-                let trace = scenario::synthetic_trace(seed * 8 + i as u64, kbps as f64, 30);
+                let trace = Trace::cellular(seed * 8 + i as u64, kbps as f64, 30);
                 path.up.capacity = Capacity::Trace { trace, offset_ms: 0, scale: 1.0 };
                 total -= kbps;
             }

@@ -7,7 +7,7 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{Extension, LinkOptions, Profile, ReceiverConfig, SenderConfig};
-use link_sim::{Capacity, Outage, OutageKind, PathConfig, Rng, SkewedClock};
+use link_sim::{Capacity, Outage, OutageKind, PathConfig, Rng, SkewedClock, Trace};
 use simulation::follow::{self, Encoder};
 use simulation::score::Score;
 use simulation::{Simulation, load, scenario, score};
@@ -126,7 +126,7 @@ fn any_links(seed: u64) -> Vec<PathConfig> {
         let delay_ms = 12.0 + rng.unit() * 50.0;
         let queue_kb = (kbps / 8.0 * (0.4 + rng.unit() * 1.6)).max(100.0) as u64;
         let mut path = scenario::link(&format!("any{i}"), 0, delay_ms, queue_kb);
-        let trace = scenario::synthetic_trace(seed * 100 + i, kbps, 60);
+        let trace = Trace::cellular(seed * 100 + i, kbps, 60);
         path.up.capacity = Capacity::Trace { trace, offset_ms: 0, scale: 1.0 };
         path
     };

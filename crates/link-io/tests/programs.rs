@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::media::{Input, Output, Stream, clocked_payload, payload};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
-use support::ports::{free_pair, loopback};
+use support::ports::{free_pair, loopback, wait_until_bound};
 use support::tool::Tool;
 
 const SEND: &str = env!("CARGO_BIN_EXE_bond-send");
@@ -60,6 +60,7 @@ fn two_flows_share_a_port() {
         outputs[0].1, outputs[1].1
     );
     let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    wait_until_bound(port);
     let flow = |index: u32, output: &Output| {
         let first = index * 100_000;
         let virtual_port = 2000 + 2 * index;
@@ -92,6 +93,7 @@ fn a_pipe_is_delivered_to_its_last_byte_with_encryption_and_reports() {
     let (key, port) = (key.path().display().to_string(), free_pair());
     let receive = format!("--listen 127.0.0.1:{port} --latency 600 --psk-file {key} --output -");
     let receiver = PipedReceiver::start(Path::new(RECEIVE), &arguments(&receive));
+    wait_until_bound(port);
     let send = format!("--input - --latency 600 --psk-file {key} --stats json --links 127.0.0.1:{port};name=only");
     let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
     sender.send(0..LAST + 1, Duration::from_millis(3));
@@ -123,6 +125,7 @@ fn a_file_is_paced_by_its_clock_and_written_as_it_was() {
     let port = free_pair();
     let receive = format!("--listen 127.0.0.1:{port} --latency 500 --output {}", output.display());
     let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    wait_until_bound(port);
     let send = format!("--input {} --latency 500 --links 127.0.0.1:{port}", input.display());
     let started = std::time::Instant::now();
     let status = Command::new(SEND).args(arguments(&send)).status().expect("started");

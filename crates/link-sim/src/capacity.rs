@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Capacity, ConfigError, Outage};
+use crate::rng::Rng;
 
 /// Nanoseconds since the simulation's start.
 pub(crate) type Nanos = u64;
@@ -29,6 +30,34 @@ impl Trace {
             return Err(ConfigError::TraceOrder);
         }
         Ok(Self(opportunities_ms))
+    }
+
+    /// A cellular uplink made up from a random walk: rate between a tenth and three times `mean_kbps`, deep fades, stalls;
+    /// opportunities come in groups, as grants do. The same seed makes the same recording; it is at least a second long.
+    pub fn cellular(seed: u64, mean_kbps: f64, seconds: u32) -> Self {
+        const STREAM: u64 = 99;
+        const STEP_MS: u32 = 20;
+        const GRANT_MS: u32 = 5;
+        let end = seconds.max(1).saturating_mul(1000);
+        let mut rng = Rng::new(seed, STREAM);
+        let (mut opportunities, mut level, mut credit) = (Vec::new(), 0.0f64, 0.0);
+        let mut stall_until = 0;
+        for ms in 1..=end {
+            if ms % STEP_MS == 0 {
+                level = level * 0.985 + rng.normal() * 0.12;
+                if rng.chance(0.0012) {
+                    stall_until = ms.saturating_add(rng.exponential(350.0) as u32);
+                }
+            }
+            let rate = if ms < stall_until { 0.0 } else { mean_kbps * level.clamp(-2.3, 1.1).exp() };
+            credit += rate / 8.0 / OPPORTUNITY_BYTES;
+            while ms % GRANT_MS == 0 && credit >= 1.0 {
+                opportunities.push(ms);
+                credit -= 1.0;
+            }
+        }
+        opportunities.push(end);
+        Self(opportunities)
     }
 
     /// Parses the text form: one number a line, empty lines ignored.

@@ -148,36 +148,10 @@ pub fn of_capacity(name: &str, share: f64, paths: &[PathConfig]) -> Scenario {
     scenario
 }
 
-/// A cellular uplink made up from a random walk: rate between a tenth and the double of `mean_kbps`, deep fades, stalls.
-pub fn synthetic_trace(seed: u64, mean_kbps: f64, seconds: u64) -> Trace {
-    let mut rng = Rng::new(seed, 99);
-    let (mut opportunities, mut level, mut credit) = (Vec::new(), 0.0f64, 0.0);
-    let mut stall_until = 0;
-    for ms in 1..=seconds * 1000 {
-        if ms % 20 == 0 {
-            level = level * 0.985 + rng.normal() * 0.12;
-            if rng.chance(0.0012) {
-                stall_until = ms + rng.exponential(350.0) as u64;
-            }
-        }
-        let rate = if ms < stall_until { 0.0 } else { mean_kbps * level.clamp(-2.3, 1.1).exp() };
-        credit += rate / 8.0 / 1500.0;
-        // Grants come in groups.
-        if ms % 5 == 0 {
-            while credit >= 1.0 {
-                opportunities.push(ms as u32);
-                credit -= 1.0;
-            }
-        }
-    }
-    opportunities.push((seconds * 1000) as u32);
-    Trace::new(opportunities).expect("ascending by construction")
-}
-
 /// Four made-up cellular uplinks at a share of their mean capacity.
 pub fn synthetic(seed: u64, shares: &[f64]) -> Vec<Scenario> {
     let path = |i: u64| {
-        let trace = synthetic_trace(seed * 10 + i, [3000.0, 4500.0, 6000.0, 2500.0][i as usize], 60);
+        let trace = Trace::cellular(seed * 10 + i, [3000.0, 4500.0, 6000.0, 2500.0][i as usize], 60);
         traced(&format!("cell{i}"), &trace, 0, 1.0, [25.0, 35.0, 45.0, 30.0][i as usize], 400)
     };
     let paths: Vec<_> = (0..4).map(path).collect();
@@ -238,7 +212,7 @@ pub fn mixed(seed: u64) -> Scenario {
                 path.up.capacity = Capacity::Steps { steps };
             }
             _ => {
-                let trace = synthetic_trace(seed * 100 + i, kbps, 60);
+                let trace = Trace::cellular(seed * 100 + i, kbps, 60);
                 path.up.capacity = Capacity::Trace { trace, offset_ms: 0, scale: 1.0 };
             }
         }

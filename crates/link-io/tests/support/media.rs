@@ -46,8 +46,8 @@ pub fn clocked_payload(number: u32) -> Vec<u8> {
     packets
 }
 
-/// The number in the first TS packet of `bytes`.
-fn number_of(bytes: &[u8]) -> Option<u32> {
+/// The number in the first TS packet of `bytes`: seven times that of its payload.
+pub fn number_of(bytes: &[u8]) -> Option<u32> {
     let number = bytes.get(4..8)?.try_into().ok()?;
     bytes.starts_with(&FIRST_BYTES).then(|| u32::from_be_bytes(number))
 }

@@ -40,9 +40,18 @@ struct Lane {
 impl Proxy {
     /// Paths to `targets`, each as `config` says. `seed` makes their losses.
     pub fn start(profile: Profile, targets: &[SocketAddr], config: &PathConfig, seed: u64) -> Self {
+        Self::start_each(profile, targets.iter().map(|target| (*target, config)), seed)
+    }
+
+    /// Paths to targets, each as its own configuration says.
+    pub fn start_each<'a>(
+        profile: Profile,
+        targets: impl Iterator<Item = (SocketAddr, &'a PathConfig)>,
+        seed: u64,
+    ) -> Self {
         let mut lanes = Vec::new();
         let mut fronts = Vec::new();
-        for (i, &target) in targets.iter().enumerate() {
+        for (i, (target, config)) in targets.enumerate() {
             let (media, control) = bind_pair();
             fronts.push(media.local_addr().expect("bound"));
             let seed = seed * 1000 + i as u64 * 2;
