@@ -1,18 +1,21 @@
 //! How RTP and RTCP travel on one link: bare on two ports (Simple Profile) or in a GRE tunnel (Main Profile).
 
+use bytes::Bytes;
 use rist::psk::Psk;
 use rist::srp::{Entropy, Password, SrpConfig};
 use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig, TunnelError};
 use rist::wire::keepalive::Capabilities;
+use rist::wire::rtp::RtpHeader;
 use units::Timestamp;
 
+use crate::blocks::Blocks;
 use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
 use crate::extension::{ECN_FEATURE, FEATURE};
 use crate::fec;
 use crate::payload::Channel;
 use crate::random::Random;
 
-/// Headroom for GRE, VSF and virtual ports when a datagram is allocated.
+/// Headroom for GRE, VSF, virtual ports and RTP when a datagram is allocated.
 const HEADROOM: usize = 48;
 
 /// What a datagram held.
@@ -101,16 +104,21 @@ impl Framing {
         }
     }
 
-    /// Frames an RTP packet: fills `datagram` and returns its per-link number.
-    pub(crate) fn media(&mut self, now: Timestamp, rtp: &[u8], datagram: &mut Vec<u8>) -> Option<u32> {
-        datagram.clear();
-        match self {
+    /// Frames an RTP packet: returns the datagram and its per-link number.
+    pub(crate) fn media(
+        &mut self,
+        now: Timestamp,
+        header: &RtpHeader,
+        payload: &[u8],
+        blocks: &mut Blocks,
+    ) -> (Bytes, Option<u32>) {
+        blocks.packet(payload.len() + HEADROOM, |datagram| match self {
             Self::Simple => {
-                datagram.extend_from_slice(rtp);
+                header.emit(payload, datagram);
                 None
             }
-            Self::Main(tunnel) => Some(tunnel.emit_media(now, rtp, datagram)),
-        }
+            Self::Main(tunnel) => Some(tunnel.emit_rtp(now, header, payload, datagram)),
+        })
     }
 
     /// Frames an RTCP compound of the default flow; `None` before the login, when the tunnel lets nothing pass.

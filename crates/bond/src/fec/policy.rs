@@ -55,6 +55,10 @@ pub(crate) struct Exposure {
 /// What packets sent on `paths[index]` are exposed to, when they have `slack_micros` beyond the fastest path.
 pub(crate) fn exposure(paths: &[Path], index: usize, slack_micros: f64) -> Exposure {
     let path = paths[index];
+    if path.loss <= 0.0 {
+        // Nothing to mend: how well it could be does not matter.
+        return Exposure { burst_micros: path.burst_micros, ..Exposure::default() };
+    }
     // Where bursts are known, silence is enough; elsewhere later packets have to show the gap.
     let detect = if path.burst_micros > 0.0 { DETECT_BURST_MICROS } else { DETECT_MICROS };
     let rounds = (slack_micros.max(0.0) / (path.round_trip + detect)) as u32;

@@ -349,7 +349,7 @@ impl Receiver {
         // Held for long among others that are not, a packet keeps the memory of its whole block.
         let roomy = self.flows.iter().map(Flow::held_packets).sum::<usize>() < BLOCK_PACKETS_MAX;
         let mut keep = |contents: &[u8]| {
-            if roomy { self.blocks.packet(contents) } else { Bytes::copy_from_slice(contents) }
+            if roomy { self.blocks.copy(contents) } else { Bytes::copy_from_slice(contents) }
         };
         let bytes = match header.extension.filter(|extension| extension.null_deletion.is_some()) {
             Some(extension) => {

@@ -284,8 +284,7 @@ pub struct Sender {
     protection: Protection,
     quality: Quality,
     shared: Shared,
-    /// Nothing but packets sent may have happened since.
-    kept_table: Option<Kept>,
+    kept_table: Kept,
     /// Datagrams sent over all links.
     order: u64,
     /// Source time of the first packet of the newest unit.
@@ -300,8 +299,6 @@ pub struct Sender {
     /// Of listening links, once there is one.
     door: Option<Door>,
     scratch: Vec<u8>,
-    /// A media packet as it leaves.
-    datagram: Vec<u8>,
     blocks: Blocks,
     /// A payload without its null packets.
     shortened: Vec<u8>,
@@ -347,7 +344,7 @@ impl Sender {
             protection: Protection::default(),
             quality: Quality::new(now),
             shared: Shared::new(now),
-            kept_table: None,
+            kept_table: Kept::default(),
             order: 0,
             unit_began: Timestamp::ZERO,
             handed_after: MinFilter::new(),
@@ -358,7 +355,6 @@ impl Sender {
             outcomes: Vec::new(),
             door: None,
             scratch: Vec::new(),
-            datagram: Vec::new(),
             blocks: Blocks::default(),
             shortened: Vec::new(),
             payload_bytes_max: path_mtu::PAYLOAD_BYTES_USUAL,
@@ -371,7 +367,7 @@ impl Sender {
         if !matches!(input, SenderInput::Payload(_)) {
             self.next_control = now;
         }
-        self.kept_table = None;
+        self.kept_table.forget();
         match input {
             SenderInput::Payload(payload) => self.accept(now, payload),
             SenderInput::Datagram { link, channel, bytes } => drop(self.receive(now, link, channel, bytes)),
@@ -431,7 +427,7 @@ impl Sender {
             self.next_control = now;
         }
         if self.next_control <= now {
-            self.kept_table = None;
+            self.kept_table.forget();
             self.next_control = self.run_control(now);
         }
         self.next_control.min(self.next_tick)

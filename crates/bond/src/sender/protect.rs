@@ -417,14 +417,11 @@ impl Sender {
             ssrc: self.flow,
             extension: None,
         };
-        self.scratch.clear();
-        header.emit(&self.shortened, &mut self.scratch);
-        let sequence = slot.framing.media(now, &self.scratch, &mut self.datagram);
-        let bytes = self.blocks.packet(&self.datagram);
+        let (bytes, sequence) = slot.framing.media(now, &header, &self.shortened, &mut self.blocks);
         self.order += 1;
         let ecn = slot.link.ecn.media();
         slot.link.on_sent(now, self.order, sequence, bytes.len(), None, ecn);
-        self.kept_table = None;
+        self.kept_table.forget();
         slot.link.pace(now, bytes.len());
         self.protection.sent += 1;
         let link = slot.link.id;

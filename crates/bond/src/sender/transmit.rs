@@ -5,7 +5,7 @@ use rist::wire::rtp::{PAYLOAD_TYPE_MPEG_TS, RtpHeader, SSRC_RETRANSMIT};
 use std::time::Duration;
 use units::Timestamp;
 
-use super::{Channel, Extension, LINKS_MAX, Profile, SETTLE, Sender, SenderOutput, Standing};
+use super::{Channel, Extension, Profile, SETTLE, Sender, SenderOutput, Standing};
 use crate::event::Cause;
 use crate::schedule::{Ask, Candidate, Choice, choose, copies, sure_by};
 
@@ -41,21 +41,19 @@ const COPY_WAIT: Duration = Duration::from_millis(10);
 const PACKET_BYTES: u64 = 1344;
 
 /// The links at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
-    candidates: [Candidate; LINKS_MAX],
+    candidates: Vec<Candidate>,
     /// When pacing lets each send that has room in its window.
-    wakes: [Timestamp; LINKS_MAX],
-    count: usize,
+    wakes: Vec<Timestamp>,
     price_scale: f64,
 }
 
 /// The table of the last packet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Kept {
-    now: Timestamp,
-    /// The queue wanted.
-    queue: f64,
+    /// When it was made and the queue wanted then; `None` when something else than packets sent may have happened since.
+    made: Option<(Timestamp, f64)>,
     table: Table,
     /// Links that have sent since, one bit a slot.
     stale: u16,
@@ -66,34 +64,22 @@ impl Kept {
     pub(super) fn on_sent(&mut self, index: usize) {
         self.stale |= 1 << index;
     }
+
+    /// Something else has happened.
+    pub(super) fn forget(&mut self) {
+        self.made = None;
+    }
 }
 
 impl Table {
-    const EMPTY: Self = Self {
-        candidates: [Candidate {
-            slot: 0,
-            rate: 0.0,
-            priority: 0,
-            arrival: 0.0,
-            spread: 0.0,
-            round_trip: 0.0,
-            loss: 0.0,
-            penalty: 0.0,
-            ready: false,
-        }; LINKS_MAX],
-        wakes: [Timestamp::MAX; LINKS_MAX],
-        count: 0,
-        price_scale: 0.0,
-    };
-
     /// When pacing lets the next of those with room in their window send.
     fn wake(&self) -> Timestamp {
-        self.wakes[..self.count].iter().copied().min().unwrap_or(Timestamp::MAX)
+        self.wakes.iter().copied().min().unwrap_or(Timestamp::MAX)
     }
 
     /// The links that may carry media.
     pub(super) fn links(&self) -> &[Candidate] {
-        &self.candidates[..self.count]
+        &self.candidates
     }
 }
 
@@ -144,7 +130,7 @@ impl Sender {
     /// The queue wanted in front of bottlenecks, in microseconds.
     pub(super) fn queue_wanted(&self, now: Timestamp) -> f64 {
         let latency = self.config.latency.as_micros() as f64;
-        let oldest = self.history.pending().next().and_then(|number| self.history.get(number));
+        let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_micros() as f64);
         let share = if waited > PRESSED_SHARE * latency { QUEUE_SHARE_PRESSED } else { QUEUE_SHARE };
         (latency * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX)
@@ -152,18 +138,23 @@ impl Sender {
 
     /// The links at this moment.
     pub(super) fn table(&self, now: Timestamp) -> Table {
+        let mut table = Table::default();
+        self.fill(&mut table, now, self.queue_wanted(now));
+        table
+    }
+
+    fn fill(&self, table: &mut Table, now: Timestamp, queue: f64) {
         let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
         let dearest = usable.map(|slot| slot.link.options.price).max().unwrap_or(0).max(1);
-        let price_scale = PRICE_SHARE * self.config.latency.as_micros() as f64 / f64::from(dearest);
-        let mut table = Table { price_scale, ..Table::EMPTY };
-        let queue = self.queue_wanted(now);
+        table.price_scale = PRICE_SHARE * self.config.latency.as_micros() as f64 / f64::from(dearest);
+        table.candidates.clear();
+        table.wakes.clear();
         for index in 0..self.slots.len() {
-            if let Some((candidate, wake)) = self.candidate(now, index, queue, price_scale) {
-                (table.candidates[table.count], table.wakes[table.count]) = (candidate, wake);
-                table.count += 1;
+            if let Some((candidate, wake)) = self.candidate(now, index, queue, table.price_scale) {
+                table.candidates.push(candidate);
+                table.wakes.push(wake);
             }
         }
-        table
     }
 
     /// A link that may carry media, and when pacing lets it, if its window does.
@@ -191,36 +182,38 @@ impl Sender {
         Some((candidate, if room && !paced { link.next_send() } else { Timestamp::MAX }))
     }
 
-    /// The same as [`Sender::table`], at the cost of the links that have sent since it was last asked for.
-    fn table_again(&mut self, now: Timestamp) -> Table {
+    /// Makes `table`, that of the last packet, the same as [`Sender::table`], at the cost of the links that have sent since.
+    fn table_again(&mut self, table: &mut Table, now: Timestamp) {
         let queue = self.queue_wanted(now);
-        let same = |kept: &&mut Kept| kept.now == now && kept.queue.to_bits() == queue.to_bits();
-        let Some(mut table) = self.kept_table.as_mut().filter(same).map(|kept| kept.table) else {
-            let table = self.table(now);
-            self.kept_table = Some(Kept { now, queue, table, stale: 0 });
-            return table;
-        };
-        let stale = self.kept_table.as_mut().map_or(0, |kept| std::mem::take(&mut kept.stale));
-        for place in 0..table.count {
+        let same = self.kept_table.made.is_some_and(|(at, wanted)| at == now && wanted.to_bits() == queue.to_bits());
+        let stale = std::mem::take(&mut self.kept_table.stale);
+        self.kept_table.made = Some((now, queue));
+        if !same {
+            return self.fill(table, now, queue);
+        }
+        for place in 0..table.candidates.len() {
             let index = table.candidates[place].slot;
             if stale >> index & 1 == 1 {
                 let Some((candidate, wake)) = self.candidate(now, index, queue, table.price_scale) else {
                     // No candidate any more (its budget is spent): all of it.
-                    self.kept_table = None;
-                    return self.table(now);
+                    return self.fill(table, now, queue);
                 };
                 (table.candidates[place], table.wakes[place]) = (candidate, wake);
             }
         }
-        if let Some(kept) = self.kept_table.as_mut().filter(|_| stale != 0) {
-            kept.table = table;
-        }
-        table
     }
 
     fn transmit_scheduled(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
-        let table = self.table_again(now);
-        let candidates = &table.candidates[..table.count];
+        let mut table = std::mem::take(&mut self.kept_table.table);
+        self.table_again(&mut table, now);
+        let output = self.transmit_by(&table, now);
+        self.kept_table.table = table;
+        output
+    }
+
+    /// The next packet for one of the links in `table`.
+    fn transmit_by(&mut self, table: &Table, now: Timestamp) -> Result<SenderOutput, Timestamp> {
+        let candidates = table.links();
         let any_ready = candidates.iter().any(|candidate| candidate.ready);
         let mut from = 0;
         let mut wake = table.wake();
@@ -357,22 +350,16 @@ impl Sender {
             ssrc: self.flow | if packet.repair { SSRC_RETRANSMIT } else { 0 },
             extension: None,
         };
-        self.scratch.clear();
         self.shortened.clear();
         let deleted = if self.config.null_deletion { delete(&packet.bytes, &mut self.shortened) } else { None };
-        match deleted {
-            Some(_) => RtpHeader { extension: deleted, ..header }.emit(&self.shortened, &mut self.scratch),
-            None => header.emit(&packet.bytes, &mut self.scratch),
-        }
-        let sequence = slot.framing.media(now, &self.scratch, &mut self.datagram);
-        let bytes = self.blocks.packet(&self.datagram);
+        let payload = if deleted.is_some() { &self.shortened } else { &packet.bytes[..] };
+        let header = RtpHeader { extension: deleted, ..header };
+        let (bytes, sequence) = slot.framing.media(now, &header, payload, &mut self.blocks);
         self.order += 1;
         let ecn = slot.link.ecn.media();
         slot.link.on_sent(now, self.order, sequence, bytes.len(), Some(number), ecn);
         slot.link.add_share(bytes.len());
-        if let Some(kept) = &mut self.kept_table {
-            kept.on_sent(index);
-        }
+        self.kept_table.on_sent(index);
         if again {
             slot.link.counters.retransmits += 1;
             let again = packet.repair && !packet.further;

@@ -3,10 +3,12 @@
 use super::{OVERHEAD_BYTES_MAX, Role, Side, Tunnel};
 use crate::psk::KeySize;
 use crate::srp::Machine;
+use crate::wire::Output;
 use crate::wire::buffer_negotiation::BufferNegotiation;
 use crate::wire::gre::{GreHeader, Protocol};
 use crate::wire::keepalive::{Capabilities, KeepAlive};
 use crate::wire::reduced::ReducedHeader;
+use crate::wire::rtp::RtpHeader;
 use crate::wire::vsf::VsfSubtype;
 use units::Timestamp;
 
@@ -28,8 +30,18 @@ impl Tunnel {
 
     /// The same for the flow with the even virtual port `flow`.
     pub fn emit_media_on(&mut self, _now: Timestamp, flow: u16, rtp: &[u8], out: &mut Vec<u8>) -> u32 {
+        out.reserve(OVERHEAD_BYTES_MAX + rtp.len());
+        self.emit_media_with(flow, out, |out| out.put(rtp))
+    }
+
+    /// Appends a datagram with an RTP packet of the default flow, header and payload, which is copied no more than this once.
+    pub fn emit_rtp(&mut self, _now: Timestamp, header: &RtpHeader, payload: &[u8], out: &mut impl Output) -> u32 {
+        self.emit_media_with(self.ports.flow, out, |out| header.emit(payload, out))
+    }
+
+    fn emit_media_with<O: Output>(&mut self, flow: u16, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {
         let ports = ReducedHeader { source: self.ports.media_source, destination: flow };
-        if self.is_ready() { self.emit_reduced(ports, rtp, out) } else { self.sequence }
+        if self.is_ready() { self.emit_reduced(ports, out, write) } else { self.sequence }
     }
 
     /// Appends a datagram with an RTCP compound of the default flow to `out`; returns its GRE sequence number. Before the
@@ -46,7 +58,8 @@ impl Tunnel {
             Side::Receiver => ReducedHeader { source: rtcp_port, destination: self.rtcp_peer(flow) },
         };
         if self.is_ready() || self.role == Role::Client {
-            self.emit_reduced(ports, compound, out)
+            out.reserve(OVERHEAD_BYTES_MAX + compound.len());
+            self.emit_reduced(ports, out, |out| out.put(compound))
         } else {
             self.sequence
         }
@@ -136,20 +149,19 @@ impl Tunnel {
         self.flows.iter().find(|known| known.flow == flow).map_or(self.ports.rtcp_source, |known| known.rtcp_peer)
     }
 
-    fn emit_reduced(&mut self, ports: ReducedHeader, datagram: &[u8], out: &mut Vec<u8>) -> u32 {
-        out.reserve(OVERHEAD_BYTES_MAX + datagram.len());
+    fn emit_reduced<O: Output>(&mut self, ports: ReducedHeader, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {
         let vsf = self.revision >= 2;
         self.emit(if vsf { Protocol::Vsf } else { Protocol::ReducedOverhead }, out, |out| {
             if vsf {
                 VsfSubtype::ReducedOverhead.emit(out);
             }
             ports.emit(out);
-            out.extend_from_slice(datagram);
+            write(out);
         })
     }
 
     /// Frames, numbers and encrypts what `write` appends.
-    fn emit(&mut self, protocol: Protocol, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
+    fn emit<O: Output>(&mut self, protocol: Protocol, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         let mut header =
@@ -163,10 +175,10 @@ impl Tunnel {
             }
         }
         header.emit(out);
-        let start = out.len();
+        let start = out.written().len();
         write(out);
         if let Some(outbound) = &self.outbound {
-            outbound.seal(sequence, &mut out[start..]);
+            outbound.seal(sequence, &mut out.written()[start..]);
         }
         sequence
     }

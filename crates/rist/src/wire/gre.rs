@@ -6,8 +6,8 @@
 //! bytes 2-3: protocol type; then, each when its bit is set: checksum 4, nonce 4, sequence 4
 //! ```
 
-use super::WireError;
 use super::reader::Reader;
+use super::{Output, WireError};
 
 /// The longest header this end writes, in bytes: with nonce and sequence.
 pub const HEADER_BYTES_MAX: usize = 12;
@@ -112,17 +112,17 @@ impl GreHeader {
     }
 
     /// Appends the header, at most [`HEADER_BYTES_MAX`] bytes.
-    pub fn emit(&self, out: &mut Vec<u8>) {
+    pub fn emit(&self, out: &mut impl Output) {
         let key = if self.nonce.is_some() { KEY } else { 0 };
         let sequence = if self.sequence.is_some() { SEQUENCE } else { 0 };
         let aes_256 = if self.aes_256 { AES_256 } else { 0 };
-        out.extend_from_slice(&[key | sequence, aes_256 | (self.revision & 7) << 3]);
-        out.extend_from_slice(&self.protocol.code().to_be_bytes());
+        let [high, low] = self.protocol.code().to_be_bytes();
+        out.put(&[key | sequence, aes_256 | (self.revision & 7) << 3, high, low]);
         if let Some(nonce) = self.nonce {
-            out.extend_from_slice(&nonce);
+            out.put(&nonce);
         }
         if let Some(sequence) = self.sequence {
-            out.extend_from_slice(&sequence.to_be_bytes());
+            out.put(&sequence.to_be_bytes());
         }
     }
 }

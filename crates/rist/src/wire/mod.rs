@@ -1,8 +1,8 @@
 //! Wire formats: one file a message.
 //!
 //! Parsing borrows from the datagram and never allocates; every length field is checked against the bytes that are
-//! really there before it is used. Emitting appends to the caller's `Vec`, so that headers can be stacked without
-//! copies. All integers are big-endian.
+//! really there before it is used. Emitting appends to the caller's `Vec` or other [`Output`], so that headers can be
+//! stacked without copies. All integers are big-endian.
 
 pub mod buffer_negotiation;
 pub mod eapol;
@@ -10,6 +10,7 @@ mod entries;
 pub mod gre;
 pub mod keepalive;
 pub mod lqm;
+mod output;
 pub(crate) mod reader;
 pub mod reduced;
 pub mod rtcp;
@@ -17,6 +18,7 @@ pub mod rtp;
 pub mod vsf;
 
 pub use entries::{Entries, Entry};
+pub use output::Output;
 
 use thiserror::Error;
 

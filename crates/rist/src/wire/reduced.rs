@@ -1,7 +1,7 @@
 //! Reduced-overhead header (TR-06-2 section 5.3): the virtual UDP ports in front of a tunnelled datagram.
 
-use super::WireError;
 use super::reader::Reader;
+use super::{Output, WireError};
 
 /// Bytes of the header.
 pub const BYTES: usize = 4;
@@ -27,9 +27,9 @@ impl ReducedHeader {
     }
 
     /// Appends the header.
-    pub fn emit(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.source.to_be_bytes());
-        out.extend_from_slice(&self.destination.to_be_bytes());
+    pub fn emit(&self, out: &mut impl Output) {
+        out.put(&self.source.to_be_bytes());
+        out.put(&self.destination.to_be_bytes());
     }
 }
 

@@ -3,8 +3,8 @@
 //! Refuses: RTP versions other than 2, padding or extensions longer than the packet. Contributing sources and header
 //! extensions other than RIST's are skipped.
 
-use super::WireError;
 use super::reader::Reader;
+use super::{Output, WireError};
 
 /// Bytes of the RTP header without extension.
 pub const HEADER_BYTES: usize = 12;
@@ -51,17 +51,18 @@ impl RtpHeader {
     }
 
     /// Appends header, extension and `payload` to `out`.
-    pub fn emit(&self, payload: &[u8], out: &mut Vec<u8>) {
-        out.reserve(HEADER_BYTES + EXTENSION_BYTES + payload.len());
-        out.push(if self.extension.is_some() { 0x80 | EXTENSION } else { 0x80 });
-        out.push(u8::from(self.marker) << 7 | self.payload_type & 0x7f);
-        out.extend_from_slice(&self.sequence.to_be_bytes());
-        out.extend_from_slice(&self.timestamp.to_be_bytes());
-        out.extend_from_slice(&self.ssrc.to_be_bytes());
+    pub fn emit(&self, payload: &[u8], out: &mut impl Output) {
+        let mut head = [0; HEADER_BYTES];
+        head[0] = if self.extension.is_some() { 0x80 | EXTENSION } else { 0x80 };
+        head[1] = u8::from(self.marker) << 7 | self.payload_type & 0x7f;
+        head[2..4].copy_from_slice(&self.sequence.to_be_bytes());
+        head[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
+        head[8..].copy_from_slice(&self.ssrc.to_be_bytes());
+        out.put(&head);
         if let Some(extension) = self.extension {
             extension.emit(out);
         }
-        out.extend_from_slice(payload);
+        out.put(payload);
     }
 }
 
@@ -101,7 +102,7 @@ impl RistExtension {
         }
     }
 
-    fn emit(self, out: &mut Vec<u8>) {
+    fn emit(self, out: &mut impl Output) {
         let mut flags = 0;
         let mut mask = 0;
         if let Some(deletion) = self.null_deletion {
@@ -111,9 +112,9 @@ impl RistExtension {
         if self.sequence_high.is_some() {
             flags |= 0x40;
         }
-        out.extend_from_slice(&EXTENSION_ID.to_be_bytes());
-        out.extend_from_slice(&[0, 1, flags, mask]);
-        out.extend_from_slice(&self.sequence_high.unwrap_or(0).to_be_bytes());
+        out.put(&EXTENSION_ID.to_be_bytes());
+        out.put(&[0, 1, flags, mask]);
+        out.put(&self.sequence_high.unwrap_or(0).to_be_bytes());
     }
 }
 

@@ -1,7 +1,7 @@
 //! VSF EtherType header (TR-06-2 section 5.2, 0xCCE0): names the content of a GRE packet of revision 2.
 
-use super::WireError;
 use super::reader::Reader;
+use super::{Output, WireError};
 
 /// Bytes of the header.
 pub const BYTES: usize = 4;
@@ -61,9 +61,9 @@ impl VsfSubtype {
     }
 
     /// Appends the header.
-    pub fn emit(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&TYPE_RIST.to_be_bytes());
-        out.extend_from_slice(&self.code().to_be_bytes());
+    pub fn emit(self, out: &mut impl Output) {
+        out.put(&TYPE_RIST.to_be_bytes());
+        out.put(&self.code().to_be_bytes());
     }
 }
 
