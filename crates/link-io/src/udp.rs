@@ -4,6 +4,7 @@
 //! in a bounded outbox for the socket to become writable. Where the kernel or an interface refuses to cut trains into
 //! datagrams (GSO), they go one by one from then on; with `BOND_GSO=off` in the environment they always do.
 
+use crate::waker::{SocketId, Watched};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -193,6 +194,10 @@ pub(crate) struct Departure {
     pub(crate) datagram: Bytes,
 }
 
+/// Where a train is put together that the kernel cuts; shared by the sockets of one thread, so that it stays in the cache.
+#[derive(Debug, Default)]
+pub(crate) struct Train(Vec<u8>);
+
 /// How the outbox stands after a flush.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Flushed {
@@ -205,12 +210,12 @@ pub(crate) enum Flushed {
 /// A bound, non-blocking UDP socket.
 #[derive(Debug)]
 pub(crate) struct UdpPort {
+    id: SocketId,
     socket: UdpSocket,
     state: UdpSocketState,
     /// See [`trains_allowed`].
     trains: bool,
     outbox: VecDeque<Departure>,
-    train: Vec<u8>,
     counters: Counters,
     /// Trains that a call brings, the most of some calls.
     brought: usize,
@@ -239,11 +244,11 @@ impl UdpPort {
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
         Ok(Self {
+            id: SocketId::new(),
             socket,
             state,
             trains: trains_allowed(),
             outbox: VecDeque::new(),
-            train: Vec::new(),
             counters: Counters::default(),
             brought: 0,
             refused_bytes: 0,
@@ -258,6 +263,11 @@ impl UdpPort {
         let _ = setsockopt(&self.socket, sockopt::IpRecvTos, &false);
         let _ = setsockopt(&self.socket, sockopt::Ipv6RecvPacketInfo, &false);
         let _ = setsockopt(&self.socket, sockopt::Ipv6RecvTClass, &false);
+    }
+
+    /// Waits for datagrams, and for room to send while something waits for it.
+    pub(crate) fn watched(&self) -> Watched<'_> {
+        Watched::new(self.id, self, self.waiting() > 0)
     }
 
     /// The socket itself, for options beyond this type.
@@ -327,10 +337,10 @@ impl UdpPort {
     ///
     /// # Errors
     /// What the kernel says about the datagram at the front, which is dropped and counted; the rest stays.
-    pub(crate) fn flush(&mut self) -> io::Result<Flushed> {
+    pub(crate) fn flush(&mut self, train: &mut Train) -> io::Result<Flushed> {
         while !self.outbox.is_empty() {
             let count = self.train_length();
-            match self.send_train(count) {
+            match self.send_train(count, train) {
                 Ok(()) => {
                     self.outbox.drain(..count);
                     self.counters.sent += count as u64;
@@ -369,15 +379,15 @@ impl UdpPort {
         count
     }
 
-    fn send_train(&mut self, count: usize) -> io::Result<()> {
+    fn send_train(&self, count: usize, Train(train): &mut Train) -> io::Result<()> {
         let Some(first) = self.outbox.front() else { return Ok(()) };
         let size = first.datagram.len();
         let contents: &[u8] = if count == 1 {
             &first.datagram
         } else {
-            self.train.clear();
-            self.outbox.iter().take(count).for_each(|departure| self.train.extend_from_slice(&departure.datagram));
-            &self.train
+            train.clear();
+            self.outbox.iter().take(count).for_each(|departure| train.extend_from_slice(&departure.datagram));
+            train
         };
         let segment_size = (count > 1).then_some(size);
         let ecn = match first.ecn {
@@ -432,7 +442,7 @@ mod tests {
         for datagram in &sent {
             post(&mut here, to, datagram);
         }
-        assert_eq!(here.flush().expect("a working socket"), Flushed::All);
+        assert_eq!(here.flush(&mut Train::default()).expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), sent);
         assert_eq!(here.counters(), Counters { sent: 100, ..Counters::default() });
     }
@@ -448,7 +458,7 @@ mod tests {
                 here.post(Departure { to, from: None, ecn, datagram: Bytes::from(vec![number; 1000]) });
             }
             assert_eq!(here.train_length(), 2.min(here.state.max_gso_segments()), "trains are of one codepoint");
-            assert_eq!(here.flush().expect("a working socket"), Flushed::All);
+            assert_eq!(here.flush(&mut Train::default()).expect("a working socket"), Flushed::All);
             let (mut slots, mut seen) = (ReceiveSlots::new(), Vec::new());
             while there.receive(&mut slots).expect("a working socket") == Received::MaybeMore || slots.filled > 0 {
                 seen.extend(slots.arrivals().map(|arrival| (arrival.datagram[0], arrival.ecn)));
@@ -467,7 +477,7 @@ mod tests {
             post(&mut here, to, datagram);
         }
         assert_eq!(here.train_length(), 1);
-        assert_eq!(here.flush().expect("a working socket"), Flushed::All);
+        assert_eq!(here.flush(&mut Train::default()).expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), sent);
     }
 
@@ -506,10 +516,10 @@ mod tests {
         let to = there.local_addr().expect("bound");
         post(&mut here, to, &vec![0; 65_530]);
         post(&mut here, to, b"next");
-        let error = here.flush().expect_err("longer than the interface carries");
+        let error = here.flush(&mut Train::default()).expect_err("longer than the interface carries");
         assert!(quinn_udp::is_msg_size_err(&error), "{error}");
         assert_eq!(here.refused_bytes(), 65_530);
-        assert_eq!(here.flush().expect("a working socket"), Flushed::All);
+        assert_eq!(here.flush(&mut Train::default()).expect("a working socket"), Flushed::All);
         assert_eq!(received(&mut there), [b"next".to_vec()]);
     }
 
@@ -522,14 +532,14 @@ mod tests {
         let mut here = loopback();
         let second = IpAddr::from([127, 0, 0, 2]);
         post(&mut here, SocketAddr::new(second, port), b"hello");
-        here.flush().expect("sent");
+        here.flush(&mut Train::default()).expect("sent");
         let mut slots = ReceiveSlots::new();
         wildcard.receive(&mut slots).expect("a working socket");
         let seen: Vec<_> = slots.arrivals().map(|a| (a.from, a.to, a.stamp.is_some())).collect();
         assert_eq!(seen, [(here.local_addr().expect("bound"), Some(second), true)]);
         let datagram = Bytes::from_static(b"answer");
         wildcard.post(Departure { to: seen[0].0, from: seen[0].1, ecn: Ecn::NotEct, datagram });
-        wildcard.flush().expect("sent");
+        wildcard.flush(&mut Train::default()).expect("sent");
         here.receive(&mut slots).expect("a working socket");
         let from = slots.arrivals().next().map(|a| a.from);
         assert_eq!(from, Some(SocketAddr::new(second, port)), "the answer comes from the address that was called");

@@ -1,16 +1,18 @@
 //! Waking a flow's thread out of `ppoll`, and the wait itself.
+//!
+//! An idle thread waits in `ppoll`. A busy one sleeps in its rhythm and then looks at its busy sockets at once; which of the
+//! others have something `epoll` tells, at a cost that does not grow with their number.
 
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::time::TimeSpec;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A busy thread looks at so many sockets without asking first which of them have something.
-const UNASKED_MAX: usize = 6;
-/// It asks after this time at least, for the sake of those that rarely have.
-const ASK_INTERVAL: Duration = Duration::from_millis(20);
+/// Sockets of which `epoll` tells at once; what others have is told the next time.
+const TOLD_MAX: usize = 32;
 /// How long a busy thread stays in its rhythm after the last time it had work to do.
 const BUSY_HOLD: Duration = Duration::from_millis(10);
 /// The longest a flow's thread sleeps whatever its timers say: a bound for the age of snapshots.
@@ -73,7 +75,7 @@ pub(crate) struct Sleeper {
     rhythm: Rhythm,
     turn_started: Instant,
     worked_at: Instant,
-    asked_at: Instant,
+    quiet: Quiet,
 }
 
 /// A waker and its sleeper.
@@ -84,25 +86,83 @@ pub(crate) fn pair(rhythm: Rhythm) -> io::Result<(Waker, Sleeper)> {
     let (reader, writer) = io::pipe()?;
     let now = Instant::now();
     let waker = Waker { asleep: AtomicBool::new(false), pipe: writer };
-    Ok((waker, Sleeper { pipe: reader, rhythm, turn_started: now, worked_at: now, asked_at: now }))
+    Ok((waker, Sleeper { pipe: reader, rhythm, turn_started: now, worked_at: now, quiet: Quiet::default() }))
 }
 
-/// One socket to watch, and what happened to it.
+/// Tells a socket from all others of the process, also from a later one with the same descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SocketId(u64);
+
+impl SocketId {
+    /// An id that no other socket has.
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// One socket to watch.
 pub(crate) struct Watched<'a> {
-    fd: PollFd<'a>,
-    often: bool,
+    id: SocketId,
+    fd: BorrowedFd<'a>,
+    want_write: bool,
+    busy: bool,
 }
 
 impl<'a> Watched<'a> {
     /// Watches for datagrams, and for room to send when `want_write`.
-    pub(crate) fn new(socket: &'a impl AsFd, want_write: bool) -> Self {
-        let flags = if want_write { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
-        Self { fd: PollFd::new(socket.as_fd(), flags), often: true }
+    pub(crate) fn new(id: SocketId, socket: &'a impl AsFd, want_write: bool) -> Self {
+        Self { id, fd: socket.as_fd(), want_write, busy: false }
     }
 
-    /// Watches a socket on which something comes once in a while.
-    pub(crate) fn rarely(socket: &'a impl AsFd) -> Self {
-        Self { often: false, ..Self::new(socket, false) }
+    /// Something comes on it most of the time, so that looking is as cheap as asking.
+    pub(crate) fn busy(self) -> Self {
+        Self { busy: true, ..self }
+    }
+
+    fn poll_fd(&self) -> PollFd<'a> {
+        let flags = if self.want_write { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+        PollFd::new(self.fd, flags)
+    }
+}
+
+/// The sockets that are not busy, as `epoll` knows them.
+#[derive(Debug, Default)]
+struct Quiet {
+    /// Closed sockets leave it by themselves. `None` where the system refuses it.
+    epoll: Option<Epoll>,
+    /// Those it knows, by their places among all that are watched.
+    known: Vec<(usize, SocketId)>,
+}
+
+impl Quiet {
+    /// Notes in `ready` which quiet sockets have something. False when the system does not tell.
+    fn ask(&mut self, watched: &[Watched<'_>], ready: &mut [Ready]) -> bool {
+        let quiet = || watched.iter().enumerate().filter(|(_, watched)| !watched.busy);
+        if !quiet().map(|(place, watched)| (place, watched.id)).eq(self.known.iter().copied()) {
+            self.epoll = Self::register(quiet()).ok();
+            self.known = quiet().map(|(place, watched)| (place, watched.id)).collect();
+        }
+        if self.known.is_empty() {
+            return true;
+        }
+        let Some(epoll) = &self.epoll else { return false };
+        let mut told = [EpollEvent::empty(); TOLD_MAX];
+        let Ok(count) = epoll.wait(&mut told, EpollTimeout::ZERO) else { return false };
+        for event in &told[..count] {
+            if let Some(ready) = ready.get_mut(event.data() as usize) {
+                ready.read = true;
+            }
+        }
+        true
+    }
+
+    fn register<'a>(sockets: impl Iterator<Item = (usize, &'a Watched<'a>)>) -> nix::Result<Epoll> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        for (place, watched) in sockets {
+            epoll.add(watched.fd, EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        }
+        Ok(epoll)
     }
 }
 
@@ -133,13 +193,7 @@ impl Sleeper {
         has_work: impl FnOnce() -> bool,
         ready: &mut Vec<Ready>,
     ) {
-        let mut fds: Vec<PollFd<'a>> = Vec::with_capacity(16);
-        fds.push(PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN));
-        ready.clear();
-        fds.extend(watched.map(|watched| {
-            ready.push(Ready { read: watched.often, write: false });
-            watched.fd
-        }));
+        let watched: Vec<Watched<'a>> = watched.collect();
         let timeout = if backlog == Backlog::Left { Duration::ZERO } else { timeout };
         if backlog != Backlog::Empty {
             self.worked_at = self.turn_started;
@@ -147,16 +201,18 @@ impl Sleeper {
         let pause = self.pause(timeout).filter(|_| backlog != Backlog::Left);
         if let Some(pause) = pause {
             std::thread::sleep(pause);
-            // After a turn with work there hardly is one without: looking is as cheap as asking.
-            let full = fds.iter().any(|fd| fd.events().contains(PollFlags::POLLOUT));
-            let few = ready.iter().filter(|ready| ready.read).count() <= UNASKED_MAX;
-            let now = Instant::now();
-            if backlog == Backlog::None && few && !full && now - self.asked_at < ASK_INTERVAL {
-                self.turn_started = now;
-                return;
+            // After a turn with work there hardly is one without.
+            if backlog == Backlog::None && !watched.iter().any(|watched| watched.want_write) {
+                ready.clear();
+                ready.extend(watched.iter().map(|watched| Ready { read: watched.busy, write: false }));
+                if self.quiet.ask(&watched, ready) {
+                    self.turn_started = Instant::now();
+                    return;
+                }
             }
-            self.asked_at = now;
         }
+        let mut fds = vec![PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+        fds.extend(watched.iter().map(Watched::poll_fd));
         waker.asleep.store(true, Ordering::SeqCst);
         let has_work = has_work();
         // What came during the pause ends the wait at once; if nothing did, a turn would be for nothing.
@@ -192,6 +248,7 @@ impl Sleeper {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
     use std::sync::Arc;
 
     const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(1), arrivals: Duration::from_millis(4) };
@@ -267,39 +324,73 @@ mod tests {
         assert!(shortest < RHYTHM.timers, "{shortest:?}");
     }
 
+    fn socket() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").expect("a socket")
+    }
+
+    fn send(to: &UdpSocket) {
+        socket().send_to(b"x", to.local_addr().expect("an address")).expect("a datagram");
+    }
+
+    const NOTHING: Ready = Ready { read: false, write: false };
+    const READ: Ready = Ready { read: true, write: false };
+    const WRITE: Ready = Ready { read: false, write: true };
+
     #[test]
-    fn a_busy_thread_looks_without_asking_and_asks_now_and_then() {
+    fn a_busy_thread_looks_at_busy_sockets_and_asks_for_the_others() {
         let (waker, mut sleeper) = idle_pair();
-        let sockets = [UdpSocket::bind("127.0.0.1:0").expect("a socket"), UdpSocket::bind("127.0.0.1:0").expect("one")];
-        let (looked, nothing) = (Ready { read: true, write: false }, Ready::default());
+        let (ids, sockets) = ([0; 3].map(|_| SocketId::new()), [0; 3].map(|_| socket()));
         let mut ready = Vec::new();
         let mut turn = |sleeper: &mut Sleeper, want_write| {
-            let watched = [Watched::new(&sockets[0], want_write), Watched::rarely(&sockets[1])];
+            let watched = |i: usize| Watched::new(ids[i], &sockets[i], want_write && i == 1);
+            let watched = [watched(0), watched(1).busy(), watched(2)];
+            sleeper.turn_started = Instant::now();
             sleeper.sleep(&waker, watched.into_iter(), Backlog::None, Duration::from_millis(1), || false, &mut ready);
             ready.clone()
         };
-        turn(&mut sleeper, false);
-        sleeper.asked_at = Instant::now() + Duration::from_secs(1);
-        assert_eq!(turn(&mut sleeper, false), [looked, nothing], "not even one that rarely has something");
-        assert_eq!(
-            turn(&mut sleeper, true),
-            [Ready { read: false, write: true }, nothing],
-            "room to send is asked for"
-        );
-        sleeper.asked_at = Instant::now().checked_sub(ASK_INTERVAL).expect("a machine that is up");
-        assert_eq!(turn(&mut sleeper, false), [nothing, nothing], "after a while");
-        assert!(sleeper.asked_at.elapsed() < ASK_INTERVAL);
+        assert_eq!(turn(&mut sleeper, false), [NOTHING, READ, NOTHING]);
+        send(&sockets[2]);
+        assert_eq!(turn(&mut sleeper, false), [NOTHING, READ, READ]);
+        assert_eq!(turn(&mut sleeper, true), [NOTHING, WRITE, READ], "room to send is asked for");
+        sockets[2].recv(&mut [0; 8]).expect("what was sent");
+        assert_eq!(turn(&mut sleeper, false), [NOTHING, READ, NOTHING]);
+        send(&sockets[0]);
+        assert_eq!(turn(&mut sleeper, false), [READ, READ, NOTHING]);
+    }
+
+    #[test]
+    fn sockets_that_come_go_or_are_opened_again_are_known() {
+        let mut quiet = Quiet::default();
+        let mut ask = |watched: &[(SocketId, &UdpSocket)]| {
+            let watched: Vec<_> = watched.iter().map(|(id, socket)| Watched::new(*id, *socket, false)).collect();
+            let mut ready = vec![NOTHING; watched.len()];
+            assert!(quiet.ask(&watched, &mut ready));
+            ready
+        };
+        let (first, second) = ((SocketId::new(), socket()), (SocketId::new(), socket()));
+        send(&second.1);
+        assert_eq!(ask(&[(first.0, &first.1)]), [NOTHING]);
+        assert_eq!(ask(&[(first.0, &first.1), (second.0, &second.1)]), [NOTHING, READ]);
+        assert_eq!(ask(&[(second.0, &second.1)]), [READ]);
+        assert_eq!(ask(&[]), []);
+        assert_eq!(ask(&[(first.0, &first.1)]), [NOTHING]);
+        // Another socket takes the descriptor of one that was closed.
+        let descriptor = first.1.as_fd().as_raw_fd();
+        drop(first);
+        let third = socket();
+        assert_eq!(third.as_fd().as_raw_fd(), descriptor, "the lowest that is free");
+        send(&third);
+        assert_eq!(ask(&[(SocketId::new(), &third)]), [READ]);
     }
 
     #[test]
     fn each_socket_reports_what_it_is_ready_for() {
         let (waker, mut sleeper) = idle_pair();
-        let sockets = [UdpSocket::bind("127.0.0.1:0").expect("a socket"), UdpSocket::bind("127.0.0.1:0").expect("one")];
-        let to = sockets[1].local_addr().expect("an address");
-        sockets[0].send_to(b"x", to).expect("a datagram");
+        let sockets = [socket(), socket()];
+        send(&sockets[1]);
         let mut ready = Vec::new();
-        let watched = sockets.iter().enumerate().map(|(i, s)| Watched::new(s, i == 0));
+        let watched = sockets.iter().enumerate().map(|(i, s)| Watched::new(SocketId::new(), s, i == 0));
         sleeper.sleep(&waker, watched, Backlog::Empty, SLEEP_MAX, || false, &mut ready);
-        assert_eq!(ready, [Ready { read: false, write: true }, Ready { read: true, write: false }]);
+        assert_eq!(ready, [WRITE, READ]);
     }
 }

@@ -5,7 +5,7 @@
 
 use super::pack::Packer;
 use crate::clock::Clock;
-use crate::udp::{Binding, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, UdpPort};
+use crate::udp::{Binding, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train, UdpPort};
 use bond::Payload;
 use bytes::Bytes;
 use std::convert::Infallible;
@@ -113,6 +113,7 @@ impl UdpInput {
 #[derive(Debug)]
 pub struct UdpOutput {
     port: UdpPort,
+    train: Train,
     to: SocketAddr,
 }
 
@@ -122,7 +123,7 @@ impl UdpOutput {
     /// # Errors
     /// No socket left.
     pub fn open(to: SocketAddr) -> io::Result<Self> {
-        Ok(Self { port: UdpPort::open(&Binding::towards(to, None, None))?, to })
+        Ok(Self { port: UdpPort::open(&Binding::towards(to, None, None))?, train: Train::default(), to })
     }
 
     /// Queues one payload; [`UdpOutput::flush`] sends, at the latest when the queue is full: a thread that the system has kept
@@ -138,7 +139,7 @@ impl UdpOutput {
     /// that nobody listens to.
     pub(crate) fn flush(&mut self) {
         while self.port.waiting() > 0 {
-            match self.port.flush() {
+            match self.port.flush(&mut self.train) {
                 Ok(_) => return,
                 Err(error) => tracing::debug!(error = %error, "a datagram of the output was dropped"),
             }

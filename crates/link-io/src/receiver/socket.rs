@@ -3,7 +3,7 @@
 use crate::port_pair::PortPair;
 use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
-use crate::udp::{Binding, Departure, ReceiveSlots, Received};
+use crate::udp::{Binding, Departure, ReceiveSlots, Received, Train};
 use bond::Channel;
 use bond::config::Profile;
 use bytes::Bytes;
@@ -120,10 +120,10 @@ impl ReceiverSocket {
     }
 
     /// Sends what was posted. One unreachable peer does not keep the others waiting.
-    pub(crate) fn flush(&mut self, now: Timestamp) {
+    pub(crate) fn flush(&mut self, now: Timestamp, train: &mut Train) {
         for channel in [Channel::Media, Channel::Control] {
             while let Some(port) = self.sockets.waiting_port_mut(channel) {
-                match port.flush() {
+                match port.flush(train) {
                     Ok(_) => break,
                     Err(error) => self.failed(now, &error),
                 }

@@ -6,8 +6,8 @@ use crate::clock::Clock;
 use crate::flow_thread::Signal;
 use crate::media::UdpOutput;
 use crate::queue::{Queue, lock};
-use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
-use crate::waker::{Backlog, Ready, Rhythm, Sleeper, Watched};
+use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train, UdpPort};
+use crate::waker::{Backlog, Ready, Rhythm, Sleeper};
 use bond::Channel;
 use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use std::sync::Arc;
@@ -16,6 +16,9 @@ use units::Timestamp;
 
 /// How often the snapshot is renewed.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// So many sockets are looked at without asking first which of them have something.
+const BUSY_MAX: usize = 6;
 
 /// Delivery is on time within five milliseconds, together with the arrivals and reports of that time: at few packets a
 /// second, waking up is most of what a receiver costs.
@@ -39,6 +42,7 @@ pub(crate) struct Worker {
     /// Indexed by the machine's `local`.
     sockets: Vec<ReceiverSocket>,
     slots: ReceiveSlots,
+    train: Train,
     backlog: Backlog,
     /// When the machine wants its `Timeout`.
     timeout_at: Timestamp,
@@ -52,6 +56,7 @@ impl Worker {
             parts,
             sockets,
             slots: ReceiveSlots::new(),
+            train: Train::default(),
             backlog: Backlog::Empty,
             timeout_at: now,
             snapshot_at: now,
@@ -70,7 +75,7 @@ impl Worker {
             self.take_arrivals(&watched, &ready);
             self.keep_time();
             let now = self.parts.clock.now();
-            self.sockets.iter_mut().for_each(|socket| socket.flush(now));
+            self.sockets.iter_mut().for_each(|socket| socket.flush(now, &mut self.train));
             self.parts.outputs.iter_mut().for_each(|(_, output)| output.flush());
             self.publish();
             self.sleep(&mut watched, &mut ready);
@@ -203,9 +208,11 @@ impl Worker {
             self.sockets.iter().filter_map(|socket| socket.sockets().retry_at()).min().unwrap_or(Timestamp::MAX);
         let timeout = self.timeout_at.min(self.snapshot_at).min(retry).since(self.parts.clock.now());
         let has_work = || self.parts.signal.must_stop() || !self.parts.commands.is_empty();
-        let sockets = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
+        // A few are all busy; of many most are not.
+        let few = watched.len() <= BUSY_MAX;
+        let sockets = ports().map(|(_, _, port)| if few { port.watched().busy() } else { port.watched() });
         let outputs = self.parts.outputs.iter().map(|(_, output)| output.port()).filter(|port| port.waiting() > 0);
-        let outputs = outputs.map(|port| Watched::new(port, true));
+        let outputs = outputs.map(UdpPort::watched);
         self.parts.sleeper.sleep(
             &self.parts.signal.waker,
             sockets.chain(outputs),

@@ -7,6 +7,7 @@ use super::LinkSpec;
 use super::discovery::Candidate;
 use super::route_query::RouteQuery;
 use super::routes::Routes;
+use crate::waker::{SocketId, Watched};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{
@@ -14,7 +15,7 @@ use nix::sys::socket::{
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Groups of the kernel's messages (`rtnetlink(7)`): interfaces, IPv4 and IPv6 addresses, routes and rules.
@@ -32,13 +33,8 @@ const CARRIER: InterfaceFlags = InterfaceFlags::IFF_UP.union(InterfaceFlags::IFF
 /// The kernel's news about interfaces, addresses and routes.
 #[derive(Debug)]
 pub(crate) struct News {
+    id: SocketId,
     socket: OwnedFd,
-}
-
-impl AsFd for News {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
 }
 
 impl News {
@@ -50,7 +46,12 @@ impl News {
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
-        Ok(Self { socket })
+        Ok(Self { id: SocketId::new(), socket })
+    }
+
+    /// Waits for some.
+    pub(crate) fn watched(&self) -> Watched<'_> {
+        Watched::new(self.id, &self.socket, false)
     }
 
     /// Takes what waits; true when something may have changed.

@@ -5,7 +5,7 @@ use super::interfaces::{Interfaces, Place, Turn, turn};
 use crate::port_pair::PortPair;
 use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
-use crate::udp::{Binding, Departure, ReceiveSlots, Received, UdpPort};
+use crate::udp::{Binding, Departure, ReceiveSlots, Received, Train, UdpPort};
 use bond::Channel;
 use bond::config::{LinkOptions, Profile};
 use bond::sender::LinkErrorKind;
@@ -172,11 +172,11 @@ impl Link {
     }
 
     /// Sends what was posted.
-    pub(crate) fn flush(&mut self, now: Timestamp) -> Result<(), LinkErrorKind> {
+    pub(crate) fn flush(&mut self, now: Timestamp, train: &mut Train) -> Result<(), LinkErrorKind> {
         for channel in [Channel::Media, Channel::Control] {
             let Some(port) = self.sockets.waiting_port_mut(channel) else { continue };
             let sent = port.counters().sent;
-            let flushed = port.flush();
+            let flushed = port.flush(train);
             let refused_bytes = port.refused_bytes();
             if port.counters().sent > sent {
                 self.sockets.worked();

@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::flow_thread::Signal;
 use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
-use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received};
-use crate::waker::{Backlog, Ready, Rhythm, Sleeper, Watched};
+use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train};
+use crate::waker::{Backlog, Ready, Rhythm, Sleeper};
 use bond::config::{LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
 use bond::{Channel, Payload};
@@ -53,6 +53,7 @@ pub(crate) struct Worker {
     links: Vec<Link>,
     source_clock: SourceClock,
     slots: ReceiveSlots,
+    train: Train,
     backlog: Backlog,
     /// When the machine wants its `Timeout`.
     timeout_at: Timestamp,
@@ -78,6 +79,7 @@ impl Worker {
             links: Vec::with_capacity(links.len()),
             source_clock: SourceClock::default(),
             slots: ReceiveSlots::new(),
+            train: Train::default(),
             backlog: Backlog::Empty,
             timeout_at: now,
             snapshot_at: now,
@@ -387,8 +389,9 @@ impl Worker {
     fn flush_links(&mut self) {
         for _ in 0..FLUSH_ROUNDS_MAX {
             let now = self.parts.clock.now();
-            let failed: Vec<(LinkId, LinkErrorKind)> =
-                self.links.iter_mut().filter_map(|link| link.flush(now).err().map(|kind| (link.id(), kind))).collect();
+            let train = &mut self.train;
+            let flushed = self.links.iter_mut().map(|link| (link.id(), link.flush(now, train)));
+            let failed: Vec<_> = flushed.filter_map(|(link, flushed)| Some((link, flushed.err()?))).collect();
             if failed.is_empty() {
                 return;
             }
@@ -449,9 +452,9 @@ impl Worker {
         let timeout = until.since(self.parts.clock.now());
         let has_work =
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
-        let links = ports().map(|(_, _, port)| Watched::new(port, port.waiting() > 0));
-        let input = self.parts.input.as_ref().map(|input| Watched::new(input.port(), false));
-        let news = self.news.as_ref().map(Watched::rarely);
+        let links = ports().map(|(_, _, port)| port.watched());
+        let input = self.parts.input.as_ref().map(|input| input.port().watched().busy());
+        let news = self.news.as_ref().map(News::watched);
         self.parts.sleeper.sleep(
             &self.parts.signal.waker,
             links.chain(input).chain(news),
