@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p link-io --bench plain` prints a row for each bond, two at a time; nothing is asserted. A row takes 50 s.
 //! `BENCH_SEEDS=FROM-TO` runs other bonds. Figures count from 5 s on: payload that came out, as a share of what the links
-//! could carry less headers; payloads missing; milliseconds from the encoder to the output.
+//! could carry less headers; payloads missing (standard error tells when, and what the program says); milliseconds from the
+//! encoder to the output.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -91,10 +92,18 @@ fn run(seed: u64) -> String {
     let counted: Vec<(u32, Instant)> =
         made.into_iter().filter(|(_, at)| (WARM_UP..RUN).contains(&(*at - started))).collect();
     let mut waits: Vec<u128> = Vec::new();
+    let mut lost: Option<(Duration, Duration)> = None;
     for (number, at) in &counted {
-        if let Ok(place) = out.binary_search_by_key(number, |(number, _)| *number) {
-            waits.push((out[place].1 - *at).as_millis());
+        match out.binary_search_by_key(number, |(number, _)| *number) {
+            Ok(place) => waits.push((out[place].1 - *at).as_millis()),
+            Err(_) => lost = Some((lost.map_or(*at - started, |(first, _)| first), *at - started)),
         }
+    }
+    if let Some((first, last)) = lost {
+        eprintln!(
+            "bond {seed}: the first lost payload was made at {first:.1?}, the last at {last:.1?}; {}",
+            receiver.log_tail()
+        );
     }
     waits.sort_unstable();
     let of = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied().unwrap_or(0);
