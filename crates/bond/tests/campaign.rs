@@ -12,7 +12,7 @@ use bond::config::{
 };
 use bond::sender::SenderInput;
 use link_sim::{BurstLoss, BurstPeriod, Capacity, LinkConfig, Outage, OutageKind, PathConfig, Rng, SkewedClock, Trace};
-use simulation::{Simulation, load, scenario};
+use simulation::{Simulation, load};
 use std::time::Duration;
 use units::{LinkId, Timestamp};
 

@@ -239,8 +239,8 @@ mod tests {
             let told = link.overdue(ms(40 + after as u64)) / 1e3;
             assert!((told - overdue).abs() < 1.5, "{after} ms: {told} ms");
         }
-        assert_eq!(link.rate(), 400_000.0, "what it carries when it goes on is another matter");
-        assert_eq!(link.rate_now(ms(500)), 0.0);
+        assert!((link.rate() - 400_000.0).abs() < 1.0, "what it carries when it goes on is another matter");
+        assert!(link.rate_now(ms(500)) < 1.0);
     }
 
     #[test]
@@ -248,7 +248,7 @@ mod tests {
         let (mut link, mut outcomes) = (asked_twice(), Vec::new());
         link.on_echo(ms(1040), 1, 990_000, &mut outcomes);
         assert!((200_000.0..300_000.0).contains(&link.rate()), "{}", link.rate());
-        assert_eq!(link.overdue(ms(1040)), 0.0);
+        assert!(link.overdue(ms(1040)) < 1.0);
     }
 
     #[test]
