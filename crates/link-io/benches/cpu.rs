@@ -5,6 +5,9 @@
 //! not time on the clock, and compared round by round: a round in which the caches are full of somebody else's work is dear
 //! for both pairs. The order in which they are fed alternates.
 //!
+//! `cargo bench -p link-io --bench cpu -- 20` measures at 20 Mbit/s only. How often a program wakes up is told as well: on an
+//! idle core that costs more than a packet does.
+//!
 //! With `BENCH_OTHER=DIRECTORY` the `bond-send` and `bond-receive` in there run along as a third pair, to compare two builds.
 
 use std::fmt::{self, Display, Formatter};
@@ -55,6 +58,22 @@ impl Measured {
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
+    /// How often its threads have gone to sleep so far, and hundredths of a second of processor time in user space and in the
+    /// kernel.
+    fn counts(&self) -> Counts {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running program");
+        let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let of_task = |text: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.and_then(|count| count.trim().parse::<u64>().ok())
+        };
+        let sleeps = tasks.filter_map(|task| of_task(&status(task.ok()?))).sum();
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0);
+        Counts { sleeps, user: ticks(11), system: ticks(12) }
+    }
+
     /// Processor time so far of all threads, user and system: the first field of `/proc/PID/task/TID/schedstat`, in
     /// nanoseconds. `/proc/PID/stat` tells the same in hundredths of a second, too coarse for a round.
     fn processor_time(&self) -> Duration {
@@ -64,6 +83,23 @@ impl Measured {
             text.split_whitespace().next()?.parse::<u64>().ok()
         };
         Duration::from_nanos(tasks.filter_map(|task| of_task(task.ok()?)).sum())
+    }
+}
+
+/// See [`Measured::counts`].
+struct Counts {
+    sleeps: u64,
+    user: u64,
+    system: u64,
+}
+
+impl Counts {
+    /// What happened since `before`, `seconds` ago.
+    fn since(&self, before: &Self, seconds: f64) -> String {
+        let (user, system) = (self.user - before.user, self.system - before.system);
+        let share = user as f64 / (user + system).max(1) as f64 * 100.0;
+        let wakes = (self.sleeps - before.sleeps) as f64 / seconds;
+        format!("{share:.0} % of it user, {wakes:.0} wake-ups a second")
     }
 }
 
@@ -199,6 +235,8 @@ fn measure(rate_mbps: u32, key: &Path) {
     let mut pairs = vec![Pair::start(|from, to| ours(from, to, key, None)), Pair::start(librist)];
     pairs.extend(other.map(|directory| Pair::start(|from, to| ours(from, to, key, Some(&directory)))));
     stream(&pairs, 0, rate_mbps, WARM_UP);
+    let ends = |pair: &Pair| [pair.receiver.counts(), pair.sender.counts()];
+    let (counts_before, counted_from): (Vec<_>, _) = (pairs.iter().map(ends).collect(), Instant::now());
     let memory =
         || pairs.iter().map(|pair| [&pair.receiver, &pair.sender].map(Measured::memory_kib)).collect::<Vec<_>>();
     let memory_before = memory();
@@ -217,12 +255,15 @@ fn measure(rate_mbps: u32, key: &Path) {
             }
         }
     }
+    let seconds = counted_from.elapsed().as_secs_f64();
+    let counts: Vec<_> = pairs.iter().map(ends).collect();
     for end in [0, 1] {
         let names: Vec<_> = pairs.iter().map(|pair| [&pair.receiver, &pair.sender][end].name).collect();
         for (index, name) in names.iter().enumerate() {
             let (shares, memory) =
                 (Spread::of(shares[index][end].clone()), [&memory_before, &memory()].map(|m| m[index][end]));
-            println!("  {name:<14} {shares} % of a core; memory {} -> {} KiB", memory[0], memory[1]);
+            let counts = counts[index][end].since(&counts_before[index][end], seconds);
+            println!("  {name:<14} {shares} % of a core, {counts}; memory {} -> {} KiB", memory[0], memory[1]);
         }
         for index in 1..pairs.len() {
             let ratios: Vec<_> =
@@ -244,7 +285,8 @@ fn main() {
     }
     let mut key = tempfile::NamedTempFile::new().expect("a file");
     writeln!(key, "{PASSPHRASE}").expect("written");
-    for rate_mbps in RATES_MBPS {
+    let asked: Vec<u32> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    for rate_mbps in if asked.is_empty() { RATES_MBPS.to_vec() } else { asked } {
         measure(rate_mbps, key.path());
     }
 }
