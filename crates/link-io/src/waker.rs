@@ -174,9 +174,9 @@ pub(crate) struct Ready {
 }
 
 impl Sleeper {
-    /// Timers are served no more often than this from now on.
-    pub(crate) fn set_timers(&mut self, timers: Duration) {
-        self.rhythm.timers = timers;
+    /// Sleeps in this rhythm from now on.
+    pub(crate) fn set_rhythm(&mut self, rhythm: Rhythm) {
+        self.rhythm = rhythm;
     }
 
     /// Sleeps until a socket is ready, the waker is used, or `timeout` passed; fills `ready` in the order of `watched`.

@@ -183,7 +183,8 @@ fn links_are_found_by_rules_for_their_addresses() {
     let mut stream = Stream { sender, next: 0 };
     let carry = |sender: &PipedSender| -> Vec<String> {
         let up = links(sender).into_iter().filter(|link| link["state"] == "up");
-        let carry = up.filter(|link| link["packets_sent"].as_u64() > Some(50));
+        // Of links that are all fast enough the fastest carry nearly everything.
+        let carry = up.filter(|link| link["packets_sent"].as_u64() > Some(0));
         carry.map(|link| link["name"].as_str().unwrap_or_default().to_owned()).collect()
     };
     stream.send_while(|sender| carry(sender) != ["tx0", "tx1"]);

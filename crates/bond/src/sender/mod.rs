@@ -409,6 +409,12 @@ impl Sender {
         self.history.pending_len() > 0 || self.protection.is_due()
     }
 
+    /// The longest of the queues that the flow makes in front of the bottlenecks of links in use, as far as known.
+    pub fn longest_queue(&self) -> Duration {
+        let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
+        Duration::from_micros(usable.map(|slot| slot.link.delay.queue()).fold(0.0, f64::max) as u64)
+    }
+
     /// Everything worth showing, at this moment.
     pub fn snapshot(&self, now: Timestamp) -> SenderSnapshot {
         self.make_snapshot(now.max(self.now))

@@ -3,6 +3,7 @@
 mod discovery;
 mod interfaces;
 mod link;
+mod rhythm;
 mod route_query;
 mod routes;
 mod source_clock;
@@ -164,7 +165,7 @@ impl FlowSender {
         });
         let payloads = Arc::new(Queue::new(PAYLOADS_QUEUED_MAX, Overflow::Refuse));
         let commands = Arc::new(Queue::new(COMMANDS_QUEUED_MAX, Overflow::Refuse));
-        let (signal, sleeper) = FlowThread::signal(worker::RHYTHM)?;
+        let (signal, sleeper) = FlowThread::signal(rhythm::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {
                 machine,

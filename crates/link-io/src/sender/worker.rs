@@ -3,6 +3,7 @@
 use super::discovery::{Change, Discovery};
 use super::interfaces::{Interfaces, News, Turn};
 use super::link::Link;
+use super::rhythm::Calm;
 use super::source_clock::SourceClock;
 use super::{Command, LinkSpec, Published, QueuedPayload, SenderIoCounters};
 use crate::clock::Clock;
@@ -10,7 +11,7 @@ use crate::flow_thread::Signal;
 use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
 use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train};
-use crate::waker::{Backlog, Ready, Rhythm, Sleeper};
+use crate::waker::{Backlog, Ready, Sleeper};
 use bond::config::{LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
 use bond::{Channel, Payload};
@@ -27,10 +28,6 @@ const ADVICE_INTERVAL: Duration = Duration::from_millis(50);
 const CLOSE_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Times the links are flushed in one turn when errors make the machine send on others instead.
 const FLUSH_ROUNDS_MAX: usize = 4;
-
-/// Pacing needs timers of a millisecond; payloads and reports of five milliseconds go together, and so do timers while nothing
-/// is paced.
-pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(1), arrivals: Duration::from_millis(5) };
 
 /// What a worker is made of.
 pub(crate) struct Parts {
@@ -57,6 +54,7 @@ pub(crate) struct Worker {
     backlog: Backlog,
     /// When the machine wants its `Timeout`.
     timeout_at: Timestamp,
+    calm: Calm,
     snapshot_at: Timestamp,
     advice_at: Timestamp,
     closing: Option<Closing>,
@@ -82,6 +80,7 @@ impl Worker {
             train: Train::default(),
             backlog: Backlog::Empty,
             timeout_at: now,
+            calm: Calm::new(now),
             snapshot_at: now,
             advice_at: now,
             closing: None,
@@ -446,10 +445,12 @@ impl Worker {
         let check = self.closing.as_ref().map_or(Timestamp::MAX, |closing| closing.check_at);
         let look = self.discovery.as_ref().and_then(Discovery::look_at).unwrap_or(Timestamp::MAX);
         let rest = self.parts.input.as_ref().and_then(UdpInput::due).unwrap_or(Timestamp::MAX);
-        let paced = self.parts.machine.is_pacing();
-        self.parts.sleeper.set_timers(if paced { RHYTHM.timers } else { RHYTHM.arrivals });
+        let now = self.parts.clock.now();
+        let (machine, latency) = (&self.parts.machine, self.parts.latency);
+        let rhythm = self.calm.rhythm(now, machine.is_pacing(), machine.longest_queue(), latency);
+        self.parts.sleeper.set_rhythm(rhythm);
         let until = self.timeout_at.min(self.snapshot_at).min(retry).min(check).min(look).min(rest);
-        let timeout = until.since(self.parts.clock.now());
+        let timeout = until.since(now);
         let has_work =
             || self.parts.signal.must_stop() || !self.parts.payloads.is_empty() || !self.parts.commands.is_empty();
         let links = ports().map(|(_, _, port)| port.watched());
