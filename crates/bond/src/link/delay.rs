@@ -1,5 +1,7 @@
 //! One-way delay relative to the far end's clock: the lowest seen is the path, what is above it is queue.
 
+use std::collections::VecDeque;
+use std::time::Duration;
 use units::Timestamp;
 
 /// A path's delay is the lowest of four seconds: long enough to see it between bursts. A path that has grown longer is found
@@ -11,6 +13,15 @@ const PATH_MICROS: u64 = 400_000;
 const FLOOR_MICROS: u64 = 6_000_000;
 
 const BUCKETS: usize = 10;
+
+/// A queue is what stays; what comes and goes is jitter of the path. Where the delay's mean step is more than the first, in
+/// microseconds, a queue must stay for so many times the excess, at most for the third: 25 ms of jitter taken for a queue made a
+/// link's capacity follow what was sent on it, down and down.
+const UNREST_USUAL: f64 = 7_000.0;
+const STAYS_STEPS: f64 = 16.0;
+const STAYS: Duration = Duration::from_millis(130);
+/// Samples kept for that; reports come every 10 to 20 ms.
+const RECENT_MAX: usize = 32;
 
 /// The lowest value of about the last ten times `BUCKET_MICROS`.
 #[derive(Debug, Clone)]
@@ -52,12 +63,23 @@ pub(crate) struct Delay {
     base: MinFilter<PATH_MICROS>,
     queue: f64,
     jitter: f64,
+    /// Twice the mean of how far samples fall below the ones before: jitter's mean step, and nothing of a queue that grows.
+    unrest: f64,
     last: Option<i64>,
+    /// The newest samples, oldest first.
+    recent: VecDeque<(Timestamp, i64)>,
 }
 
 impl Delay {
     pub(crate) const fn new() -> Self {
-        Self { base: MinFilter::new(), queue: 0.0, jitter: 5_000.0, last: None }
+        Self {
+            base: MinFilter::new(),
+            queue: 0.0,
+            jitter: 5_000.0,
+            unrest: 5_000.0,
+            last: None,
+            recent: VecDeque::new(),
+        }
     }
 
     /// Takes one sample: arrival in the far clock minus sending in ours.
@@ -69,8 +91,19 @@ impl Delay {
         if let Some(last) = self.last {
             let step = (one_way - last).abs() as f64;
             self.jitter += (step.min(100_000.0) - self.jitter) / 16.0;
+            let fall = (last - one_way).clamp(0, 100_000) as f64;
+            self.unrest += (2.0 * fall - self.unrest) / 16.0;
         }
         self.last = Some(one_way);
+        self.remember(now, one_way);
+    }
+
+    fn remember(&mut self, now: Timestamp, one_way: i64) {
+        let stays = Duration::from_micros((STAYS_STEPS * (self.unrest - UNREST_USUAL).max(0.0)) as u64).min(STAYS);
+        while self.recent.len() >= RECENT_MAX || self.recent.front().is_some_and(|(at, _)| now - *at > stays) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, one_way));
     }
 
     /// Takes a sample that met no queue: the path itself, whatever was believed before.
@@ -78,6 +111,8 @@ impl Delay {
         self.base.replace(now, one_way);
         self.queue = 0.0;
         self.last = Some(one_way);
+        self.recent.clear();
+        self.recent.push_back((now, one_way));
     }
 
     /// The last sample.
@@ -99,6 +134,14 @@ impl Delay {
     pub(crate) fn queue_last(&self) -> f64 {
         match (self.last, self.base.get()) {
             (Some(last), Some(base)) => (last - base) as f64,
+            _ => 0.0,
+        }
+    }
+
+    /// The queue that stays: the shortest that the last samples found, over the longer a time, the more the delay jitters.
+    pub(crate) fn queue_staying(&self) -> f64 {
+        match (self.recent.iter().map(|(_, one_way)| *one_way).min(), self.base.get()) {
+            (Some(least), Some(base)) => (least - base) as f64,
             _ => 0.0,
         }
     }
@@ -201,6 +244,24 @@ mod tests {
         assert!((trip.crept() - 12_000.0).abs() < 1.0, "{}", trip.crept());
         trip.prove(Timestamp::from_millis(9_000), 52_000);
         assert!(trip.crept().abs() < 1.0, "{}", trip.crept());
+    }
+
+    /// Delays every 20 ms; returns the queue that stays at the end, in whole milliseconds.
+    fn staying(one_way_ms: impl Iterator<Item = i64>) -> i64 {
+        let mut delay = Delay::new();
+        for (i, one_way) in one_way_ms.enumerate() {
+            delay.push(Timestamp::from_millis(i as u64 * 20), one_way * 1000);
+        }
+        (delay.queue_staying() / 1000.0) as i64
+    }
+
+    #[test]
+    fn a_queue_stays_and_jitter_does_not() {
+        let rest = || std::iter::repeat_n(30, 20);
+        assert_eq!(staying(rest().chain([50, 50, 50])), 20, "where it was quiet a queue shows within two reports");
+        let jitter = || (0..40).map(|i| 30 + [0, 35, 60, 40, 5, 20, 50][i % 7]);
+        assert!((0..=5).contains(&staying(jitter())), "{}", staying(jitter()));
+        assert_eq!(staying(jitter().chain(jitter().map(|ms| ms + 80))), 80, "a queue on top of jitter");
     }
 
     #[test]

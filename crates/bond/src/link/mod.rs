@@ -434,7 +434,7 @@ impl Link {
             }
             let marked = self.note_marks(now, far_clock, &progress, report);
             // Where a queue was marked, there is one, however short.
-            let queue = if marked { f64::INFINITY } else { self.delay.queue_last() };
+            let queue = if marked { f64::INFINITY } else { self.delay.queue_staying() };
             self.capacity.push(arrival, report.bytes, queue, self.delay.jitter());
         } else {
             self.note_marks(now, far_clock, &progress, report);

@@ -109,6 +109,14 @@ pub fn constant() -> Vec<Scenario> {
         scenario.latency = Duration::from_millis(300);
         list.push(scenario);
     }
+    let mut restless = vec![link("a", 6000, 15.0, 225), link("b", 3000, 45.0, 112), link("c", 1500, 80.0, 56)];
+    for path in &mut restless {
+        (path.up.jitter_ms, path.up.jitter_tau_ms, path.down.jitter_ms) = (25.0, 80.0, 10.0);
+    }
+    for (name, millis) in [("21 jitter within 300 ms", 300), ("22 jitter within 500 ms", 500)] {
+        let jittery = scenario(name, 7.5, restless.clone());
+        list.push(Scenario { latency: Duration::from_millis(millis), ..jittery });
+    }
     list
 }
 
