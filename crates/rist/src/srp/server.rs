@@ -241,7 +241,7 @@ impl Server {
         let user = User {
             username: username.to_vec(),
             login: self.logins.iter().position(|login| login.username.as_bytes() == username),
-            salt: hash(&[b"salt", &*self.secret, username]),
+            salt: salt(&*self.secret, username),
         };
         self.send_challenge(now, user, HashVariant::of_version(self.version), false);
         Ok(())
@@ -311,6 +311,13 @@ impl Server {
     }
 }
 
+/// A user's salt, the same for each login. librist takes it for a number, whose leading zeros enter no hash: it has none.
+fn salt(secret: &[u8], username: &[u8]) -> [u8; HASH_BYTES] {
+    let mut salt = hash(&[b"salt", secret, username]);
+    salt[0] = salt[0].max(1);
+    salt
+}
+
 impl Exchange {
     /// M2 when `m1` proves the password under the variant of this exchange, or under the zero-state hash.
     fn answer(&self, m1: &Proof) -> Option<Proof> {
@@ -334,5 +341,18 @@ impl std::fmt::Debug for Server {
             .field("users", &self.logins.len())
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn salts_are_a_users_own_and_have_no_leading_zero() {
+        let salts: std::collections::BTreeSet<_> = (0..2000u32).map(|i| salt(b"secret", &i.to_be_bytes())).collect();
+        assert_eq!(salts.len(), 2000);
+        assert!(salts.iter().all(|salt| salt[0] != 0));
+        assert_ne!(salt(b"secret", b"user"), salt(b"another", b"user"));
     }
 }
