@@ -8,27 +8,30 @@ use std::time::Instant;
 
 /// Cycles mostly wait for the last packet to be confirmed, so some run side by side.
 const LANES: u32 = 8;
-const WARM_UP_PER_LANE: u32 = 5;
+const WARM_UP_PER_LANE: u32 = 25;
 const CYCLES_PER_LANE: u32 = 125;
 /// Growth of memory that is no leak: allocators keep some of what was freed. Four bytes in a thousand of one flow's buffers
 /// leaked per cycle would be above.
 const GROWTH_KB_MAX: i64 = 4 * 1024;
+/// `GStreamer`'s own thread pool keeps some for a moment, at most one a lane.
+const THREADS_MORE_MAX: usize = LANES as usize;
 
 #[derive(Debug)]
 struct Held {
     threads: usize,
     descriptors: usize,
-    memory_kb: i64,
+    /// The most there ever was: what there is now depends on what the allocator gave back a moment ago.
+    memory_peak_kb: i64,
 }
 
 fn held() -> Held {
     let count = |path: &str| std::fs::read_dir(path).unwrap().count();
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     Held {
         threads: count("/proc/self/task"),
         descriptors: count("/proc/self/fd"),
-        memory_kb: memory.trim().trim_end_matches(" kB").parse().unwrap(),
+        memory_peak_kb: peak.trim().trim_end_matches(" kB").parse().unwrap(),
     }
 }
 
@@ -97,8 +100,7 @@ fn a_thousand_starts_and_stops_leave_nothing_behind() {
     cycles(CYCLES_PER_LANE, &packet);
     let after = held();
     println!("{} cycles in {:?}: {before:?}, then {after:?}", LANES * CYCLES_PER_LANE, started.elapsed());
-    // GStreamer's own thread pool may keep a thread or two for a moment.
-    assert!(after.threads <= before.threads + 2, "{before:?} {after:?}");
+    assert!(after.threads <= before.threads + THREADS_MORE_MAX, "{before:?} {after:?}");
     assert!(after.descriptors <= before.descriptors + 1, "{before:?} {after:?}");
-    assert!(after.memory_kb - before.memory_kb < GROWTH_KB_MAX, "{before:?} {after:?}");
+    assert!(after.memory_peak_kb - before.memory_peak_kb < GROWTH_KB_MAX, "{before:?} {after:?}");
 }
