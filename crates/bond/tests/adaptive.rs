@@ -40,16 +40,8 @@ fn the_encoder_follows_cellular_links() {
 /// Goal: jitter of 25 ms is not taken for queues, so that the advice uses most of what jittery links carry within half a second.
 #[test]
 fn the_encoder_uses_links_that_jitter() {
-    let mut paths = vec![
-        scenario::link("a", 6000, 15.0, 225),
-        scenario::link("b", 3000, 45.0, 112),
-        scenario::link("c", 1500, 80.0, 56),
-    ];
-    for path in &mut paths {
-        (path.up.jitter_ms, path.up.jitter_tau_ms, path.down.jitter_ms) = (25.0, 80.0, 10.0);
-    }
     for seed in 1..=3 {
-        let run = follow::run(Duration::from_millis(500), &paths, 30, seed, Encoder::default(), |_| ());
+        let run = follow::run(Duration::from_millis(500), &scenario::restless(), 30, seed, Encoder::default(), |_| ());
         let used = run.delivered(5.0, 30.0) / run.capacity(5.0, 30.0);
         println!("seed {seed}: {:.1} % of the capacity used", used * 100.0);
         assert_eq!(run.made_and_lost(5.0, 30.0).1, 0, "seed {seed}");

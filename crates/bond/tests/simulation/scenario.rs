@@ -66,6 +66,15 @@ fn scenario(name: &str, mbps: f64, paths: Vec<PathConfig>) -> Scenario {
     }
 }
 
+/// Unequal links with half-normal jitter: 25 ms towards the receiver, 10 ms back.
+pub fn restless() -> Vec<PathConfig> {
+    let mut paths = vec![link("a", 6000, 15.0, 225), link("b", 3000, 45.0, 112), link("c", 1500, 80.0, 56)];
+    for path in &mut paths {
+        (path.up.jitter_ms, path.up.jitter_tau_ms, path.down.jitter_ms) = (25.0, 80.0, 10.0);
+    }
+    paths
+}
+
 /// Constant links and their impairments.
 pub fn constant() -> Vec<Scenario> {
     let mut list = Vec::new();
@@ -109,12 +118,8 @@ pub fn constant() -> Vec<Scenario> {
         scenario.latency = Duration::from_millis(300);
         list.push(scenario);
     }
-    let mut restless = vec![link("a", 6000, 15.0, 225), link("b", 3000, 45.0, 112), link("c", 1500, 80.0, 56)];
-    for path in &mut restless {
-        (path.up.jitter_ms, path.up.jitter_tau_ms, path.down.jitter_ms) = (25.0, 80.0, 10.0);
-    }
     for (name, millis) in [("21 jitter within 300 ms", 300), ("22 jitter within 500 ms", 500)] {
-        let jittery = scenario(name, 7.5, restless.clone());
+        let jittery = scenario(name, 7.5, restless());
         list.push(Scenario { latency: Duration::from_millis(millis), ..jittery });
     }
     list
