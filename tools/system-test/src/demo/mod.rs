@@ -6,7 +6,7 @@ mod summary;
 
 use crate::lab::ports::Ports;
 use crate::lab::{Lab, LabLink, LabOptions, MediaSource, USER};
-use crate::readers::{Protocol, Reader, Use, check_tools};
+use crate::readers::{Protocol, Reader, ReaderFigures, Use, check_tools};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use daemon::shutdown::Shutdown;
 use link_sim::Capacity;
@@ -50,6 +50,18 @@ struct Readers {
     srt: Reader,
 }
 
+impl Readers {
+    fn start(lab: &LabOptions) -> Result<Self> {
+        let reader = |protocol, port| Reader::start(protocol, port, READER_KEY, &lab.directory, Use::Decode);
+        Ok(Self { rtmp: reader(Protocol::Rtmp, lab.ports.rtmp)?, srt: reader(Protocol::Srt, lab.ports.srt)? })
+    }
+
+    /// Ends both: what the RTMP reader and the SRT reader have seen. Dropped ones may outlive the demo for a moment.
+    async fn stop(self) -> (ReaderFigures, ReaderFigures) {
+        tokio::join!(self.rtmp.stop(), self.srt.stop())
+    }
+}
+
 /// Runs the demo to its end.
 ///
 /// # Errors
@@ -69,15 +81,24 @@ pub async fn run(options: DemoOptions) -> Result<()> {
         latency_ms: options.latency_ms,
         bitrate_max_kbps: options.bitrate_max_kbps,
     };
+    let readers = Readers::start(&lab)?;
     let started = tokio::select! {
-        started = bring_up(lab) => started?,
-        () = shutdown.wait() => {
+        started = bring_up(lab) => started.map(Some),
+        () = shutdown.wait() => Ok(None),
+    };
+    match started {
+        Ok(Some(live)) => Demo::new(live, readers).show(options.seconds, options.outage, shutdown).await,
+        Ok(None) => {
+            readers.stop().await;
             println!("\nEnded before it was ON AIR.");
             // Whoever asked for a verdict gets one.
-            return if options.seconds.is_some() { Err(anyhow!("no media came through")) } else { Ok(()) };
+            if options.seconds.is_some() { Err(anyhow!("no media came through")) } else { Ok(()) }
         }
-    };
-    started.show(options.seconds, options.outage, shutdown).await
+        Err(error) => {
+            readers.stop().await;
+            Err(error)
+        }
+    }
 }
 
 /// Three modems whose capacity moves and that together carry well over twice the demo's bitrate.
@@ -112,6 +133,15 @@ fn check_file(file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A lab whose stream is ON AIR.
+struct Live {
+    lab: Lab,
+    device: String,
+    stream: String,
+    /// From the button.
+    to_on_air: Duration,
+}
+
 /// A demo that is ON AIR.
 #[derive(Debug)]
 struct Demo {
@@ -125,13 +155,8 @@ struct Demo {
     lines: usize,
 }
 
-async fn bring_up(options: LabOptions) -> Result<Demo> {
-    let ports = options.ports.clone();
+async fn bring_up(options: LabOptions) -> Result<Live> {
     println!("Starting the relay, three emulated links, and an RTMP and an SRT reader ...");
-    let readers = Readers {
-        rtmp: Reader::start(Protocol::Rtmp, ports.rtmp, READER_KEY, &options.directory, Use::Decode)?,
-        srt: Reader::start(Protocol::Srt, ports.srt, READER_KEY, &options.directory, Use::Decode)?,
-    };
     let mut lab = Lab::open(options).await?;
     print_addresses(&lab)?;
     println!("Enrolling a sender with three simulated modems ...");
@@ -143,7 +168,7 @@ async fn bring_up(options: LabOptions) -> Result<Demo> {
     lab.stream_until(&stream, "ON AIR", ON_AIR_TIME_MAX, |state| state["on_air"] == true).await?;
     let to_on_air = pressed.elapsed();
     println!("ON AIR after {:.1} s.\n", to_on_air.as_secs_f64());
-    Ok(Demo { lab, readers, device, stream, to_on_air, on_air_since: Instant::now(), lines: 0 })
+    Ok(Live { lab, device, stream, to_on_air })
 }
 
 fn print_addresses(lab: &Lab) -> Result<()> {
@@ -157,6 +182,11 @@ fn print_addresses(lab: &Lab) -> Result<()> {
 }
 
 impl Demo {
+    fn new(live: Live, readers: Readers) -> Self {
+        let Live { lab, device, stream, to_on_air } = live;
+        Self { lab, readers, device, stream, to_on_air, on_air_since: Instant::now(), lines: 0 }
+    }
+
     /// One line a second until the time is over, Ctrl-C, or the end of a program.
     async fn show(mut self, seconds: Option<u64>, outage: Option<Duration>, mut shutdown: Shutdown) -> Result<()> {
         let end = seconds.map(|seconds| self.on_air_since + Duration::from_secs(seconds));
@@ -216,7 +246,7 @@ impl Demo {
         let mut summary =
             Summary::gather(&mut self.lab, &self.stream, self.to_on_air, self.on_air_since.elapsed()).await;
         let stopped = self.stop_stream().await;
-        let (rtmp, srt) = tokio::join!(self.readers.rtmp.stop(), self.readers.srt.stop());
+        let (rtmp, srt) = self.readers.stop().await;
         let recording = self.lab.stream_directory(&self.stream);
         let closed = self.lab.close().await;
         if judge || stopped.is_err() || closed.is_err() {
