@@ -14,6 +14,14 @@ const FLOOR_MICROS: u64 = 6_000_000;
 
 const BUCKETS: usize = 10;
 
+/// How much longer than the lowest the round trips without a queue are: the mean of about so many, each at most this much, in
+/// microseconds.
+const EXCESS_MEMORY: f64 = 8.0;
+const EXCESS_MAX: f64 = 80_000.0;
+/// Every path shows the first, in microseconds; what is above it is seen in calm moments, and twice that on the whole.
+const EXCESS_USUAL: f64 = 6_000.0;
+const EXCESS_GAIN: f64 = 2.0;
+
 /// A queue is what stays; what comes and goes is jitter of the path. Where the delay's mean step is more than the first, in
 /// microseconds, a queue must stay for so many times the excess, at most for the third: 25 ms of jitter taken for a queue made a
 /// link's capacity follow what was sent on it, down and down.
@@ -152,17 +160,18 @@ impl Delay {
     }
 }
 
-/// Round trip: smoothed as in RFC 6298, and the lowest of the last four seconds.
+/// Round trip: smoothed as in RFC 6298, the lowest of the last four seconds, and how much longer one takes without a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct RoundTrip {
     smoothed: Option<f64>,
+    excess: f64,
     low: MinFilter<PATH_MICROS>,
     floor: MinFilter<FLOOR_MICROS>,
 }
 
 impl RoundTrip {
     pub(crate) const fn new() -> Self {
-        Self { smoothed: None, low: MinFilter::new(), floor: MinFilter::new() }
+        Self { smoothed: None, excess: 0.0, low: MinFilter::new(), floor: MinFilter::new() }
     }
 
     pub(crate) fn push(&mut self, now: Timestamp, micros: u64) {
@@ -173,7 +182,14 @@ impl RoundTrip {
         *smoothed += (micros as f64 - *smoothed) / 8.0;
     }
 
-    /// Takes a sample that met no queue.
+    /// Takes the last sample once more, as one that met no queue of ours.
+    pub(crate) fn push_alone(&mut self, micros: u64) {
+        let Some(low) = self.low.get() else { return };
+        let excess = (micros as f64 - low as f64).clamp(0.0, EXCESS_MAX);
+        self.excess += (excess - self.excess) / EXCESS_MEMORY;
+    }
+
+    /// Takes a sample that shows the path itself, whatever was believed before.
     pub(crate) fn prove(&mut self, now: Timestamp, micros: u64) {
         self.low.replace(now, micros.min(60_000_000) as i64);
         self.floor.replace(now, micros.min(60_000_000) as i64);
@@ -185,6 +201,11 @@ impl RoundTrip {
             (Some(low), Some(floor)) => (low - floor) as f64,
             _ => 0.0,
         }
+    }
+
+    /// How much longer than the lowest it is in the mean for the path's jitter, without any queue, in microseconds.
+    pub(crate) fn excess(&self) -> f64 {
+        EXCESS_GAIN * (self.excess - EXCESS_USUAL).max(0.0)
     }
 
     /// Smoothed, in microseconds.
@@ -244,6 +265,20 @@ mod tests {
         assert!((trip.crept() - 12_000.0).abs() < 1.0, "{}", trip.crept());
         trip.prove(Timestamp::from_millis(9_000), 52_000);
         assert!(trip.crept().abs() < 1.0, "{}", trip.crept());
+    }
+
+    #[test]
+    fn only_samples_without_a_queue_tell_the_jitter_of_the_path() {
+        let mut trip = RoundTrip::new();
+        for i in 0..200_u64 {
+            let (alone, micros) = (i % 2 == 0, 40_000 + [0, 35_000, 5_000, 20_000][(i / 2 % 4) as usize]);
+            let now = Timestamp::from_millis(i * 20);
+            trip.push(now, if alone { micros } else { micros + 90_000 });
+            if alone {
+                trip.push_alone(micros);
+            }
+        }
+        assert!((trip.excess() - 18_000.0).abs() < 6_000.0, "{}", trip.excess());
     }
 
     /// Delays every 20 ms; returns the queue that stays at the end, in whole milliseconds.

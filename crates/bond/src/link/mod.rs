@@ -42,6 +42,8 @@ const ROUND_TRIP_START: f64 = 100_000.0;
 pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 /// What has not arrived so long (beside four times the jitter) after it should have is missed.
 const MISSED_MICROS: f64 = 4_000.0;
+/// A queue that stays is no queue up to this, in microseconds: what a packet takes longer then is the path's.
+const QUEUE_NONE: f64 = 8_000.0;
 /// Packets that may always be on their way.
 const WINDOW_PACKETS_MIN: u64 = 4;
 /// IPv4 and UDP headers, which a metered link pays for too.
@@ -220,6 +222,11 @@ impl Link {
         self.rtt.low().unwrap_or(ROUND_TRIP_START)
     }
 
+    /// Round trip of a packet that meets no queue, in the mean, in microseconds: on a path that jitters longer than the lowest.
+    fn round_trip_usual(&self) -> f64 {
+        self.round_trip_low() + self.rtt.excess()
+    }
+
     /// Share of packets lost.
     pub(crate) fn loss(&self) -> f64 {
         self.loss
@@ -250,7 +257,7 @@ impl Link {
 
     /// Microseconds that `bytes` more bytes would wait in front of the bottleneck.
     pub(crate) fn queue_with(&self, bytes: u64) -> f64 {
-        let pipe = self.round_trip_low() + self.report_interval() / 2.0;
+        let pipe = self.round_trip_usual() + self.report_interval() / 2.0;
         ((self.sent.in_flight_bytes() + bytes) as f64 * 1e6 / self.rate() - pipe).max(0.0)
     }
 
@@ -300,7 +307,7 @@ impl Link {
         }
         let queue = queue_micros.min(self.queue_limit);
         let held = if self.echoed.is_some() { self.echo_interval() } else { REPORT_INTERVAL_MICROS / 2.0 };
-        let bytes = self.rate() * (self.round_trip_low() + held + queue) / 1e6;
+        let bytes = self.rate() * (self.round_trip_usual() + held + queue) / 1e6;
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
     }
 
@@ -361,6 +368,9 @@ impl Link {
             }
             let queue = self.queue_with(0);
             self.sent.push(now, order, sequence, bytes, packet, queue);
+            if self.burst_queue(now) <= 0.0 {
+                self.sent.mark_alone();
+            }
             if ecn.is_capable() {
                 self.sent.mark_capable();
                 self.ecn.on_sent();
@@ -428,6 +438,9 @@ impl Link {
             let trip = u64::try_from(trip).unwrap_or(u64::MAX);
             self.delay.push(now, one_way);
             self.rtt.push(now, trip);
+            if progress.newest_alone && self.delay.queue_staying() <= QUEUE_NONE {
+                self.rtt.push_alone(trip);
+            }
             if self.path_check.proves(sent_at) {
                 self.delay.prove(now, one_way);
                 self.rtt.prove(now, trip);

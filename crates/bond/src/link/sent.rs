@@ -42,6 +42,8 @@ struct Sent {
     fate: Fate,
     /// It left as ECN-capable.
     ect: bool,
+    /// What was sent before it should have left the bottleneck.
+    alone: bool,
 }
 
 /// What became of one flow packet's copy on this link.
@@ -60,6 +62,8 @@ pub(crate) struct Progress {
     pub newest_sent_at: Option<Timestamp>,
     /// Its place among those of all links.
     pub newest_order: u64,
+    /// It should have met no queue of what was sent before it.
+    pub newest_alone: bool,
     /// Datagrams newly confirmed.
     pub confirmed: u32,
     /// Bytes newly confirmed.
@@ -120,6 +124,7 @@ impl SentLog {
                     packet: None,
                     fate: Fate::Confirmed,
                     ect: false,
+                    alone: false,
                 });
             }
         }
@@ -131,9 +136,17 @@ impl SentLog {
             packet,
             fate: Fate::Waiting,
             ect: false,
+            alone: false,
         });
         self.in_flight_bytes += bytes as u64;
         self.in_flight_packets += u64::from(packet.is_some());
+    }
+
+    /// Notes that what was sent before the last datagram should have left the bottleneck.
+    pub(crate) fn mark_alone(&mut self) {
+        if let Some(sent) = self.entries.back_mut() {
+            sent.alone = true;
+        }
     }
 
     /// Notes that the last datagram left as ECN-capable.
@@ -191,6 +204,7 @@ impl SentLog {
             self.highest_confirmed = Some(highest);
             progress.newest_sent_at = self.entry(highest).map(|sent| sent.at);
             progress.newest_order = self.entry(highest).map_or(0, |sent| sent.order);
+            progress.newest_alone = self.entry(highest).is_some_and(|sent| sent.alone);
         }
         self.confirm(highest, &mut progress, outcomes);
         let mut sequence = highest;
