@@ -76,6 +76,10 @@ const PACING_GAIN: f64 = 4.0;
 /// The same in front of a queue that has shown to be short.
 const PACING_GAIN_SHALLOW: f64 = 1.25;
 const QUEUE_SHALLOW: f64 = 100_000.0;
+/// The same while a queue that is shorter still overflows: more than this share is lost.
+const PACING_GAIN_OVERFLOW: f64 = 1.05;
+const QUEUE_SHORT: f64 = 50_000.0;
+const OVERFLOW_LOSS: f64 = 0.04;
 /// What is believed of a queue's room, in microseconds.
 const QUEUE_LIMIT_MIN: f64 = 4_000.0;
 const QUEUE_LIMIT_MAX: f64 = 2_000_000.0;
@@ -366,7 +370,8 @@ impl Link {
             if self.sent.in_flight_bytes() == 0 {
                 self.progress_at = now;
             }
-            let queue = self.queue_with(0);
+            // A queue of a few packets is full of a burst before the link is.
+            let queue = self.queue_with(0).max(self.burst_queue(now));
             self.sent.push(now, order, sequence, bytes, packet, queue);
             if self.burst_queue(now) <= 0.0 {
                 self.sent.mark_alone();
@@ -408,7 +413,7 @@ impl Link {
         let rate = if let Some(share) = marked {
             self.rate() * share
         } else if self.reported {
-            self.rate() * if self.queue_limit < QUEUE_SHALLOW { PACING_GAIN_SHALLOW } else { PACING_GAIN }
+            self.rate() * self.pacing_gain()
         } else {
             match self.options.rate_max {
                 Some(max) => max.as_bps() as f64 / 8.0,
@@ -419,6 +424,16 @@ impl Link {
         let burst = if marked.is_some() { BURST_PACKETS_MARKED } else { BURST_PACKETS };
         let burst = Duration::from_nanos((burst * bytes as f64 * 1e9 / rate.max(1.0)) as u64);
         self.next_send = self.next_send.max(now.back(burst)) + gap;
+    }
+
+    fn pacing_gain(&self) -> f64 {
+        if self.queue_limit < QUEUE_SHORT && self.loss > OVERFLOW_LOSS {
+            PACING_GAIN_OVERFLOW
+        } else if self.queue_limit < QUEUE_SHALLOW {
+            PACING_GAIN_SHALLOW
+        } else {
+            PACING_GAIN
+        }
     }
 
     /// Takes what the far end says about this link; appends the fate of packets to `outcomes`.

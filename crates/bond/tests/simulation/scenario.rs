@@ -122,6 +122,8 @@ pub fn constant() -> Vec<Scenario> {
         let jittery = scenario(name, 7.5, restless());
         list.push(Scenario { latency: Duration::from_millis(millis), ..jittery });
     }
+    let policed = scenario("23 queue 12 ms, 300 ms", 8.5, equal(4000, 6));
+    list.push(Scenario { latency: Duration::from_millis(300), ..policed });
     list
 }
 
