@@ -107,20 +107,18 @@ impl History {
         (number >= self.first).then_some(number)
     }
 
-    /// Queues a packet again because a copy was lost (`lost_on`, a bit mask of slots) or is doubted.
-    pub(crate) fn queue_repair(&mut self, number: u64, lost_on: u16, avoid: u16) {
-        let Some(packet) = self.get_mut(number) else { return };
+    /// Queues a packet again because a copy was lost (`lost_on`, a bit mask of slots) or is doubted. False when it waits already,
+    /// or is settled.
+    pub(crate) fn queue_repair(&mut self, number: u64, lost_on: u16, avoid: u16) -> bool {
+        let Some(packet) = self.get_mut(number) else { return false };
         if packet.standing != Standing::Open {
-            return;
+            return false;
         }
         packet.repair = true;
         packet.lost_on |= lost_on;
         packet.avoid |= avoid;
-        if packet.aside {
-            self.aside.insert(number);
-        } else {
-            self.pending.insert(number);
-        }
+        let queue = if packet.aside { &mut self.aside } else { &mut self.pending };
+        queue.insert(number)
     }
 
     /// Takes a packet out of the queue.
@@ -297,8 +295,10 @@ mod tests {
         }
         assert_eq!(history.push(packet(0)), None);
         history.settle(5, Standing::Delivered);
-        history.queue_repair(5, 0, 0);
+        assert!(!history.queue_repair(5, 0, 0));
         assert!(!history.pending().any(|number| number == 5));
+        history.unqueue(6);
+        assert_eq!([(); 2].map(|()| history.queue_repair(6, 0, 0)), [true, false], "what waits is queued once");
         history.trim(|packet| packet.source_time < Timestamp::from_millis(100));
         assert_eq!(history.pending_len(), HISTORY_PACKETS_MAX - 100);
     }

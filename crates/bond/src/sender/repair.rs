@@ -207,9 +207,9 @@ impl Sender {
                     hanging.push((number, *avoid));
                 }
             }
-            let packets = hanging.len() as u64;
+            let mut packets = 0;
             for (number, avoid) in hanging {
-                self.history.queue_repair(number, 0, avoid);
+                packets += u64::from(self.history.queue_repair(number, 0, avoid));
             }
             if let Some(slot) = &mut self.slots[index] {
                 slot.watch.add_reinjected(packets);
