@@ -17,7 +17,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    daemon::log::init();
+    daemon::log::init_worker();
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {

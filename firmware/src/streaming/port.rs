@@ -25,8 +25,6 @@ const SEND_TIME_MAX: Duration = Duration::from_secs(2);
 const END_TIME_MAX: Duration = Duration::from_secs(3);
 /// Pause between looks at a process that should end.
 const END_PAUSE: Duration = Duration::from_millis(20);
-/// Length of the streamer's log at which it is begun anew; one old log is kept.
-const LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// Commands and events waiting in the channels.
 const CHANNEL_MAX: usize = 64;
 
@@ -266,7 +264,6 @@ async fn attach(
     if mode == LaunchMode::Attach {
         return Err("no streamer is running".to_owned());
     }
-    begin_log_anew(log);
     let path = socket.to_str().ok_or("the data directory's path is not UTF-8")?;
     // GStreamer's list of plug-ins would else be written to the user's home.
     let plugins = log.with_file_name("gstreamer-registry.bin");
@@ -302,11 +299,5 @@ async fn greet(connection: Connection, pid_file: &Path) -> Result<Attached, Stri
         Ok(Ok(_)) => Err("the streamer did not begin with its hello; update the older program".to_owned()),
         Ok(Err(error)) => Err(format!("the streamer's hello cannot be read: {error}")),
         Err(_) => Err("the streamer does not answer".to_owned()),
-    }
-}
-
-fn begin_log_anew(log: &Path) {
-    if std::fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
-        let _ = std::fs::rename(log, log.with_extension("old.log"));
     }
 }

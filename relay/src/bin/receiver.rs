@@ -17,7 +17,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    daemon::log::init();
+    daemon::log::init_worker();
     // One thread is enough for what the outputs leave to do here; files and SRT have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(async { anyhow::Ok(serve(&arguments.socket, Shutdown::on_signals()?).await?) })?;
