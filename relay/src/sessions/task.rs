@@ -158,6 +158,9 @@ impl Task {
         for action in actions {
             self.act(action).await;
         }
+        if self.machine.is_over() {
+            return; // it is shown once that is kept
+        }
         if entered || noted {
             self.publish().await;
         } else if before != after {
@@ -367,16 +370,16 @@ impl Task {
         if matches!(self.record.outcome, Some(StreamOutcome::Ended { .. })) {
             self.note(Severity::Info, "ended".to_owned());
         }
+        // Kept before it is shown: a relay restarted in between would take up a stream that was seen to be over.
+        if !keep(&self.sessions.store, &self.record).await {
+            tokio::spawn(keep_at_last(self.sessions.store.clone(), self.record.clone()));
+        }
+        tracing::info!(stream = %self.record.id, outcome = ?self.record.outcome, "stream is over");
         self.show();
         self.tell_device();
         self.sessions.note_over(&self.record);
-        if !keep(&self.sessions.store, &self.record).await {
-            // Else a restarted relay would take up a stream that was ended.
-            tokio::spawn(keep_at_last(self.sessions.store.clone(), self.record.clone()));
-        }
         self.sessions.running().remove(&self.record.id);
         self.sessions.note_change();
-        tracing::info!(stream = %self.record.id, outcome = ?self.record.outcome, "stream is over");
     }
 }
 
