@@ -76,8 +76,8 @@ fn begin_anew(max: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The file after `log`, if that is one longer than `max` bytes: of the same name, the old one has another now. A log that has
-/// no name any more is emptied.
+/// The file after `log`, if that is one longer than `max` bytes: of the same name, the old one has another now. A log that
+/// cannot have another, because it has none any more, is emptied.
 fn next_file(log: BorrowedFd<'_>, max: u64) -> io::Result<Option<File>> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
@@ -87,11 +87,14 @@ fn next_file(log: BorrowedFd<'_>, max: u64) -> io::Result<Option<File>> {
         return Ok(None);
     }
     let path = std::fs::read_link(Path::new("/proc/self/fd").join(log.as_raw_fd().to_string()))?;
-    if std::fs::rename(&path, path.with_extension("old.log")).is_err() {
+    let old = path.with_extension("old.log");
+    if std::fs::rename(&path, &old).is_err() {
         File::from(log.try_clone_to_owned()?).set_len(0)?;
         return Ok(None);
     }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(Some)
+    let next = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    // What cannot be begun anew, on a full disk, goes on under its name.
+    next.inspect_err(|_| drop(std::fs::rename(&old, &path))).map(Some)
 }
 
 #[cfg(test)]
