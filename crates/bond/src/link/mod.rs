@@ -371,9 +371,9 @@ impl Link {
                 self.progress_at = now;
             }
             // A queue of a few packets is full of a burst before the link is.
-            let queue = self.queue_with(0).max(self.burst_queue(now));
-            self.sent.push(now, order, sequence, bytes, packet, queue);
-            if self.burst_queue(now) <= 0.0 {
+            let burst = self.burst_queue(now);
+            self.sent.push(now, order, sequence, bytes, packet, self.queue_with(0).max(burst));
+            if burst <= 0.0 {
                 self.sent.mark_alone();
             }
             if ecn.is_capable() {
