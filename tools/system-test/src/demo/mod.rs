@@ -86,19 +86,18 @@ pub async fn run(options: DemoOptions) -> Result<()> {
         started = bring_up(lab) => started.map(Some),
         () = shutdown.wait() => Ok(None),
     };
-    match started {
-        Ok(Some(live)) => Demo::new(live, readers).show(options.seconds, options.outage, shutdown).await,
-        Ok(None) => {
+    let live = match started {
+        Ok(Some(live)) => live,
+        early => {
             readers.stop().await;
+            early?;
             println!("\nEnded before it was ON AIR.");
             // Whoever asked for a verdict gets one.
-            if options.seconds.is_some() { Err(anyhow!("no media came through")) } else { Ok(()) }
+            return if options.seconds.is_some() { Err(anyhow!("no media came through")) } else { Ok(()) };
         }
-        Err(error) => {
-            readers.stop().await;
-            Err(error)
-        }
-    }
+    };
+    let demo = Demo { live, readers, on_air_since: Instant::now(), lines: 0 };
+    demo.show(options.seconds, options.outage, shutdown).await
 }
 
 /// Three modems whose capacity moves and that together carry well over twice the demo's bitrate.
@@ -134,6 +133,7 @@ fn check_file(file: &Path) -> Result<()> {
 }
 
 /// A lab whose stream is ON AIR.
+#[derive(Debug)]
 struct Live {
     lab: Lab,
     device: String,
@@ -145,11 +145,8 @@ struct Live {
 /// A demo that is ON AIR.
 #[derive(Debug)]
 struct Demo {
-    lab: Lab,
+    live: Live,
     readers: Readers,
-    device: String,
-    stream: String,
-    to_on_air: Duration,
     on_air_since: Instant,
     /// Status lines printed.
     lines: usize,
@@ -182,11 +179,6 @@ fn print_addresses(lab: &Lab) -> Result<()> {
 }
 
 impl Demo {
-    fn new(live: Live, readers: Readers) -> Self {
-        let Live { lab, device, stream, to_on_air } = live;
-        Self { lab, readers, device, stream, to_on_air, on_air_since: Instant::now(), lines: 0 }
-    }
-
     /// One line a second until the time is over, Ctrl-C, or the end of a program.
     async fn show(mut self, seconds: Option<u64>, outage: Option<Duration>, mut shutdown: Shutdown) -> Result<()> {
         let end = seconds.map(|seconds| self.on_air_since + Duration::from_secs(seconds));
@@ -219,18 +211,18 @@ impl Demo {
         }
         *cut = wanted;
         println!("{}", if wanted { "Every link is cut." } else { "The links are back." });
-        for link in 0..self.lab.options().links.len() {
-            if wanted { self.lab.emulator.kill(link).await? } else { self.lab.emulator.heal(link).await? }
+        for link in 0..self.live.lab.options().links.len() {
+            if wanted { self.live.lab.emulator.kill(link).await? } else { self.live.lab.emulator.heal(link).await? }
         }
         Ok(())
     }
 
     async fn show_one(&mut self) -> Result<()> {
-        let lab = &mut self.lab;
+        let lab = &mut self.live.lab;
         for program in [&mut lab.relay, &mut lab.agent].into_iter().flatten() {
             program.expect_running()?;
         }
-        let state = lab.dashboard.stream(&self.stream).await?;
+        let state = lab.dashboard.stream(&self.live.stream).await?;
         let frames = [self.readers.rtmp.figures().frames, self.readers.srt.figures().frames];
         if self.lines.is_multiple_of(status::HEADING_EVERY) {
             println!("{}", status::heading(&state));
@@ -244,11 +236,12 @@ impl Demo {
     async fn end(mut self, judge: bool) -> Result<()> {
         println!("\nStopping ...");
         let mut summary =
-            Summary::gather(&mut self.lab, &self.stream, self.to_on_air, self.on_air_since.elapsed()).await;
+            Summary::gather(&mut self.live.lab, &self.live.stream, self.live.to_on_air, self.on_air_since.elapsed())
+                .await;
         let stopped = self.stop_stream().await;
         let (rtmp, srt) = self.readers.stop().await;
-        let recording = self.lab.stream_directory(&self.stream);
-        let closed = self.lab.close().await;
+        let recording = self.live.lab.stream_directory(&self.live.stream);
+        let closed = self.live.lab.close().await;
         if judge || stopped.is_err() || closed.is_err() {
             println!("Looking at what came out ...");
             summary.add_hls();
@@ -266,9 +259,9 @@ impl Demo {
     }
 
     async fn stop_stream(&mut self) -> Result<()> {
-        self.lab.dashboard.stop(&self.device).await?;
+        self.live.lab.dashboard.stop(&self.live.device).await?;
         let over = |state: &serde_json::Value| state["state"] == "ended";
-        self.lab.stream_until(&self.stream, "ended", STOP_TIME_MAX, over).await.map(drop)
+        self.live.lab.stream_until(&self.live.stream, "ended", STOP_TIME_MAX, over).await.map(drop)
     }
 }
 
