@@ -194,11 +194,12 @@ mod tests {
     async fn a_program_is_found_by_its_directory_and_ends_in_order() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
-        std::fs::write(&file, "").unwrap();
+        nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let log = directory.path().join("log");
         let shell = directory.path().join("strata-shell");
         std::os::unix::fs::symlink("/bin/sh", &shell).unwrap();
-        let arguments = ["-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done", "sh"];
+        // A shell that starts nothing: until its child has become another program, it has the shell's command line.
+        let arguments = ["-c", "trap 'echo bye; exit 0' TERM; exec 3<>\"$1\"; echo up; read -r line <&3", "sh"];
         let mut arguments = arguments.to_vec();
         let file = file.display().to_string();
         arguments.push(&file);
