@@ -1,5 +1,5 @@
-//! Video-like load: 30 frames a second, a key frame eight times the others every two seconds; each frame's packets leave
-//! within half a frame interval.
+//! Video-like load: 30 frames a second, a key frame eight times the others every two seconds, one of them when the warm-up
+//! ends; each frame's packets leave within half a frame interval.
 
 use bytes::Bytes;
 use units::Timestamp;
@@ -7,6 +7,8 @@ use units::Timestamp;
 pub const PAYLOAD_BYTES: usize = 1316;
 pub const FRAMES_PER_SECOND: u64 = 30;
 const GROUP: u64 = 60;
+/// Frames since a key frame when the load begins: the warm-up is two groups and a half.
+const GROUP_BEGUN: u64 = 30;
 const KEY_FRAME: f64 = 8.0;
 
 /// One packet of the load.
@@ -32,7 +34,7 @@ pub fn video_steps(steps: &[(f64, f64)], seconds: f64) -> Vec<Item> {
         let start = frame as f64 * frame_micros;
         let bps = steps.iter().rfind(|step| step.0 * 1e6 <= start).map_or(0.0, |step| step.1);
         let unit = bps / 8.0 / FRAMES_PER_SECOND as f64 * GROUP as f64 / (GROUP as f64 - 1.0 + KEY_FRAME);
-        let key = frame % GROUP == 0;
+        let key = (frame + GROUP_BEGUN).is_multiple_of(GROUP);
         owed += if key { unit * KEY_FRAME } else { unit };
         let packets = ((owed / PAYLOAD_BYTES as f64) as u64).max(1);
         owed -= (packets * PAYLOAD_BYTES as u64) as f64;
