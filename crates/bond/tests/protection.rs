@@ -10,6 +10,8 @@ use bond::stats::{ReceiverSnapshot, SenderSnapshot};
 use link_sim::PathConfig;
 use proptest::prelude::*;
 use simulation::{Simulation, load, scenario};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::time::Duration;
 use units::{Ecn, Timestamp};
@@ -40,6 +42,29 @@ impl Run {
     fn receiver(&self) -> ReceiverSnapshot {
         self.simulation.receiver.snapshot(self.simulation.clock.local(self.simulation.now))
     }
+
+    /// The share of packets in each class that a second link was given within 10 ms, while the first round was on its way; `class`
+    /// is that of the run.
+    fn copied(&self, class: fn(u32) -> PacketClass) -> HashMap<PacketClass, f64> {
+        let mut first: HashMap<u32, (usize, Timestamp)> = HashMap::new();
+        let mut copied: HashMap<PacketClass, (f64, f64)> = HashMap::new();
+        for carried in self.simulation.log.iter().flatten() {
+            let Some(number) = carried.number else { continue };
+            match first.entry(number) {
+                Entry::Vacant(place) => {
+                    place.insert((carried.link, carried.sent));
+                    copied.entry(class(number)).or_default().1 += 1.0;
+                }
+                Entry::Occupied(of) => {
+                    let (link, sent) = *of.get();
+                    if carried.link != link && carried.sent - sent <= Duration::from_millis(10) {
+                        copied.entry(class(number)).or_default().0 += 1.0;
+                    }
+                }
+            }
+        }
+        copied.into_iter().map(|(class, (twice, all))| (class, twice / all)).collect()
+    }
 }
 
 /// 20 s of 6 Mbit/s, judged after the first 5 s; every payload that comes out is checked.
@@ -48,6 +73,7 @@ fn run(paths: &[PathConfig], latency_ms: u64, extension: Extension, class: fn(u3
     let sender = SenderConfig { latency, ..Default::default() };
     let receiver = ReceiverConfig { latency, extension, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, paths, 7);
+    simulation.log = Some(Vec::new());
     let items = load::even(6e6, 20.0);
     for item in &items {
         simulation.run_until(item.at);
@@ -141,6 +167,11 @@ fn key_pictures_and_sound_get_a_copy_where_it_pays() {
     let share = sender.copies as f64 / sender.packets_in as f64;
     // A fifth of the packets, while so much of the capacity is known to be free.
     assert!((0.02..0.21).contains(&share), "{share}");
+    let copied = run.copied(class);
+    for protected in [PacketClass::Audio, PacketClass::Clock, PacketClass::ParameterSet, PacketClass::Idr] {
+        assert!(copied[&protected] > 0.5, "{protected:?}: {copied:?}");
+    }
+    assert!(copied[&PacketClass::Other] < 0.01, "{copied:?}");
     assert!(sender.useless_copies > sender.copies / 2, "most copies are never needed: {}", sender.useless_copies);
 }
 

@@ -67,12 +67,20 @@ pub(crate) struct History {
     pending: BTreeSet<u64>,
     /// Numbers set aside, most urgent first.
     aside: BTreeSet<u64>,
+    /// Critical ones that have not been sent, most urgent first; those that have gone leave when they are next looked at.
+    critical: BTreeSet<u64>,
 }
 
 impl History {
     /// Begins with the number `first`.
     pub(crate) fn new(first: u64) -> Self {
-        Self { first, packets: VecDeque::new(), pending: BTreeSet::new(), aside: BTreeSet::new() }
+        Self {
+            first,
+            packets: VecDeque::new(),
+            pending: BTreeSet::new(),
+            aside: BTreeSet::new(),
+            critical: BTreeSet::new(),
+        }
     }
 
     /// Numbers a packet and queues it; `None` when there is no room.
@@ -81,6 +89,9 @@ impl History {
             return None;
         }
         let number = self.first + self.packets.len() as u64;
+        if packet.critical {
+            self.critical.insert(number);
+        }
         self.packets.push_back(packet);
         self.pending.insert(number);
         Some(number)
@@ -173,6 +184,17 @@ impl History {
         self.aside.first().copied()
     }
 
+    /// The most urgent critical packet that waits for its first link.
+    pub(crate) fn critical_first(&mut self) -> Option<u64> {
+        while let Some(number) = self.critical.first().copied() {
+            if self.pending.contains(&number) && self.get(number).is_some_and(|packet| packet.transmissions == 0) {
+                return Some(number);
+            }
+            self.critical.remove(&number);
+        }
+        None
+    }
+
     /// The number after the last packet of the same unit.
     pub(crate) fn unit_end(&self, number: u64) -> u64 {
         let Some(unit) = self.get(number).map(|packet| packet.unit) else { return number + 1 };
@@ -230,6 +252,7 @@ impl History {
             }
             self.pending.remove(&self.first);
             self.aside.remove(&self.first);
+            self.critical.remove(&self.first);
             self.packets.pop_front();
             self.first += 1;
         }

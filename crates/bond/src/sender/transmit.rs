@@ -12,10 +12,10 @@ use crate::schedule::{Ask, Candidate, Choice, choose, copies, sure_by};
 /// Queue wanted in front of a busy bottleneck, as a share of the latency, and its limits. What waits in the flow's own queue
 /// can still take any link; what waits in front of a link that stalls must be sent again.
 const QUEUE_SHARE: f64 = 0.03;
-/// The same once packets have been waiting for this share of the latency: the load is more than links carry, and none of
-/// them may run dry.
-const QUEUE_SHARE_PRESSED: f64 = 0.07;
+/// Packets that have been waiting for this share of the latency show a load that is more than links carry.
 const PRESSED_SHARE: f64 = 0.15;
+/// The queue wanted then: no link may run dry.
+const QUEUE_SHARE_PRESSED: f64 = 0.07;
 const QUEUE_MICROS_MIN: f64 = 20_000.0;
 const QUEUE_MICROS_MAX: f64 = 70_000.0;
 /// A queue may take so much longer to drain than it seems, as a share of itself: capacities halve within a queue's time.
@@ -127,13 +127,17 @@ impl Sender {
         source_time.as_micros() as f64 + playout
     }
 
-    /// The queue wanted in front of bottlenecks, in microseconds.
-    pub(super) fn queue_wanted(&self, now: Timestamp) -> f64 {
-        let latency = self.config.latency.as_micros() as f64;
+    /// True once packets have been waiting for a good part of the latency: the load is more than links carry.
+    fn is_pressed(&self, now: Timestamp) -> bool {
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_micros() as f64);
-        let share = if waited > PRESSED_SHARE * latency { QUEUE_SHARE_PRESSED } else { QUEUE_SHARE };
-        (latency * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX)
+        waited > PRESSED_SHARE * self.config.latency.as_micros() as f64
+    }
+
+    /// The queue wanted in front of bottlenecks, in microseconds.
+    pub(super) fn queue_wanted(&self, now: Timestamp) -> f64 {
+        let share = if self.is_pressed(now) { QUEUE_SHARE_PRESSED } else { QUEUE_SHARE };
+        (self.config.latency.as_micros() as f64 * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX)
     }
 
     /// The links at this moment.
@@ -215,6 +219,9 @@ impl Sender {
     fn transmit_by(&mut self, table: &Table, now: Timestamp) -> Result<SenderOutput, Timestamp> {
         let candidates = table.links();
         let any_ready = candidates.iter().any(|candidate| candidate.ready);
+        if any_ready && let Some(output) = self.transmit_critical(candidates, now) {
+            return Ok(output);
+        }
         let mut from = 0;
         let mut wake = table.wake();
         for _ in 0..LOOK_MAX {
@@ -253,6 +260,20 @@ impl Sender {
             }
         }
         Err(wake)
+    }
+
+    /// While the bond is overloaded, what must not be given up goes before the rest: in the order of deadlines its turn would come
+    /// when everything before it has used up the time there is.
+    fn transmit_critical(&mut self, candidates: &[Candidate], now: Timestamp) -> Option<SenderOutput> {
+        if !self.is_pressed(now) {
+            return None;
+        }
+        let number = self.history.critical_first()?;
+        let ask = self.ask(now, number, false)?;
+        match choose(candidates, &ask) {
+            Choice::Send(index) => Some(self.send_chosen(now, number, index, candidates, &ask)),
+            Choice::Wait | Choice::Doubtful | Choice::Hopeless => None,
+        }
     }
 
     fn ask(&self, now: Timestamp, number: u64, gamble: bool) -> Option<Ask> {

@@ -1,0 +1,104 @@
+//! What is given up when links can not carry everything: never what the rest can not be decoded without.
+
+mod simulation;
+
+use bond::PacketClass;
+use bond::config::{Extension, ReceiverConfig, SenderConfig};
+use link_sim::{Capacity, PathConfig};
+use simulation::load::Item;
+use simulation::{Simulation, load, scenario};
+use std::collections::HashMap;
+use std::time::Duration;
+use units::Timestamp;
+
+/// Links of 3 and 2 Mbit/s, of which media may use 4.8.
+fn links() -> Vec<PathConfig> {
+    vec![scenario::link("a", 3000, 20.0, 200), scenario::link("b", 2000, 40.0, 200)]
+}
+
+/// Sends `items` within a second of latency; returns those of second 6 and later that are judged, and which arrived.
+fn run(
+    paths: &[PathConfig],
+    extension: Extension,
+    items: &[Item],
+    class: fn(&Item) -> PacketClass,
+) -> Vec<(Item, bool)> {
+    let latency = Duration::from_secs(1);
+    let sender = SenderConfig { latency, ..Default::default() };
+    let receiver = ReceiverConfig { latency, extension, ..Default::default() };
+    let mut simulation = Simulation::new(sender, receiver, paths, 3);
+    for item in items {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), class(item));
+    }
+    simulation.run_until(simulation.now + Duration::from_secs(4));
+    let mut arrived = vec![false; items.len()];
+    for (_, delivered) in &simulation.delivered {
+        arrived[load::number(&delivered.bytes) as usize] = true;
+    }
+    let judged = items.iter().copied().zip(arrived);
+    judged.filter(|(item, _)| item.at >= Timestamp::from_millis(6000)).collect()
+}
+
+/// Whole key pictures of all, and whole other pictures of all.
+fn pictures(judged: &[(Item, bool)]) -> [(usize, usize); 2] {
+    [true, false].map(|key| {
+        let pictures = judged.chunk_by(|a, b| a.0.frame == b.0.frame).filter(|picture| picture[0].0.key == key);
+        let whole = pictures.clone().filter(|picture| picture.iter().all(|(_, arrived)| *arrived));
+        (whole.count(), pictures.count())
+    })
+}
+
+fn pictures_told(item: &Item) -> PacketClass {
+    if item.key { PacketClass::Idr } else { PacketClass::Video }
+}
+
+/// Goal: without its key picture no other of its group can be shown; they are the last to be given up.
+#[test]
+fn key_pictures_survive_an_overload() {
+    for bps in [5e6, 5.5e6, 6e6, 8e6] {
+        let items = load::video(bps, 40.0);
+        let [keys, others] = pictures(&run(&links(), Extension::Offer, &items, pictures_told));
+        assert_eq!(keys.0, keys.1, "key pictures at {bps} bit/s; of the others {others:?}");
+        assert!(others.0 * 10 > others.1 * 4, "{others:?} other pictures at {bps} bit/s");
+        assert!(others.0 < others.1, "{bps} bit/s is no overload");
+    }
+}
+
+/// Goal: the same when the links fade for ten seconds.
+#[test]
+fn key_pictures_survive_a_fade() {
+    let mut paths = links();
+    paths[0].up.capacity = Capacity::Steps { steps: vec![(0, 3000), (10_000, 1000), (20_000, 3000)] };
+    let items = load::video(4e6, 40.0);
+    let [keys, others] = pictures(&run(&paths, Extension::Offer, &items, pictures_told));
+    assert_eq!(keys.0, keys.1, "of the others {others:?}");
+    assert!((900..others.1).contains(&others.0), "{others:?}");
+}
+
+/// Goal: sound, parameter sets and key pictures arrive when not even two thirds of everything can, at our own receiver and at a
+/// plain RIST one.
+#[test]
+fn what_is_critical_arrives_at_any_receiver() {
+    let class = |item: &Item| match item.number % 20 {
+        _ if item.key => PacketClass::Idr,
+        3 => PacketClass::Audio,
+        7 => PacketClass::Clock,
+        11 => PacketClass::ParameterSet,
+        13 => PacketClass::Other,
+        _ => PacketClass::Video,
+    };
+    for extension in [Extension::Offer, Extension::Off] {
+        let judged = run(&links(), extension, &load::video(8e6, 30.0), class);
+        let mut missing = HashMap::new();
+        for (item, arrived) in &judged {
+            let of = missing.entry(class(item)).or_insert((0, 0));
+            of.0 += u32::from(!arrived);
+            of.1 += 1;
+        }
+        for critical in [PacketClass::Idr, PacketClass::Audio, PacketClass::ParameterSet] {
+            assert_eq!(missing[&critical].0, 0, "{critical:?}, {extension:?}: {missing:?}");
+        }
+        assert!(missing[&PacketClass::Video].0 > 0, "an overload: {missing:?}");
+    }
+}
