@@ -254,6 +254,13 @@ pub enum Cause {
         /// True when the extension is in use.
         extension: bool,
     },
+    /// The far end answers, but nothing of the extension comes any more: it is treated as a plain RIST peer from now on.
+    ExtensionLost {
+        /// How long no report has confirmed anything, in milliseconds.
+        silence_ms: f64,
+    },
+    /// Another receiver than before reports (it was started again, perhaps): its clock and counts are others.
+    ReceiverChanged,
     /// The latency budget changed.
     Latency {
         /// Before.
@@ -391,6 +398,12 @@ impl fmt::Display for Cause {
             }
             Self::PeerIdentified { extension: true } => write!(f, "far end speaks the bonding extension"),
             Self::PeerIdentified { extension: false } => write!(f, "far end is a plain RIST peer"),
+            Self::ExtensionLost { silence_ms } => write!(
+                f,
+                "far end answers, but has reported nothing for {:.1} s: it is a plain RIST peer now",
+                silence_ms / 1e3
+            ),
+            Self::ReceiverChanged => write!(f, "another receiver reports: its clock is another"),
             Self::Latency { before, now } => {
                 write!(f, "latency {} -> {} ms", before.as_millis(), now.as_millis())
             }

@@ -1,7 +1,7 @@
 //! The engine's own RTCP messages: APP packets named `BOND`, silently ignored by plain RIST peers.
 //!
 //! Both ends announce [`FEATURE`] in their keep-alives and send these only to a peer that has announced it (or has sent
-//! one). All integers are big-endian.
+//! one). Only reports prove to a sender that its peer speaks them: see `sender::far_end`. All integers are big-endian.
 //!
 //! **Announce**, subtype [`ANNOUNCE`], sender to receiver, tells which link a 4-tuple is:
 //! version 1 (= 1), reserved 1, link id 2, latency ms 2, name length 1, name, zero padding to 32 bits.

@@ -104,6 +104,14 @@ impl Framing {
         }
     }
 
+    /// True when the per-link number `sequence` is one of the `back` that were given out last.
+    pub(crate) fn has_sent(&self, sequence: u32, back: u32) -> bool {
+        match self {
+            Self::Simple => false,
+            Self::Main(tunnel) => (1..=back).contains(&tunnel.next_sequence().wrapping_sub(sequence)),
+        }
+    }
+
     /// Frames an RTP packet: returns the datagram and its per-link number.
     pub(crate) fn media(
         &mut self,

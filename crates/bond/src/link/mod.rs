@@ -221,6 +221,21 @@ impl Link {
         self.go(now, LinkState::Probe, StateReason::AddressChanged)
     }
 
+    /// Nobody will tell what became of what is on its way, or by other numbers.
+    pub(crate) fn forget_sent(&mut self, outcomes: &mut Vec<Outcome>) {
+        self.sent.give_up(outcomes);
+        (self.sent, self.echoed) = (SentLog::default(), None);
+    }
+
+    /// Forgets what hangs on the far end's clock and counts: there is another one, or something else tells the measures.
+    pub(crate) fn forget_far_end(&mut self) {
+        self.delay = Delay::new();
+        self.capacity.restart(self.capacity.estimate());
+        self.path_check = PathCheck::default();
+        self.ecn.restart();
+        (self.clock_offset, self.missed) = (0.0, false);
+    }
+
     /// Lowest round trip in microseconds.
     pub(crate) fn round_trip_low(&self) -> f64 {
         self.rtt.low().unwrap_or(ROUND_TRIP_START)

@@ -8,13 +8,12 @@ use rist::wire::rtcp::{
 use std::time::Duration;
 use units::{Ecn, Timestamp};
 
+use super::far_end::Offer;
 use super::listen::Listening;
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
-use crate::event::Cause;
 use crate::extension::{
     ANNOUNCE, Announce, CLOCK, NAME, PROBE, RECOVERED, REPORT, Report, emit_clock, parse_recovered,
 };
-use crate::link::sent::SentLog;
 
 /// RTCP while a link is in use (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -128,7 +127,7 @@ impl Sender {
                 slot.control.next_keep_alive = now + if slot.rests() { INTERVAL_SPENT } else { KEEP_ALIVE_INTERVAL };
             }
             if slot.control.next_rtcp <= now {
-                let known = self.extension == Some(true);
+                let extension = Told { known: self.extension == Some(true), offered: self.far_end.offers(now) };
                 self.scratch.clear();
                 let handed =
                     self.handed_after.get().map(|micros| now.back(Duration::from_micros(micros.unsigned_abs())));
@@ -136,7 +135,7 @@ impl Sender {
                     now: super::rtp_time(self.rtp_base, now),
                     handed: handed.map(|at| super::rtp_time(self.rtp_base, at)),
                 };
-                write_compound(&mut self.scratch, now, slot, self.flow, clocks, &self.config, known);
+                write_compound(&mut self.scratch, now, slot, self.flow, clocks, &self.config, extension);
                 if let Some((channel, datagram, sequence)) = slot.framing.rtcp(now, &self.scratch) {
                     slot.control.framing_bytes = datagram.len() - self.scratch.len();
                     self.order += 1;
@@ -189,13 +188,7 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension, fec, ecn, .. } => {
-                self.protection.hear(now, fec);
-                self.far_ecn = ecn && extension && self.config.ecn;
-                if extension {
-                    self.use_extension(now);
-                }
-            }
+            Inbound::KeepAlive { extension, fec, ecn, .. } => self.hear_offer(now, Offer { extension, fec, ecn }),
             Inbound::Rtcp(compound) => {
                 for packet in packets(compound).filter_map(Result::ok) {
                     self.on_rtcp(now, index, packet);
@@ -215,6 +208,7 @@ impl Sender {
                 let delay = u64::from(echo.processing_delay_us);
                 if echo.ssrc == slot.control.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
                     self.on_echo(now, index, RtcpEcho { timestamp: echo.timestamp, trip_micros: age - delay });
+                    self.hear_answer(now);
                 }
             }
             RtcpPacket::ReceiverReport(report) => {
@@ -231,10 +225,9 @@ impl Sender {
             RtcpPacket::NackBitmask(nack) if nack.media_ssrc & !1 == self.flow => {
                 self.on_requests(now, index, nack.entries.iter().flat_map(BitmaskEntry::sequences));
             }
-            RtcpPacket::App(App { name: NAME, subtype: REPORT, body, .. }) => {
+            RtcpPacket::App(App { name: NAME, subtype: REPORT, ssrc, body }) => {
                 if let Some(report) = Report::parse(body).filter(|_| self.config.extension == Extension::Offer) {
-                    self.use_extension(now);
-                    self.on_report(now, &report);
+                    self.hear_report(now, ssrc, &report);
                 }
             }
             RtcpPacket::App(App { name: NAME, subtype: RECOVERED, body, .. }) if self.extension == Some(true) => {
@@ -264,27 +257,6 @@ impl Sender {
         slot.link.on_sent(now, self.order, sequence, datagram.len(), None, Ecn::NotEct);
         let link = slot.link.id;
         self.output(SenderOutput::Transmit { link, channel, ecn: Ecn::NotEct, bytes: Bytes::from(datagram) });
-    }
-
-    /// The far end speaks the extension: number and watch everything from now on.
-    fn use_extension(&mut self, now: Timestamp) {
-        if self.extension == Some(true) {
-            return;
-        }
-        self.extension = Some(true);
-        for index in 0..self.slots.len() {
-            let Some(slot) = &mut self.slots[index] else { continue };
-            if slot.link.echoed.take().is_some() {
-                // Counted otherwise until now.
-                slot.link.sent.give_up(&mut self.outcomes);
-                slot.link.sent = SentLog::default();
-            }
-            slot.link.reported = true;
-            slot.control.compounds = 0;
-            slot.control.next_rtcp = now;
-            self.settle_outcomes(now, index);
-        }
-        self.note(now, Cause::PeerIdentified { extension: true });
     }
 }
 
@@ -324,6 +296,15 @@ struct Clocks {
     handed: Option<u32>,
 }
 
+/// What the far end has told of the extension.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    /// It is in use.
+    known: bool,
+    /// Or it is offered, and a report would confirm it.
+    offered: bool,
+}
+
 fn write_compound(
     out: &mut Vec<u8>,
     now: Timestamp,
@@ -331,17 +312,18 @@ fn write_compound(
     flow: u32,
     clocks: Clocks,
     config: &super::SenderConfig,
-    extension: bool,
+    extension: Told,
 ) {
     SenderReport { ssrc: flow, ntp: ntp(now), rtp_timestamp: clocks.now, packets: 0, octets: 0 }.emit(out);
     Sdes { ssrc: flow, cname: cname(&config.cname) }.emit(out);
     let asking = slot.link.state != LinkState::Up || slot.link.overdue(now) > 0.0;
     let now_and_then = slot.control.compounds.is_multiple_of(EVERY);
-    if !extension || asking || now_and_then {
+    let Told { known, offered } = extension;
+    if !known || asking || now_and_then {
         let echo = Echo { ssrc: slot.control.echo_ssrc, timestamp: now.as_micros(), ..Echo::default() };
         echo.emit(EchoKind::Request, out);
     }
-    if extension && (asking || now_and_then || slot.control.compounds < EVERY) {
+    if (known || offered) && (asking || now_and_then || slot.control.compounds < EVERY) {
         let mut body = Vec::with_capacity(32);
         let latency_ms = u16::try_from(config.latency.as_millis()).unwrap_or(u16::MAX);
         Announce { link: slot.link.id, latency_ms, name: &slot.link.options.name }.emit(&mut body);

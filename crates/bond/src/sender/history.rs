@@ -239,9 +239,16 @@ impl History {
         self.pending.len() + self.aside.len()
     }
 
-    /// Gives packets new times; their order must stay.
-    pub(crate) fn retime(&mut self, change: impl Fn(&mut Packet)) {
-        self.packets.iter_mut().for_each(change);
+    /// The number from which on nothing was sent.
+    pub(crate) fn unsent_from(&self) -> u64 {
+        let sent = self.packets.iter().rposition(|packet| packet.transmissions > 0);
+        self.first + sent.map_or(0, |index| index as u64 + 1)
+    }
+
+    /// Gives the packets from `number` on new times; their order must stay.
+    pub(crate) fn retime(&mut self, number: u64, change: impl Fn(&mut Packet)) {
+        let index = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        self.packets.iter_mut().skip(index).for_each(change);
     }
 
     /// Removes packets from the old end while they are settled or `expired`.

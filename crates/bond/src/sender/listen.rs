@@ -226,7 +226,7 @@ impl Sender {
         let heard = slot.link.on_heard(now);
         let (link, name) = (slot.link.id, slot.link.options.name.clone());
         if strange && alone {
-            self.forget_peer();
+            self.forget_peer(now);
         }
         self.answered_at.get_or_insert(now);
         self.output(SenderOutput::Receiver { link, address: caller.address });
@@ -235,14 +235,6 @@ impl Sender {
         self.note_moved(now, index, heard);
         self.settle_outcomes(now, index);
         self.next_control = now;
-    }
-
-    /// Whether the far end speaks the extension is open again.
-    fn forget_peer(&mut self) {
-        (self.extension, self.answered_at, self.far_ecn) = (None, None, false);
-        for Slot { link, .. } in self.slots.iter_mut().flatten() {
-            (link.reported, link.echoed) = (false, None);
-        }
     }
 
     /// Forgets the receiver of a link when it has been silent for very long.

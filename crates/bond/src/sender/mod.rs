@@ -7,6 +7,7 @@
 mod budget;
 mod causes;
 mod control;
+mod far_end;
 mod history;
 mod listen;
 mod path_mtu;
@@ -43,6 +44,7 @@ use crate::rate_advice::RateAdvice;
 use crate::stats::{EcnState, LinkState, SenderSnapshot};
 use causes::AdviceTold;
 use control::Control;
+use far_end::FarEnd;
 use history::{History, Packet, Standing};
 use listen::Listening;
 use plain::CatchUp;
@@ -260,6 +262,7 @@ pub struct Sender {
     history: History,
     /// Whether the far end speaks the extension; `None` until it is known.
     extension: Option<bool>,
+    far_end: FarEnd,
     /// Whether it counts ECN marks.
     far_ecn: bool,
     /// When the first answer came.
@@ -327,6 +330,7 @@ impl Sender {
             slots: Vec::new(),
             history: History::new(first),
             extension: None,
+            far_end: FarEnd::default(),
             far_ecn: false,
             answered_at: None,
             playout: None,

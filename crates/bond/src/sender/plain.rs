@@ -10,7 +10,7 @@
 use units::Timestamp;
 
 use super::control::RtcpEcho;
-use super::{Sender, SenderOutput, Slot, Standing};
+use super::{Packet, Sender, SenderOutput, Slot, Standing};
 use crate::event::Cause;
 use crate::link::echo::Echoed;
 
@@ -42,22 +42,24 @@ impl CatchUp {
 }
 
 impl Sender {
-    /// The far end turned out to be a plain peer: nothing has been sent, and its latency begins now. What is older than the
-    /// latency is given up.
+    /// The far end turned out to be a plain peer: its latency begins with what it is sent now, unless it was sent something
+    /// before. What is older than the latency is given up; what was sent keeps its time.
     pub(super) fn begin_catching_up(&mut self, now: Timestamp) {
         let latency = self.config.latency;
-        let old: Vec<u64> =
-            self.history.numbered().filter(|(_, p)| now - p.source_time > latency).map(|(n, _)| n).collect();
-        for number in &old {
-            self.history.settle(*number, Standing::Dropped);
+        let old = |packet: &Packet| packet.standing == Standing::Open && now - packet.source_time > latency;
+        let old: Vec<(u64, bool)> =
+            self.history.numbered().filter(|(_, p)| old(p)).map(|(n, p)| (n, p.transmissions > 0)).collect();
+        for (number, sent) in old {
+            self.history.settle(number, Standing::Dropped);
+            self.totals.dropped += u64::from(!sent);
         }
-        self.totals.dropped += old.len() as u64;
-        let first = self.history.pending_from(0).and_then(|number| self.history.get(number));
+        let unsent = self.history.unsent_from();
+        let first = self.history.pending_from(unsent).and_then(|number| self.history.get(number));
         let Some(made) = first.map(|packet| packet.source_time) else { return };
         let catch_up = CatchUp { made, sent: now };
         self.catch_up = Some(catch_up);
         let rtp_base = self.rtp_base;
-        self.history.retime(|packet| {
+        self.history.retime(unsent, |packet| {
             packet.source_time = catch_up.time(packet.source_time);
             packet.rtp_time = super::rtp_time(rtp_base, packet.source_time);
         });

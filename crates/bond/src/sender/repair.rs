@@ -18,13 +18,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 const RESCUE_LOOK_MAX: usize = 512;
 
 impl Sender {
-    /// Takes a report of the far end.
-    pub(super) fn on_report(&mut self, now: Timestamp, report: &Report<'_>) {
+    /// Takes a report of the far end; true when it confirms anything.
+    pub(super) fn on_report(&mut self, now: Timestamp, report: &Report<'_>) -> bool {
         self.learn_playout(report);
+        let mut confirms = false;
         for told in report.links() {
             let Some(index) = self.slot_index(told.link) else { continue };
             let Some(slot) = &mut self.slots[index] else { continue };
             let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
+            confirms |= progress.confirmed > 0;
             if let Some(sent_at) = progress.newest_sent_at {
                 self.compare_waits(index, sent_at, progress.newest_order);
             }
@@ -42,6 +44,7 @@ impl Sender {
         if self.slots.iter().flatten().any(|slot| slot.link.in_burst()) {
             self.rescue(now);
         }
+        confirms
     }
 
     /// Takes the far end's playout, which is told in its clock: as long as no link is timed by that, it says nothing.

@@ -108,6 +108,13 @@ impl Simulation {
         }
     }
 
+    /// Puts another receiver in the place of the present one, at the same address, with a clock of its own.
+    pub fn replace_receiver(&mut self, config: ReceiverConfig, seed: u64, clock: SkewedClock) {
+        self.clock = clock;
+        self.receiver = Receiver::new(config, seed, clock.local(self.now)).unwrap();
+        self.drain_receiver();
+    }
+
     /// Puts links behind one bottleneck.
     pub fn share(&mut self, links: &[usize], bottleneck: &Bottleneck) {
         for link in links {
