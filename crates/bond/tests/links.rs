@@ -6,6 +6,7 @@ use bond::PacketClass;
 use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
 use bond::event::Cause;
 use bond::sender::{RadioHint, SenderInput};
+use bond::stats::LinkState;
 use link_sim::{Capacity, PathConfig, SkewedClock};
 use simulation::{Simulation, load, scenario};
 use std::time::Duration;
@@ -243,5 +244,26 @@ fn after_a_sleep_nothing_old_is_sent() {
         let log = run.simulation.log.take().unwrap_or_default();
         let old: Vec<_> = log.iter().filter_map(|carried| carried.number).collect();
         assert_eq!(old, [0u32; 0], "sent after {slept} s, {later} ms behind the media");
+    }
+}
+
+/// Goal: a link that is taken out and put back under its id and address, as an interface that was gone for a moment, carries
+/// again within a second, however little it had sent before: its numbers begin again, within those that the receiver remembers.
+#[test]
+fn a_link_that_is_put_back_counts_anew() {
+    for before in [1, 2, 4] {
+        let mut run = Run::new(&pair(), vec![options("a"), options("b")], 3e6, 20.0);
+        run.until(before);
+        run.simulation.input(SenderInput::RemoveLink { link: LinkId(0) });
+        run.until(before + 1);
+        run.simulation.add_link(0, options("a"));
+        run.until(before + 2);
+        let early = sent(&run.simulation)[0].0;
+        run.until(before + 6);
+        let states: Vec<_> = run.simulation.sender.snapshot(run.simulation.now).links.iter().map(|l| l.state).collect();
+        assert_eq!(states, [LinkState::Up; 2], "after {before} s");
+        let carried = sent(&run.simulation)[0].0 - early;
+        assert!(carried > 400, "{carried} packets in 4 s after {before} s");
+        assert_eq!(run.finish(), 0);
     }
 }

@@ -10,6 +10,9 @@ use crate::extension::{Marks, REPORT_WORDS_MAX};
 const WINDOW: u64 = 1024;
 /// A jump ahead by more begins a new count.
 const JUMP_MAX: u64 = 65_536;
+/// So many numbers that had come before, and no higher one in between: the far end counts anew. So does a link that is taken
+/// out before it has sent a window's worth, and put back.
+const REPEATED_MAX: u32 = 8;
 /// Reports look back at least over what arrived in this time, so that losing some of them does no harm.
 const LOOK_BACK: Duration = Duration::from_millis(300);
 
@@ -30,6 +33,8 @@ pub(crate) struct Arrivals {
     pub unreported: bool,
     /// Numbers that never came, over all.
     pub missing: u64,
+    /// Numbers that had come before, since the highest.
+    repeated: u32,
 }
 
 impl Arrivals {
@@ -44,6 +49,7 @@ impl Arrivals {
             ecn: Marks::default(),
             unreported: false,
             missing: 0,
+            repeated: 0,
         }
     }
 
@@ -58,7 +64,11 @@ impl Arrivals {
         };
         let step = i64::from(sequence.wrapping_sub(highest as u32) as i32);
         let full = highest.wrapping_add_signed(step);
-        if step > 0 && (step as u64) < JUMP_MAX {
+        let known = step <= 0 && highest - full < WINDOW && self.has(full);
+        self.repeated = if step > 0 { 0 } else { self.repeated + u32::from(known) };
+        if self.repeated >= REPEATED_MAX {
+            self.restart(now, sequence);
+        } else if step > 0 && (step as u64) < JUMP_MAX {
             for gap in (highest + 1..full).take(WINDOW as usize) {
                 self.set(gap, false);
             }
@@ -67,7 +77,7 @@ impl Arrivals {
             self.highest = Some(full);
             self.highest_at = now;
         } else if step <= 0 && highest - full < WINDOW {
-            if !self.has(full) {
+            if !known {
                 self.missing = self.missing.saturating_sub(1);
             }
             self.set(full, true);
@@ -131,6 +141,7 @@ impl Arrivals {
         let full = (1 << 40) + u64::from(sequence);
         self.bits = [0; (WINDOW / 64) as usize];
         self.marks.clear();
+        self.repeated = 0;
         self.highest = Some(full);
         self.highest_at = now;
         self.set(full, true);
@@ -203,5 +214,22 @@ mod tests {
         arrivals.push(ms(2), 3, 10);
         assert_eq!(arrivals.highest(), Some((3, ms(2))));
         assert_eq!(arrivals.words(1).next(), Some(0));
+    }
+
+    #[test]
+    fn a_new_count_within_the_window_is_noticed_and_copies_are_none() {
+        let mut arrivals = Arrivals::new();
+        for sequence in 0..500 {
+            // The network repeats each: that is no new count.
+            arrivals.push(ms(1), sequence, 10);
+            arrivals.push(ms(1), sequence, 10);
+        }
+        assert_eq!(arrivals.highest(), Some((499, ms(1))));
+        for sequence in 0..REPEATED_MAX + 3 {
+            arrivals.push(ms(2), sequence, 10);
+        }
+        assert_eq!(arrivals.highest(), Some((REPEATED_MAX + 2, ms(2))));
+        // The last copy of 499 counted, too.
+        assert_eq!(arrivals.words(1).next(), Some(0b1111), "of the new count");
     }
 }
