@@ -14,6 +14,7 @@ use crate::extension::{ECN_FEATURE, FEATURE};
 use crate::fec;
 use crate::payload::Channel;
 use crate::random::Random;
+use crate::refused::Reason;
 
 /// Headroom for GRE, VSF, virtual ports and RTP when a datagram is allocated.
 const HEADROOM: usize = 48;
@@ -47,7 +48,7 @@ pub(crate) struct Parsed<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Malformed or not authentic.
-    Invalid,
+    Invalid(Reason),
     /// The far end has to log in first; it has been asked to.
     LoginFirst,
 }
@@ -189,11 +190,11 @@ impl Framing {
         match self {
             Self::Simple if is_rtcp(bytes) => Ok(simple(Inbound::Rtcp(bytes))),
             Self::Simple if channel == Channel::Media => Ok(simple(Inbound::Media(bytes))),
-            Self::Simple => Err(Refusal::Invalid),
+            Self::Simple => Err(Refusal::Invalid(Reason::Malformed)),
             Self::Main(tunnel) => {
                 let received = tunnel.parse(now, bytes).map_err(|error| match error {
                     TunnelError::NotAuthenticated => Refusal::LoginFirst,
-                    _ => Refusal::Invalid,
+                    other => Refusal::Invalid(other.into()),
                 })?;
                 let inbound = match received.inner {
                     Inner::Media(rtp) => Inbound::Media(rtp),

@@ -32,6 +32,7 @@ pub mod payload;
 mod random;
 mod rate_advice;
 pub mod receiver;
+mod refused;
 mod schedule;
 pub mod sender;
 pub mod stats;

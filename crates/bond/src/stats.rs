@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
 
+pub use crate::refused::RefusedDatagrams;
+
 /// Where a sender's link stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -196,6 +198,24 @@ pub struct ReceiverLinkSnapshot {
     pub ce_packets: u64,
 }
 
+/// Packets that came after their time had passed, by what came late.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LatePackets {
+    /// Sent for the first time: their link took longer than the latency allows for.
+    pub originals: u64,
+    /// Sent again: there was no time for it.
+    pub retransmissions: u64,
+    /// Numbered further back than is remembered: of before, or repeated by somebody.
+    pub outdated: u64,
+}
+
+impl LatePackets {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.originals + self.retransmissions + self.outdated
+    }
+}
+
 /// A receiver's view of one flow.
 #[derive(Debug, Clone, Serialize)]
 pub struct ReceiverFlowSnapshot {
@@ -209,6 +229,8 @@ pub struct ReceiverFlowSnapshot {
     pub lost_packets: u64,
     /// Packets that came after their time had passed.
     pub late_packets: u64,
+    /// The same by what came late.
+    pub late: LatePackets,
     /// Packets delivered only thanks to a retransmission.
     pub recovered_packets: u64,
     /// Payload bits delivered over the last second.
@@ -234,12 +256,16 @@ pub struct ReceiverSnapshot {
     pub lost_packets: u64,
     /// Packets that came after their time had passed.
     pub late_packets: u64,
+    /// The same by what came late.
+    pub late: LatePackets,
     /// Packets delivered only thanks to a retransmission.
     pub recovered_packets: u64,
     /// Copies removed.
     pub duplicates: u64,
     /// Datagrams refused: not for us, malformed or not authentic.
     pub refused_datagrams: u64,
+    /// The same by reason.
+    pub refused: RefusedDatagrams,
     /// Requests for retransmission sent, in packets asked for.
     pub nacks_sent: u64,
     /// Link quality messages made for senders that do not speak the extension (TR-06-4-1).

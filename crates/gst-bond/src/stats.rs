@@ -3,8 +3,8 @@
 //! (0 to 1). What is not measured yet is negative; what there is nothing of is absent.
 
 use bond::stats::{
-    EcnState, FarEndSnapshot, ReceiverFlowSnapshot, ReceiverLinkSnapshot, ReceiverSnapshot, SenderLinkSnapshot,
-    SenderSnapshot,
+    EcnState, FarEndSnapshot, LatePackets, ReceiverFlowSnapshot, ReceiverLinkSnapshot, ReceiverSnapshot,
+    RefusedDatagrams, SenderLinkSnapshot, SenderSnapshot,
 };
 use gstreamer as gst;
 use link_io::receiver::ReceiverIoCounters;
@@ -122,9 +122,11 @@ pub(crate) fn receiver(snapshot: &ReceiverSnapshot, io: ReceiverIoCounters) -> g
         .field("delivered-bytes", snapshot.delivered_bytes.as_u64())
         .field("lost-packets", snapshot.lost_packets)
         .field("late-packets", snapshot.late_packets)
+        .field("late", late(&snapshot.late))
         .field("recovered-packets", snapshot.recovered_packets)
         .field("duplicates", snapshot.duplicates)
         .field("refused-datagrams", snapshot.refused_datagrams)
+        .field("refused", refused(&snapshot.refused))
         .field("nacks-sent", snapshot.nacks_sent)
         .field("quality-messages", snapshot.quality_messages)
         .field("fec-packets", snapshot.fec_packets)
@@ -137,6 +139,28 @@ pub(crate) fn receiver(snapshot: &ReceiverSnapshot, io: ReceiverIoCounters) -> g
         .build()
 }
 
+fn late(late: &LatePackets) -> gst::Structure {
+    gst::Structure::builder("late")
+        .field("originals", late.originals)
+        .field("retransmissions", late.retransmissions)
+        .field("outdated", late.outdated)
+        .build()
+}
+
+fn refused(refused: &RefusedDatagrams) -> gst::Structure {
+    gst::Structure::builder("refused")
+        .field("malformed", refused.malformed)
+        .field("clear", refused.clear)
+        .field("encrypted", refused.encrypted)
+        .field("wrong-key", refused.wrong_key)
+        .field("replayed", refused.replayed)
+        .field("log-in", refused.log_in)
+        .field("strangers", refused.strangers)
+        .field("unwanted", refused.unwanted)
+        .field("out-of-window", refused.out_of_window)
+        .build()
+}
+
 fn receiver_flow(flow: &ReceiverFlowSnapshot) -> gst::Structure {
     gst::Structure::builder("flow")
         .field("flow", flow.flow)
@@ -144,6 +168,7 @@ fn receiver_flow(flow: &ReceiverFlowSnapshot) -> gst::Structure {
         .field("delivered-packets", flow.delivered_packets)
         .field("lost-packets", flow.lost_packets)
         .field("late-packets", flow.late_packets)
+        .field("late", late(&flow.late))
         .field("recovered-packets", flow.recovered_packets)
         .field("rate-bps", flow.rate.as_bps())
         .build()
@@ -244,6 +269,7 @@ mod tests {
             delivered_packets: 3,
             lost_packets: 4,
             late_packets: 5,
+            late: LatePackets::default(),
             recovered_packets: 6,
             rate: Bitrate::from_bps(7),
         };
@@ -263,6 +289,9 @@ mod tests {
         (snapshot.flows, snapshot.links, snapshot.half_open) = (vec![flow(2000), flow(2002)], vec![link], 14);
         let structure = receiver(&snapshot, ReceiverIoCounters::default());
         assert_complete(&structure, &fields(&snapshot));
+        let of = |name: &str| structure.get::<gst::Structure>(name).expect("told");
+        assert_complete(&of("late"), &fields(snapshot.late));
+        assert_complete(&of("refused"), &fields(snapshot.refused));
         assert_complete(&part(&structure, "links"), &fields(&snapshot.links[0]));
         assert_complete(&part(&structure, "flows"), &fields(&snapshot.flows[0]));
         assert_eq!(structure.get::<gst::Array>("flows").expect("a list").len(), 2);

@@ -15,6 +15,7 @@ use super::repair::Repair;
 use crate::config::HISTORY_PACKETS_MAX;
 use crate::event::Cause;
 use crate::link::capacity::Meter;
+use crate::stats::LatePackets;
 
 /// Requests for one packet, at most.
 const ASK_MAX: u8 = 20;
@@ -66,7 +67,7 @@ pub(crate) struct FlowTotals {
     pub delivered: u64,
     pub delivered_bytes: u64,
     pub lost: u64,
-    pub late: u64,
+    pub late: LatePackets,
     pub recovered: u64,
     pub duplicates: u64,
     pub asked: u64,
@@ -81,7 +82,9 @@ impl FlowTotals {
         self.delivered += other.delivered;
         self.delivered_bytes += other.delivered_bytes;
         self.lost += other.lost;
-        self.late += other.late;
+        self.late.originals += other.late.originals;
+        self.late.retransmissions += other.late.retransmissions;
+        self.late.outdated += other.late.outdated;
         self.recovered += other.recovered;
         self.duplicates += other.duplicates;
         self.asked += other.asked;
@@ -247,7 +250,12 @@ impl Flow {
             self.totals.duplicates += 1;
             Taken::Duplicate
         } else {
-            self.totals.late += 1;
+            let late = &mut self.totals.late;
+            *match origin {
+                _ if self.next - number > DONE_WINDOW => &mut late.outdated,
+                Origin::First => &mut late.originals,
+                Origin::Retransmitted | Origin::Repaired => &mut late.retransmissions,
+            } += 1;
             Taken::Late
         }
     }
@@ -288,13 +296,13 @@ impl Flow {
     pub(crate) fn add_up_gap(&mut self, now: Timestamp) {
         let packets = std::mem::take(&mut self.gap);
         if packets > 0 {
-            self.losses.add(now, packets, self.totals.late);
+            self.losses.add(now, packets, self.totals.late.total());
         }
     }
 
     /// What was lost, when it is to be told.
     pub(crate) fn take_lost(&mut self, now: Timestamp, latency: Duration, flow_ends: bool) -> Option<Cause> {
-        self.losses.take(now, self.id.ssrc, self.totals.late, latency, flow_ends)
+        self.losses.take(now, self.id.ssrc, self.totals.late.total(), latency, flow_ends)
     }
 
     /// When the next delivery is due.

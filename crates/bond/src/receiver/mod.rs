@@ -29,6 +29,7 @@ use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
 use crate::framing::{Inbound, Parsed, Refusal};
 use crate::payload::Channel;
 use crate::random::{Random, Seed};
+use crate::refused::{Reason, RefusedDatagrams};
 use crate::stats::ReceiverSnapshot;
 use flow::{Flow, FlowId, FlowTotals, Origin, Taken};
 use newcomers::Standing;
@@ -146,7 +147,7 @@ pub struct Receiver {
     next_report: Timestamp,
     reported_at: Timestamp,
     door: Door,
-    refused: u64,
+    refused: RefusedDatagrams,
     quality_messages: u64,
     /// Totals of flows that have ended.
     ended: FlowTotals,
@@ -182,7 +183,7 @@ impl Receiver {
             next_report: Timestamp::MAX,
             reported_at: Timestamp::ZERO,
             door: Door::new(now, secret),
-            refused: 0,
+            refused: RefusedDatagrams::default(),
             quality_messages: 0,
             ended: FlowTotals::default(),
             scratch: Vec::new(),
@@ -279,12 +280,14 @@ impl Receiver {
         let Parsed { sequence, port, inbound } = match peer.framing.parse(now, channel, self.config.extension, bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => {
-                self.refused += u64::from(refusal == Refusal::Invalid);
-                if refusal == Refusal::LoginFirst {
-                    peer.credit += length;
-                    // Whoever shall log in is kept, to be asked.
-                    if let Some(peer) = newcomer {
-                        self.add_peer(peer);
+                match refusal {
+                    Refusal::Invalid(reason) => self.refused.count(reason),
+                    Refusal::LoginFirst => {
+                        peer.credit += length;
+                        // Whoever shall log in is kept, to be asked.
+                        if let Some(peer) = newcomer {
+                            self.add_peer(peer);
+                        }
                     }
                 }
                 return;
@@ -330,7 +333,7 @@ impl Receiver {
 
     fn take_media(&mut self, now: Timestamp, index: usize, port: u16, rtp: &[u8]) {
         let Ok(packet) = RtpPacket::parse(rtp) else {
-            self.refused += 1;
+            self.refused.count(Reason::Malformed);
             return;
         };
         let header = packet.header;
@@ -342,7 +345,7 @@ impl Receiver {
         {
             match self.flows.iter_mut().find(|flow| flow.id == id) {
                 Some(flow) => flow.push_repair(now, header.sequence, &head, symbol),
-                None => self.refused += 1,
+                None => self.refused.count(Reason::Unwanted),
             }
             return;
         }
@@ -355,7 +358,7 @@ impl Receiver {
             Some(extension) => {
                 self.restored.clear();
                 if rist::null_deletion::restore(&extension, packet.payload, &mut self.restored).is_err() {
-                    self.refused += 1;
+                    self.refused.count(Reason::Malformed);
                     return;
                 }
                 keep(&self.restored)
@@ -364,7 +367,7 @@ impl Receiver {
         };
         let proven = self.peers[index].standing > Standing::HalfOpen;
         let Some(flow) = self.flow_index(now, id, proven) else {
-            self.refused += 1;
+            self.refused.count(Reason::Unwanted);
             return;
         };
         let flow = &mut self.flows[flow];
@@ -377,7 +380,7 @@ impl Receiver {
         peer.media_packets += 1;
         match taken {
             Taken::Duplicate => peer.duplicates += 1,
-            Taken::Refused => self.refused += 1,
+            Taken::Refused => self.refused.count(Reason::OutOfWindow),
             Taken::New => peer.taken = peer.taken.saturating_add(1),
             Taken::Late => {}
         }

@@ -16,6 +16,7 @@ use units::Timestamp;
 use super::peer::Peer;
 use super::{PEERS_MAX, Receiver};
 use crate::event::Cause;
+use crate::refused::Reason;
 
 /// Half-open 4-tuples.
 pub const HALF_OPEN_MAX: usize = 64;
@@ -41,7 +42,9 @@ impl Receiver {
     /// Whether a datagram of an unknown 4-tuple is looked at.
     pub(super) fn admit_newcomer(&mut self, now: Timestamp, local: u16, from: SocketAddr) -> bool {
         let admitted = self.door.admit(now, local, from);
-        self.refused += u64::from(!admitted);
+        if !admitted {
+            self.refused.count(Reason::Stranger);
+        }
         admitted
     }
 

@@ -13,6 +13,7 @@ use crate::framing::Framing;
 use crate::link::capacity::Meter;
 use crate::link::delay::RoundTrip;
 use crate::payload::Channel;
+use crate::refused::Reason;
 
 /// Round trip of a peer without samples: too long costs attempts to repair, too short costs requests.
 const ROUND_TRIP_GUESS_MICROS: f64 = 100_000.0;
@@ -245,7 +246,7 @@ impl Receiver {
         let same = |(other, peer): (usize, &Peer)| other != index && peer.link == Some(link) && peer.flow == Some(flow);
         let old = self.peers.iter().enumerate().position(same);
         if old.is_some_and(|old| self.is_replay(now, old, index)) {
-            self.refused += 1;
+            self.refused.count(Reason::Replayed);
             self.peers[index].extension = false;
             return;
         }

@@ -62,7 +62,7 @@ impl Quality {
     /// The message for the period that ends now, when it is time for one; a new period begins then.
     fn poll(&mut self, now: Timestamp, totals: &FlowTotals, latency: Duration) -> Option<Lqm> {
         let elapsed = now - self.began;
-        let bad_news = totals.lost + totals.late > self.base.lost + self.base.late;
+        let bad_news = totals.lost + totals.late.total() > self.base.lost + self.base.late.total();
         if elapsed < PERIOD && !(bad_news && elapsed >= PERIOD_MIN) {
             return None;
         }
@@ -81,7 +81,7 @@ impl Quality {
             retransmissions_received: word(self.retransmissions),
             recovered: word(recovered),
             unrecovered: word(unrecovered),
-            late: word(since(|totals| totals.late)),
+            late: word(since(|totals| totals.late.total())),
             // Bits in a millisecond are kilobits in a second.
             source_kbps: word(self.original_bytes * 8 / period_ms),
             retransmission_kbps: word(self.retransmission_bytes * 8 / period_ms),
@@ -121,6 +121,7 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::LatePackets;
 
     fn ms(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
@@ -133,7 +134,8 @@ mod tests {
             quality.count(Origin::First, taken, 1000);
             quality.count(Origin::Retransmitted, taken, 500);
         }
-        let totals = FlowTotals { recovered: 3, lost: 2, late: 1, ..FlowTotals::default() };
+        let late = LatePackets { originals: 1, ..LatePackets::default() };
+        let totals = FlowTotals { recovered: 3, lost: 2, late, ..FlowTotals::default() };
         assert_eq!(quality.poll(ms(204), &totals, Duration::from_millis(700)), None);
         let message = quality.poll(ms(205), &totals, Duration::from_millis(700));
         let expected = Lqm {
