@@ -11,6 +11,9 @@ pub const EVERYWHERE: &str = "10.99.0.1";
 /// 2.6 Mbit/s of media, less than any two links carry.
 pub const INTERVAL: Duration = Duration::from_millis(4);
 
+/// What a link carries.
+pub const RATE_BPS: u32 = 6_000_000;
+
 /// Two namespaces and the links between them; gone when dropped.
 pub struct Network {
     pub sending: String,
@@ -45,7 +48,7 @@ impl Network {
         Some(network)
     }
 
-    /// A veth pair `tx`-`rx` of 6 Mbit/s, the sending end with address 10.77.`link`.`host`, the other 10.77.`link`.200.
+    /// A veth pair `tx`-`rx` of [`RATE_BPS`], the sending end with address 10.77.`link`.`host`, the other 10.77.`link`.200.
     pub fn add_link(&self, link: usize, host: u8, mtu: u16) {
         let (s, r) = (&self.sending, &self.receiving);
         must("ip", &format!("-n {s} link add tx{link} mtu {mtu} type veth peer name rx{link} netns {r}"));
@@ -53,10 +56,7 @@ impl Network {
         must("ip", &format!("-n {r} addr add 10.77.{link}.200/24 dev rx{link}"));
         must("ip", &format!("-n {s} link set tx{link} up"));
         must("ip", &format!("-n {r} link set rx{link} up"));
-        let limit = format!("-n {s} qdisc add dev tx{link} root tbf rate 6mbit burst 16k latency 100ms");
-        if let Err(reason) = run("tc", &limit) {
-            println!("link {link} runs without its rate limit: {reason}");
-        }
+        must("tc", &format!("-n {s} qdisc add dev tx{link} root tbf rate {RATE_BPS} burst 16k latency 100ms"));
     }
 
     /// The way to everything over a link, as a modem gets it.
