@@ -151,7 +151,11 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.state).items.is_empty()
+        self.len() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).items.len()
     }
 
     pub(crate) fn dropped(&self) -> u64 {

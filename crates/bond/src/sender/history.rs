@@ -265,6 +265,11 @@ impl History {
         }
     }
 
+    /// Packets kept, waiting or not.
+    pub(crate) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
     /// The number after the newest packet's.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.packets.len() as u64

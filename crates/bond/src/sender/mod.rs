@@ -16,6 +16,7 @@ mod protect;
 mod quality;
 mod repair;
 mod report;
+mod room;
 mod shared;
 mod transmit;
 mod warm;

@@ -113,6 +113,8 @@ struct Published {
     counters: Mutex<SenderIoCounters>,
     rate_advice_bps: AtomicU64,
     payload_bytes_max: AtomicUsize,
+    /// Payloads that may be in the queue; none while the thread passes on what is in it.
+    room: AtomicUsize,
     events: Queue<Event>,
 }
 
@@ -161,6 +163,7 @@ impl FlowSender {
             counters: Mutex::default(),
             rate_advice_bps: AtomicU64::new(machine.rate_advice(now).as_bps()),
             payload_bytes_max: AtomicUsize::new(machine.payload_bytes_max()),
+            room: AtomicUsize::new(0),
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
         let payloads = Arc::new(Queue::new(PAYLOADS_QUEUED_MAX, Overflow::Refuse));
@@ -203,6 +206,13 @@ impl FlowSender {
         })?;
         self.thread.wake();
         Ok(())
+    }
+
+    /// False while the links carry no more than they have got, or none is up: a source that can wait asks before it pushes, and
+    /// nothing of it is given up for want of time. A live source does not ask. What one read gives (tens of kilobytes) may be pushed
+    /// after one yes.
+    pub fn has_room(&self) -> bool {
+        self.payloads.len() < self.published.room.load(Ordering::Acquire)
     }
 
     /// Adds a link while the flow runs; it replaces one of the same id.

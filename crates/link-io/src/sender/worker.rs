@@ -275,6 +275,8 @@ impl Worker {
     }
 
     fn take_payloads(&mut self, payloads: &mut Vec<QueuedPayload>) {
+        // Told anew when it is known what becomes of these.
+        self.parts.published.room.store(0, Ordering::Release);
         self.parts.payloads.drain_into(payloads);
         if payloads.is_empty() {
             return;
@@ -420,6 +422,7 @@ impl Worker {
 
     fn publish(&mut self) {
         let now = self.parts.clock.now();
+        self.parts.published.room.store(self.parts.machine.room(now), Ordering::Release);
         if now >= self.advice_at {
             self.advice_at = now + ADVICE_INTERVAL;
             let advice = self.parts.machine.rate_advice(now);

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Parser)]
 #[command(name = "bond-send", version, after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// udp://@:PORT or udp://IP:PORT to listen on, a transport stream file (paced by its PCR), or - for standard input (not paced).
+    /// udp://@:PORT or udp://IP:PORT to listen on, a transport stream file (paced by its PCR), or - for standard input (not paced). A
+    /// file and standard input wait while the links carry less.
     #[arg(long, alias = "in", value_name = "INPUT")]
     input: Endpoint,
     /// Where to send, one destination a link; see below for the options of a link. auto: every interface that leads to --to.
