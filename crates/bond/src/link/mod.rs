@@ -509,9 +509,10 @@ impl Link {
         far_clock as f64 > expected + MISSED_MICROS + 4.0 * self.delay.jitter()
     }
 
-    /// True while nothing arrives of what should, on a link whose losses come in bursts: what is on its way is lost.
+    /// True while nothing arrives of what should, on a link that loses packets: what is on its way may be lost, and nothing behind
+    /// it may come that would show it.
     pub(crate) fn in_burst(&self) -> bool {
-        self.missed && self.losses.burst_micros() > 0.0 && self.losses.share() > 0.0
+        self.missed && self.losses.share() > 0.0
     }
 
     fn note_loss(&mut self, now: Timestamp, progress: &Progress) {
