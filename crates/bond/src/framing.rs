@@ -1,7 +1,7 @@
 //! How RTP and RTCP travel on one link: bare on two ports (Simple Profile) or in a GRE tunnel (Main Profile).
 
 use bytes::Bytes;
-use rist::psk::Psk;
+use rist::psk::{NonceBook, Psk};
 use rist::srp::{Entropy, Password, SrpConfig};
 use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig, TunnelError};
 use rist::wire::keepalive::Capabilities;
@@ -62,40 +62,40 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// The framing of a sender's link.
-    pub(crate) fn client(config: &SenderConfig, random: &mut Random) -> Self {
-        Self::sender(config, Role::Client, random)
+    pub(crate) fn client(config: &SenderConfig, book: &NonceBook, random: &mut Random) -> Self {
+        Self::sender(config, Role::Client, book, random)
     }
 
     /// The framing of a receiver that calls a sender, at the sender.
-    pub(crate) fn listening_sender(config: &SenderConfig, random: &mut Random) -> Self {
-        Self::sender(config, Role::Server, random)
+    pub(crate) fn listening_sender(config: &SenderConfig, book: &NonceBook, random: &mut Random) -> Self {
+        Self::sender(config, Role::Server, book, random)
     }
 
-    fn sender(config: &SenderConfig, role: Role, random: &mut Random) -> Self {
+    fn sender(config: &SenderConfig, role: Role, book: &NonceBook, random: &mut Random) -> Self {
         let mut tunnel = tunnel_config(role, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         tunnel.virtual_ports.flow = config.virtual_port;
         tunnel.srp = config.srp.as_ref().map(|login| SrpConfig::new(vec![srp_login(login)], entropy(random)));
-        Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
+        Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), book.clone())))
     }
 
     /// The framing of a 4-tuple that calls a receiver.
-    pub(crate) fn server(config: &ReceiverConfig, random: &mut Random) -> Self {
-        Self::receiver(config, Role::Server, random)
+    pub(crate) fn server(config: &ReceiverConfig, book: &NonceBook, random: &mut Random) -> Self {
+        Self::receiver(config, Role::Server, book, random)
     }
 
     /// The framing of a receiver that calls a sender.
-    pub(crate) fn calling_receiver(config: &ReceiverConfig, random: &mut Random) -> Self {
-        Self::receiver(config, Role::Client, random)
+    pub(crate) fn calling_receiver(config: &ReceiverConfig, book: &NonceBook, random: &mut Random) -> Self {
+        Self::receiver(config, Role::Client, book, random)
     }
 
-    fn receiver(config: &ReceiverConfig, role: Role, random: &mut Random) -> Self {
+    fn receiver(config: &ReceiverConfig, role: Role, book: &NonceBook, random: &mut Random) -> Self {
         let mut tunnel = tunnel_config(role, Side::Receiver, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         if !config.srp_users.is_empty() {
             tunnel.srp = Some(SrpConfig::new(config.srp_users.iter().map(srp_login).collect(), entropy(random)));
         }
-        Self::Main(Box::new(Tunnel::new(tunnel, random.next_u64())))
+        Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), book.clone())))
     }
 
     /// Lets the per-link numbers go on behind those of another framing of the link, `more` numbers further.
@@ -175,6 +175,13 @@ impl Framing {
                 let mut out = Vec::new();
                 tunnel.poll_control(now, &mut out).then_some(out)
             }
+        }
+    }
+
+    /// The datagram last unpacked answered an echo that was asked for by this framing: its sender hears this link.
+    pub(crate) fn vouch(&mut self, now: Timestamp) {
+        if let Self::Main(tunnel) = self {
+            tunnel.vouch(now);
         }
     }
 

@@ -195,7 +195,7 @@ fn forged_and_replayed_messages_change_nothing() {
         }
         (simulation, meddled)
     }
-    // The worst news there are, in the clear, under another key, and from another stream under the same key.
+    // The worst news there are, in the clear and under another key. (Another link's under the same key: tests/overheard.rs.)
     let worst = Lqm {
         sequence: 1,
         period_ms: 1000,

@@ -98,6 +98,7 @@ impl Receiver {
                     let delay = u64::from(echo.processing_delay_us);
                     if echo.ssrc == peer.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
                         peer.answered = true;
+                        peer.framing.vouch(now);
                         peer.rtt.push(now, age - delay);
                     }
                 }

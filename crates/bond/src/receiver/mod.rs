@@ -15,6 +15,7 @@ mod repair;
 mod report;
 
 use bytes::Bytes;
+use rist::psk::NonceBook;
 use rist::wire::rtp::RtpPacket;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -132,6 +133,8 @@ const OUTPUTS_MAX: usize = 1024;
 pub struct Receiver {
     config: ReceiverConfig,
     random: Random,
+    /// Of the tunnels of all peers.
+    book: NonceBook,
     now: Timestamp,
     /// SSRC of our RTCP.
     ssrc: u32,
@@ -172,6 +175,7 @@ impl Receiver {
         Ok(Self {
             config,
             random,
+            book: NonceBook::default(),
             now,
             ssrc,
             peers: Vec::new(),

@@ -207,6 +207,7 @@ impl Sender {
                 let age = now.as_micros().wrapping_sub(echo.timestamp);
                 let delay = u64::from(echo.processing_delay_us);
                 if echo.ssrc == slot.control.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
+                    slot.framing.vouch(now);
                     self.on_echo(now, index, RtcpEcho { timestamp: echo.timestamp, trip_micros: age - delay });
                     self.hear_answer(now);
                 }

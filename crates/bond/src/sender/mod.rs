@@ -22,6 +22,7 @@ mod transmit;
 mod warm;
 
 use bytes::Bytes;
+use rist::psk::NonceBook;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -255,6 +256,8 @@ struct Totals {
 pub struct Sender {
     config: SenderConfig,
     random: Random,
+    /// Of the tunnels of all links.
+    book: NonceBook,
     now: Timestamp,
     flow: u32,
     rtp_base: u32,
@@ -325,6 +328,7 @@ impl Sender {
         Ok(Self {
             config,
             random,
+            book: NonceBook::default(),
             now,
             flow,
             rtp_base,
@@ -560,7 +564,7 @@ impl Sender {
         };
         let framing = match self.config.profile {
             Profile::Simple => Framing::Simple,
-            Profile::Main => Framing::client(&self.config, &mut self.random),
+            Profile::Main => Framing::client(&self.config, &self.book, &mut self.random),
         };
         let mut link = Link::new(now, id, options);
         link.reported = self.extension == Some(true);
@@ -623,7 +627,7 @@ impl Sender {
         slot.mtu.restart(now);
         if self.config.srp.is_some() && slot.listening.is_none() {
             // To the far end this is a stranger, who has to log in.
-            slot.framing = Framing::client(&self.config, &mut self.random);
+            slot.framing = Framing::client(&self.config, &self.book, &mut self.random);
         }
         self.note_moved(now, index, moved);
         self.settle_outcomes(now, index);

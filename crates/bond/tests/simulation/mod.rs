@@ -45,10 +45,20 @@ pub struct Simulation {
     pub astray: BTreeMap<SocketAddr, u64>,
     /// What the receiver sent, when asked for.
     pub overheard_down: Option<Vec<Bytes>>,
+    /// What either end sent over the links, when asked for.
+    pub overheard: Option<Vec<Overheard>>,
     /// One-way delay of every full datagram, in microseconds; indexed by link.
     pub one_way: Vec<Vec<u32>>,
     /// Every full datagram from the sender, while it is recorded.
     pub log: Option<Vec<Carried>>,
+}
+
+/// A datagram that a stranger has read on its way.
+#[derive(Debug, Clone)]
+pub struct Overheard {
+    pub link: usize,
+    pub up: bool,
+    pub bytes: Bytes,
 }
 
 /// One full datagram from the sender.
@@ -103,6 +113,7 @@ impl Simulation {
             up_packets: 0,
             astray: BTreeMap::new(),
             overheard_down: None,
+            overheard: None,
             one_way: vec![Vec::new(); paths.len()],
             log: None,
         }
@@ -209,6 +220,12 @@ impl Simulation {
         }
     }
 
+    fn overhear(&mut self, link: usize, up: bool, bytes: &Bytes) {
+        if let Some(overheard) = &mut self.overheard {
+            overheard.push(Overheard { link, up, bytes: bytes.clone() });
+        }
+    }
+
     fn drain_sender(&mut self) {
         for _ in 0..100_000 {
             match self.sender.poll_output(self.now) {
@@ -220,6 +237,7 @@ impl Simulation {
                         let (link, number) = (usize::from(link.0), load::find(&bytes));
                         log.push(Carried { link, sent: self.now, arrived: None, number });
                     }
+                    self.overhear(usize::from(link.0), true, &bytes);
                     let (path, packet) = (&mut self.paths[usize::from(link.0)], (self.now, channel, bytes));
                     let _ = path.push_up_ecn(self.now, ip_bytes, ecn, packet);
                 }
@@ -252,6 +270,7 @@ impl Simulation {
                     if let Some(overheard) = &mut self.overheard_down {
                         overheard.push(bytes.clone());
                     }
+                    self.overhear(index, false, &bytes);
                     let _ = self.paths[index].push_down(self.now, binding, ip_bytes, (self.now, channel, bytes));
                 }
                 ReceiverOutput::Deliver(delivered) => self.delivered.push((self.now, delivered)),

@@ -1,5 +1,6 @@
 //! Keys of what the peer sends.
 
+use super::book::{Claim, IN_USE, NonceBook, TunnelId};
 use super::replay::{Freshness, REPLAY_WINDOW_PACKETS, ReplayWindow};
 use super::{IvLayout, KeySize, Nonce, PacketKey, Psk, RateLimiter};
 use crate::tunnel::TunnelError;
@@ -9,13 +10,13 @@ use units::Timestamp;
 
 /// Nonces not yet proven whose derived keys are kept, oldest replaced first.
 pub const CANDIDATE_NONCES_MAX: usize = 2;
-/// Nonces no longer in use that are refused for good, so that recordings of them cannot be played back; oldest forgotten
-/// first.
-pub const RETIRED_NONCES_MAX: usize = 1024;
-/// Nonces in use: the newest and the one before it, for packets that were overtaken.
-const ACCEPTED_NONCES_MAX: usize = 2;
+/// Nonces in use. One is the peer's; more come of rotations, restarts and of replays from other links or former sessions.
+pub const ACCEPTED_NONCES_MAX: usize = 16;
+/// A nonce that the peer has rotated away from gives way to the next one after this silence: at the fastest rotation
+/// there are fifteen others in between.
+const ROTATED: Duration = Duration::from_millis(200);
 
-/// Derivations for unknown nonces whose sequence goes on where the known one is: rotation by the peer.
+/// Derivations for unknown nonces whose sequence goes on where a known one is: rotation by the peer.
 const ROTATIONS_PER_SECOND_MAX: u32 = 64;
 /// Derivations for any other unknown nonce: a peer that starts again, or an attacker who guesses.
 const RESTARTS_PER_SECOND_MAX: u32 = 8;
@@ -26,6 +27,14 @@ struct Accepted {
     nonce: Nonce,
     key: PacketKey,
     window: ReplayWindow,
+    used_at: Timestamp,
+}
+
+impl Accepted {
+    /// Whether a nonce whose numbers begin at `sequence` goes on where this one is.
+    fn is_followed_by(&self, sequence: u32) -> bool {
+        (1..=REPLAY_WINDOW_PACKETS).contains(&sequence.wrapping_sub(self.window.highest()))
+    }
 }
 
 #[derive(Debug)]
@@ -44,24 +53,31 @@ pub(crate) enum Slot {
 #[derive(Debug)]
 pub(crate) struct Inbound {
     psk: Psk,
+    book: NonceBook,
+    tunnel: TunnelId,
     /// Newest first, at most [`ACCEPTED_NONCES_MAX`].
     accepted: VecDeque<Accepted>,
     /// Oldest first, at most [`CANDIDATE_NONCES_MAX`].
     candidates: VecDeque<Candidate>,
-    /// Oldest first, at most [`RETIRED_NONCES_MAX`].
-    retired: VecDeque<Nonce>,
+    /// The nonce that belongs to this tunnel, and why.
+    home: Option<(Nonce, Claim)>,
+    /// The nonce of the packet last accepted.
+    latest: Option<Nonce>,
     rotations: RateLimiter,
     restarts: RateLimiter,
 }
 
 impl Inbound {
-    pub(crate) fn new(psk: Psk) -> Self {
+    pub(crate) fn new(psk: Psk, book: NonceBook) -> Self {
         let per_second = |count: u32| RateLimiter::new(Duration::from_secs(1) / count, count);
         Self {
             psk,
-            accepted: VecDeque::with_capacity(ACCEPTED_NONCES_MAX + 1),
+            tunnel: book.enter(),
+            book,
+            accepted: VecDeque::with_capacity(CANDIDATE_NONCES_MAX),
             candidates: VecDeque::with_capacity(CANDIDATE_NONCES_MAX + 1),
-            retired: VecDeque::new(),
+            home: None,
+            latest: None,
             rotations: per_second(ROTATIONS_PER_SECOND_MAX),
             restarts: per_second(RESTARTS_PER_SECOND_MAX),
         }
@@ -77,7 +93,10 @@ impl Inbound {
         layout: IvLayout,
         body: &mut [u8],
     ) -> Result<Slot, TunnelError> {
-        if let Some(index) = self.accepted.iter().position(|known| known.nonce == nonce) {
+        if self.is_elsewhere(now, nonce, sequence) {
+            return Err(TunnelError::OtherLink);
+        }
+        if let Some(index) = self.position(nonce) {
             let known = &self.accepted[index];
             if known.key.size() != size {
                 return Err(TunnelError::Implausible);
@@ -90,43 +109,73 @@ impl Inbound {
             known.key.apply(sequence, layout, body);
             return Ok(Slot::Accepted { index, far_ahead });
         }
-        self.candidate(now, nonce, size, Some(sequence))?.key.apply(sequence, layout, body);
+        if self.book.floor(nonce)?.is_some_and(|floor| sequence <= floor) {
+            return Err(TunnelError::Replayed { sequence });
+        }
+        let rotated = self.continues(now, sequence);
+        self.candidate(now, nonce, size, rotated)?.key.apply(sequence, layout, body);
         Ok(Slot::Candidate { nonce })
     }
 
     /// Takes a packet that decrypted plausibly into the books; from here on it is a replay.
-    pub(crate) fn accept(&mut self, slot: Slot, sequence: u32) -> Result<(), TunnelError> {
+    pub(crate) fn accept(&mut self, now: Timestamp, slot: Slot, sequence: u32) -> Result<(), TunnelError> {
         match slot {
             Slot::Accepted { index, far_ahead: true } => {
                 self.accepted[index].window.note_far(sequence);
                 Err(TunnelError::FarAhead { sequence })
             }
             Slot::Accepted { index, far_ahead: false } => {
-                self.accepted[index].window.accept(sequence);
+                let known = &mut self.accepted[index];
+                known.window.accept(sequence);
+                known.used_at = now;
+                self.latest = Some(known.nonce);
+                if let Some((home, claim)) = self.home.filter(|(home, _)| *home == known.nonce) {
+                    self.book.note_home(now, home, self.tunnel, claim, known.window.highest());
+                }
                 Ok(())
             }
-            Slot::Candidate { nonce } => {
-                self.promote(nonce, sequence);
-                Ok(())
-            }
+            Slot::Candidate { nonce } => self.promote(now, nonce, sequence),
         }
+    }
+
+    /// The peer that sent the packet last accepted hears what this tunnel sends: its nonce belongs to this tunnel.
+    pub(crate) fn vouch(&mut self, now: Timestamp) {
+        let Some(index) = self.latest.and_then(|nonce| self.position(nonce)) else { return };
+        let known = &self.accepted[index];
+        self.home = Some((known.nonce, Claim::Answered));
+        self.book.note_home(now, known.nonce, self.tunnel, Claim::Answered, known.window.highest());
     }
 
     /// Derives the key of a nonce that the peer announced.
     pub(crate) fn expect(&mut self, now: Timestamp, nonce: Nonce, size: KeySize) -> Result<(), TunnelError> {
-        if self.accepted.iter().any(|known| known.nonce == nonce) {
+        if self.position(nonce).is_some() {
             return Ok(());
         }
-        let next = self.accepted.front().map(|known| known.window.highest().saturating_add(1));
-        self.candidate(now, nonce, size, next).map(|_| ())
+        self.book.floor(nonce)?;
+        self.candidate(now, nonce, size, true).map(|_| ())
     }
 
-    /// Refuses `nonce` for good; also for this end's own nonces, so that its packets cannot be reflected.
-    pub(crate) fn retire(&mut self, nonce: Nonce) {
-        if self.retired.len() == RETIRED_NONCES_MAX {
-            self.retired.pop_front();
+    fn position(&self, nonce: Nonce) -> Option<usize> {
+        self.accepted.iter().position(|known| known.nonce == nonce)
+    }
+
+    /// The nonce that belongs to this tunnel, while it is in use.
+    fn home(&self, now: Timestamp) -> Option<&Accepted> {
+        let (home, _) = self.home?;
+        self.accepted.iter().find(|known| known.nonce == home && now.since(known.used_at) < IN_USE)
+    }
+
+    /// Whether the nonce is that of another link, while this one has its own. A tunnel without takes it: its peer has moved.
+    fn is_elsewhere(&self, now: Timestamp, nonce: Nonce, sequence: u32) -> bool {
+        if self.home.is_none_or(|(home, _)| home == nonce) {
+            return false;
         }
-        self.retired.push_back(nonce);
+        let Some(home) = self.home(now) else { return false };
+        match self.book.elsewhere(now, nonce, self.tunnel) {
+            Some(Claim::Answered) => true,
+            Some(Claim::Continues) => !home.is_followed_by(sequence),
+            None => false,
+        }
     }
 
     fn candidate(
@@ -134,16 +183,16 @@ impl Inbound {
         now: Timestamp,
         nonce: Nonce,
         size: KeySize,
-        sequence: Option<u32>,
+        rotated: bool,
     ) -> Result<&Candidate, TunnelError> {
         let known = |candidate: &Candidate| candidate.nonce == nonce && candidate.key.size() == size;
         if let Some(index) = self.candidates.iter().position(known) {
             return Ok(&self.candidates[index]);
         }
-        if nonce == [0; 4] || self.retired.contains(&nonce) {
-            return Err(TunnelError::RetiredNonce);
+        if nonce == [0; 4] {
+            return Err(TunnelError::ZeroNonce);
         }
-        let limiter = if self.continues(sequence) { &mut self.rotations } else { &mut self.restarts };
+        let limiter = if rotated { &mut self.rotations } else { &mut self.restarts };
         if !limiter.allow(now) {
             return Err(TunnelError::DerivationLimit);
         }
@@ -154,21 +203,42 @@ impl Inbound {
         Ok(&self.candidates[self.candidates.len() - 1])
     }
 
-    fn continues(&self, sequence: Option<u32>) -> bool {
-        let (Some(current), Some(sequence)) = (self.accepted.front(), sequence) else { return false };
-        let ahead = sequence.wrapping_sub(current.window.highest());
-        (1..=REPLAY_WINDOW_PACKETS).contains(&ahead)
+    /// Whether the number goes on where a nonce in use is.
+    fn continues(&self, now: Timestamp, sequence: u32) -> bool {
+        self.accepted.iter().any(|known| now.since(known.used_at) < IN_USE && known.is_followed_by(sequence))
     }
 
-    fn promote(&mut self, nonce: Nonce, sequence: u32) {
-        let Some(index) = self.candidates.iter().rposition(|candidate| candidate.nonce == nonce) else { return };
-        let Some(Candidate { nonce, key }) = self.candidates.remove(index) else { return };
+    /// A nonce has decrypted a packet. What is in use never gives way to it.
+    fn promote(&mut self, now: Timestamp, nonce: Nonce, sequence: u32) -> Result<(), TunnelError> {
+        let unused_for = if self.continues(now, sequence) { ROTATED } else { IN_USE };
+        if self.accepted.len() >= ACCEPTED_NONCES_MAX {
+            let unused = self.accepted.iter().enumerate().min_by_key(|(_, known)| known.used_at);
+            let unused = unused.filter(|(_, known)| now.since(known.used_at) >= unused_for);
+            let Some((unused, _)) = unused else { return Err(TunnelError::NonceLimit) };
+            if let Some(old) = self.accepted.remove(unused) {
+                self.book.give_up(old.nonce, old.window.highest());
+            }
+        }
+        let floor = self.book.floor(nonce)?;
+        let Some(index) = self.candidates.iter().rposition(|candidate| candidate.nonce == nonce) else { return Ok(()) };
+        let Some(Candidate { nonce, key }) = self.candidates.remove(index) else { return Ok(()) };
         self.candidates.retain(|candidate| candidate.nonce != nonce);
-        self.accepted.push_front(Accepted { nonce, key, window: ReplayWindow::new(sequence) });
-        if self.accepted.len() > ACCEPTED_NONCES_MAX
-            && let Some(oldest) = self.accepted.pop_back()
-        {
-            self.retire(oldest.nonce);
+        let window = ReplayWindow::above(floor, sequence);
+        if self.home(now).is_some_and(|home| home.is_followed_by(sequence)) {
+            self.home = Some((nonce, Claim::Continues));
+            self.book.note_home(now, nonce, self.tunnel, Claim::Continues, window.highest());
+        }
+        self.accepted.push_front(Accepted { nonce, key, window, used_at: now });
+        self.latest = Some(nonce);
+        Ok(())
+    }
+}
+
+impl Drop for Inbound {
+    /// What this tunnel took is a replay in the next one.
+    fn drop(&mut self) {
+        for known in &self.accepted {
+            self.book.give_up(known.nonce, known.window.highest());
         }
     }
 }
@@ -179,18 +249,22 @@ mod tests {
 
     const SIZE: KeySize = KeySize::Aes128;
 
+    fn inbound() -> Inbound {
+        Inbound::new(Psk::new("x"), NonceBook::default())
+    }
+
     fn open(inbound: &mut Inbound, now: Timestamp, nonce: Nonce, sequence: u32) -> Result<Slot, TunnelError> {
         inbound.open(now, nonce, SIZE, sequence, IvLayout::SequenceFirst, &mut [0; 4])
     }
 
     fn receive(inbound: &mut Inbound, now: Timestamp, nonce: Nonce, sequence: u32) -> Result<(), TunnelError> {
         let slot = open(inbound, now, nonce, sequence)?;
-        inbound.accept(slot, sequence)
+        inbound.accept(now, slot, sequence)
     }
 
     #[test]
     fn unknown_nonces_never_push_out_proven_ones() {
-        let mut inbound = Inbound::new(Psk::new("x"));
+        let mut inbound = inbound();
         let mut now = Timestamp::from_millis(1);
         receive(&mut inbound, now, [0, 0, 0, 1], 0).unwrap();
         receive(&mut inbound, now, [0, 0, 0, 2], 1).unwrap();
@@ -207,7 +281,7 @@ mod tests {
 
     #[test]
     fn guesses_are_limited_and_do_not_hold_up_a_rotation() {
-        let mut inbound = Inbound::new(Psk::new("x"));
+        let mut inbound = inbound();
         let now = Timestamp::from_millis(1);
         receive(&mut inbound, now, [0, 0, 0, 1], 100).unwrap();
         let tried = (0..=255).filter(|guess| open(&mut inbound, now, [9, 9, 9, *guess], 50).is_ok()).count();
@@ -216,24 +290,122 @@ mod tests {
         receive(&mut inbound, now, [0, 0, 0, 2], 101).unwrap();
     }
 
+    /// Goal: whatever comes under other nonces, the peer's own goes on, and is not needed to be the newest.
     #[test]
-    fn a_retired_nonce_stays_out() {
-        let mut inbound = Inbound::new(Psk::new("x"));
+    fn a_nonce_in_use_never_gives_way() {
+        let mut inbound = inbound();
+        let mut now = Timestamp::from_millis(1);
+        receive(&mut inbound, now, [0, 0, 0, 1], 0).unwrap();
+        let (mut sequence, mut refused) = (0, 0);
+        for other in 0..200u8 {
+            now += Duration::from_millis(140);
+            // One continues the peer's numbers, one does not.
+            let number = if other % 2 == 0 { sequence + 1 } else { 1 << 20 };
+            match receive(&mut inbound, now, [9, 9, 9, other], number) {
+                Ok(()) => {}
+                Err(TunnelError::NonceLimit) => refused += 1,
+                Err(error) => panic!("{error:?}"),
+            }
+            sequence += 1;
+            receive(&mut inbound, now, [0, 0, 0, 1], sequence).unwrap();
+        }
+        assert_eq!(inbound.accepted.len(), ACCEPTED_NONCES_MAX);
+        assert_eq!(refused, 0, "the oldest of them are unused for two seconds");
+        // Sixteen that are all in use leave no room, and a newcomer that is refused may come again.
+        let newcomer = [7, 7, 7, 7];
+        for step in 1..=40u32 {
+            now += Duration::from_millis(130);
+            for index in 0..ACCEPTED_NONCES_MAX {
+                let (nonce, highest) = (inbound.accepted[index].nonce, inbound.accepted[index].window.highest());
+                receive(&mut inbound, now, nonce, highest + 1).unwrap();
+            }
+            assert_eq!(receive(&mut inbound, now, newcomer, step), Err(TunnelError::NonceLimit));
+        }
+        now += IN_USE;
+        receive(&mut inbound, now, newcomer, 41).unwrap();
+    }
+
+    #[test]
+    fn a_nonce_that_gave_way_comes_back_with_higher_numbers_only() {
+        let mut inbound = inbound();
+        let mut now = Timestamp::from_millis(1);
+        for sequence in 0..5000 {
+            receive(&mut inbound, now, [0, 0, 0, 1], sequence).unwrap();
+        }
+        for other in 0..ACCEPTED_NONCES_MAX as u8 {
+            now += IN_USE;
+            receive(&mut inbound, now, [9, 9, 9, other], 1 << 20).unwrap();
+        }
+        assert!(inbound.position([0, 0, 0, 1]).is_none());
+        for sequence in [0, 4000, 4999] {
+            assert_eq!(receive(&mut inbound, now, [0, 0, 0, 1], sequence), Err(TunnelError::Replayed { sequence }));
+        }
+        receive(&mut inbound, now, [0, 0, 0, 1], 5010).unwrap();
+        for sequence in 5000..5010 {
+            receive(&mut inbound, now, [0, 0, 0, 1], sequence).unwrap();
+        }
+        for sequence in [978, 4000, 4999, 5009, 5010] {
+            assert_eq!(receive(&mut inbound, now, [0, 0, 0, 1], sequence), Err(TunnelError::Replayed { sequence }));
+        }
+    }
+
+    /// Goal: the fastest rotation of this end's own make needs no more nonces than there is room for.
+    #[test]
+    fn the_fastest_rotation_finds_room() {
+        let mut inbound = inbound();
+        let mut now = Timestamp::from_millis(1);
+        for nonce in 1..1000u32 {
+            now += Duration::from_secs(1) / ROTATIONS_PER_SECOND_MAX;
+            receive(&mut inbound, now, nonce.to_be_bytes(), nonce).unwrap();
+        }
+        assert_eq!(inbound.accepted.len(), ACCEPTED_NONCES_MAX);
+    }
+
+    #[test]
+    fn zero_is_no_nonce_and_an_announced_one_is_derived_ahead() {
+        let mut inbound = inbound();
         let now = Timestamp::from_millis(1);
-        for last in 1..=3 {
-            receive(&mut inbound, now, [0, 0, 0, last], u32::from(last)).unwrap();
+        assert_eq!(receive(&mut inbound, now, [0; 4], 9), Err(TunnelError::ZeroNonce));
+        receive(&mut inbound, now, [0, 0, 0, 1], 1).unwrap();
+        inbound.expect(now, [0, 0, 0, 2], SIZE).unwrap();
+        assert_eq!(inbound.candidates.iter().map(|candidate| candidate.nonce).collect::<Vec<_>>(), [[0, 0, 0, 2]]);
+        // Neither bucket is needed any more.
+        while inbound.restarts.allow(now) || inbound.rotations.allow(now) {}
+        assert_eq!(receive(&mut inbound, now, [0, 0, 0, 3], 2), Err(TunnelError::DerivationLimit));
+        receive(&mut inbound, now, [0, 0, 0, 2], 2).unwrap();
+    }
+
+    /// Goal: a link keeps its nonce, once it has answered an echo, from others that have theirs, and takes it along.
+    #[test]
+    fn a_nonce_belongs_to_the_link_that_answered() {
+        let book = NonceBook::default();
+        let [mut first, mut second, mut elsewhere] = [(); 3].map(|()| Inbound::new(Psk::new("x"), book.clone()));
+        let (one, two) = ([0, 0, 0, 1], [0, 0, 0, 2]);
+        let mut now = Timestamp::from_millis(1);
+        for sequence in 0..100 {
+            now += Duration::from_millis(20);
+            receive(&mut first, now, one, sequence).unwrap();
+            receive(&mut second, now, two, sequence).unwrap();
+            first.vouch(now);
+            // Before the second link has shown its own nonce, this one may be its peer's that has moved.
+            let early = TunnelError::Replayed { sequence };
+            let expected = if sequence == 0 { early } else { TunnelError::OtherLink };
+            assert_eq!(receive(&mut second, now, one, sequence), Err(expected));
+            receive(&mut second, now, two, sequence + 1000).unwrap();
+            second.vouch(now);
         }
-        assert_eq!(receive(&mut inbound, now, [0, 0, 0, 1], 9), Err(TunnelError::RetiredNonce));
-        assert_eq!(receive(&mut inbound, now, [0; 4], 9), Err(TunnelError::RetiredNonce), "zero is no nonce");
-        for n in 0..2000u32 {
-            inbound.retire(n.to_be_bytes());
-        }
-        assert_eq!(inbound.retired.len(), RETIRED_NONCES_MAX);
+        // A recording at a new address is too old; what is new is let in: the link has moved.
+        assert_eq!(receive(&mut elsewhere, now, one, 50), Err(TunnelError::Replayed { sequence: 50 }));
+        receive(&mut elsewhere, now, one, 100).unwrap();
+        assert_eq!(receive(&mut elsewhere, now, one, 60), Err(TunnelError::Replayed { sequence: 60 }));
+        // A link that has fallen silent is no rival, nor one that has no nonce any more.
+        now += IN_USE;
+        receive(&mut second, now, one, 101).unwrap();
     }
 
     #[test]
     fn the_same_nonce_with_the_other_key_size_is_refused() {
-        let mut inbound = Inbound::new(Psk::new("x"));
+        let mut inbound = inbound();
         let now = Timestamp::from_millis(1);
         receive(&mut inbound, now, [0, 0, 0, 1], 1).unwrap();
         let other = inbound.open(now, [0, 0, 0, 1], KeySize::Aes256, 2, IvLayout::SequenceFirst, &mut [0; 4]);

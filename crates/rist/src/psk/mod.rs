@@ -1,20 +1,23 @@
 //! Pre-shared key encryption of Main Profile (TR-06-2 section 7.2): PBKDF2-HMAC-SHA256 and AES-CTR.
 //!
 //! There is no message authentication in the standard: what this module adds is refusing everything that a right key
-//! cannot have made. The receiving end keeps the last two nonces of the peer, each with a replay window; a nonce it does not
-//! know is only a candidate until a packet under it decrypts to something plausible, and deriving keys for candidates is
-//! limited in rate, because each costs 1024 rounds of HMAC.
+//! cannot have made. The receiving end keeps the nonces that the peer uses, each with a replay window; what is in use never
+//! gives way. A nonce it does not know is only a candidate until a packet under it decrypts to something plausible, and
+//! deriving keys for candidates is limited in rate, because each costs 1024 rounds of HMAC. What the tunnels of an end know
+//! together of nonces is in their [`NonceBook`].
 
+mod book;
 mod inbound;
 mod key_stream;
 mod limiter;
 mod outbound;
 mod replay;
 
+pub use book::{NONCES_REMEMBERED_MAX, NonceBook};
 pub(crate) use inbound::{Inbound, Slot};
 pub(crate) use outbound::Outbound;
 pub use replay::REPLAY_WINDOW_PACKETS;
-pub use {inbound::CANDIDATE_NONCES_MAX, inbound::RETIRED_NONCES_MAX, limiter::RateLimiter};
+pub use {inbound::ACCEPTED_NONCES_MAX, inbound::CANDIDATE_NONCES_MAX, limiter::RateLimiter};
 
 use aes::cipher::KeyInit;
 use aes::{Aes128, Aes256};

@@ -55,17 +55,15 @@ impl Outbound {
         Some(nonce)
     }
 
-    /// Counts one packet and returns the nonce to write into it, and the nonce it replaced if it is a new one.
-    pub(crate) fn advance(&mut self, sequence: u32, random: &mut Random) -> (Nonce, Option<Nonce>) {
+    /// Counts one packet and returns the nonce to write into it, and whether it is the first under it.
+    pub(crate) fn advance(&mut self, sequence: u32, random: &mut Random) -> (Nonce, bool) {
         let wrapped = sequence == 0 && self.packets > 0;
-        let mut retired = None;
         if self.packets >= self.rotate_after || wrapped {
-            retired = Some(self.current.nonce);
             self.current = self.next.take().unwrap_or_else(|| draw(&self.psk, self.size, random));
             self.packets = 0;
         }
         self.packets += 1;
-        (self.current.nonce, retired)
+        (self.current.nonce, self.packets == 1)
     }
 
     /// Encrypts the packet that [`Self::advance`] counted.
@@ -92,12 +90,14 @@ mod tests {
     fn the_nonce_changes_after_the_set_number_of_packets_and_at_the_wrap() {
         let mut random = Random::from_seed(1);
         let mut outbound = Outbound::new(Psk::new("x"), KeySize::Aes128, Some(40), &mut random);
-        let nonces: Vec<_> = (0..100).map(|sequence| outbound.advance(sequence, &mut random).0).collect();
+        let sent: Vec<_> = (0..100).map(|sequence| outbound.advance(sequence, &mut random)).collect();
+        let nonces: Vec<_> = sent.iter().map(|(nonce, _)| *nonce).collect();
+        assert!(sent.iter().enumerate().all(|(index, (_, first))| *first == (index % 40 == 0)));
         assert!(nonces[..40].iter().all(|nonce| *nonce == nonces[0]));
         assert!(nonces[40..80].iter().all(|nonce| *nonce == nonces[40]));
         assert!(nonces[0] != nonces[40] && nonces[40] != nonces[80]);
-        let (_, retired) = outbound.advance(0, &mut random);
-        assert_eq!(retired, Some(nonces[80]), "sequence 0 begins a new round");
+        let (renewed, first) = outbound.advance(0, &mut random);
+        assert!(first && renewed != nonces[80], "sequence 0 begins a new round");
         assert!(nonces.iter().all(|nonce| nonce[0] & 0x80 == 0));
     }
 

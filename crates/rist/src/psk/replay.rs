@@ -37,6 +37,15 @@ impl ReplayWindow {
         window
     }
 
+    /// A window whose first accepted number is `sequence`, and to which everything up to `floor`, which is lower, is a replay.
+    pub(super) fn above(floor: Option<u32>, sequence: u32) -> Self {
+        let Some(floor) = floor.filter(|floor| *floor < sequence) else { return Self::new(sequence) };
+        let mut window = Self { highest: floor, seen: [u64::MAX; WORDS as usize], far: None };
+        window.seen[(floor / 64 % WORDS) as usize] = u64::MAX >> (63 - floor % 64);
+        window.accept(sequence);
+        window
+    }
+
     pub(super) const fn highest(&self) -> u32 {
         self.highest
     }
@@ -103,6 +112,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn nothing_below_the_floor_is_fresh(floor in 0..u32::MAX - 1, ahead in 1..10_000u32, back in 0..10_000u32) {
+            let sequence = floor.saturating_add(ahead);
+            let window = ReplayWindow::above(Some(floor), sequence);
+            let number = sequence.saturating_sub(back);
+            let fresh = number > floor && number < sequence && sequence - number < REPLAY_WINDOW_PACKETS;
+            prop_assert_eq!(window.judge(number) == Freshness::Fresh, fresh);
+        }
+
         /// Against a set of all numbers ever accepted: nothing twice, and everything recent once.
         #[test]
         fn the_window_agrees_with_a_full_memory(

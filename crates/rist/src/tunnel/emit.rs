@@ -167,11 +167,11 @@ impl Tunnel {
         let mut header =
             GreHeader { revision: self.revision, aes_256: false, protocol, nonce: None, sequence: Some(sequence) };
         if let Some(outbound) = &mut self.outbound {
-            let (nonce, retired) = outbound.advance(sequence, &mut self.random);
+            let (nonce, first) = outbound.advance(sequence, &mut self.random);
             header.nonce = Some(nonce);
             header.aes_256 = outbound.size() == KeySize::Aes256;
-            if let (Some(retired), Some(inbound)) = (retired, &mut self.inbound) {
-                inbound.retire(retired);
+            if first {
+                self.book.note_own(nonce);
             }
         }
         header.emit(out);

@@ -39,9 +39,15 @@ pub enum TunnelError {
     /// The datagram bears a nonce of this end.
     #[error("the datagram bears a nonce of this end: it was reflected")]
     Reflected,
-    /// The datagram bears a nonce that is zero or was given up before.
-    #[error("the datagram bears a nonce that is zero or was given up before")]
-    RetiredNonce,
+    /// The datagram bears the nonce of another link, which is in use there.
+    #[error("the datagram bears the nonce of another link: it was overheard there and repeated")]
+    OtherLink,
+    /// The datagram bears the nonce zero.
+    #[error("the datagram bears the nonce zero, which the standard excludes")]
+    ZeroNonce,
+    /// So many nonces are in use at the same time that there is no room for another one.
+    #[error("too many nonces are in use at the same time: former sessions are being repeated")]
+    NonceLimit,
     /// Too many unknown nonces in a short time; a genuine peer comes through a moment later.
     #[error("too many unknown nonces in a short time")]
     DerivationLimit,

@@ -4,12 +4,17 @@
 //! One tunnel per UDP 4-tuple. It speaks revision 1 until the peer has shown revision 2, and accepts what librist 0.2.7
 //! sends (revision bits 0 and no sequence number in the clear).
 //!
-//! With a passphrase set, datagrams that are clear, forged, replayed, reflected or of another stream are refused with a
-//! [`TunnelError`] and change nothing. AES-CTR carries no authentication, so an attacker who can hold back a genuine
-//! datagram can still flip bits in it; SSRC and sequence checks above this layer bound what that is good for.
+//! With a passphrase set, datagrams that are clear, forged, replayed, reflected or of a stream with another passphrase are
+//! refused with a [`TunnelError`] and change nothing. So are those of another link of the same bond, overheard and repeated,
+//! where the links share a [`NonceBook`] and both have answered an echo ([`Tunnel::vouch`]); before that, such a datagram is
+//! taken once, as if the network had doubled it onto this link. AES-CTR carries no authentication, so an attacker who can
+//! hold back a genuine datagram can still flip bits in it; SSRC and sequence checks above this layer bound what that is
+//! good for.
 //!
-//! A recording of an earlier session under the same passphrase can be played into a *new* tunnel (its nonce is unknown
-//! there): use a fresh passphrase for each stream.
+//! A recording of another session under the same passphrase is taken like a peer that started anew (its nonce is unknown):
+//! use a fresh passphrase for each stream. It never makes the tunnel refuse its peer: what is in use gives way to nothing,
+//! and what gave way after a silence comes back with its next number. While sixteen recordings are played at once
+//! ([`NonceLimit`](TunnelError::NonceLimit)) a peer that starts anew has to wait.
 
 mod config;
 mod content;
@@ -20,7 +25,7 @@ mod parse;
 pub use config::{PskConfig, Role, Side, TunnelConfig, VirtualPorts};
 pub use error::TunnelError;
 
-use crate::psk::{Inbound, KeySize, Nonce, Outbound, Psk};
+use crate::psk::{Inbound, KeySize, Nonce, NonceBook, Outbound, Psk};
 use crate::random::Random;
 use crate::srp::{LoginState, Machine};
 use crate::wire::buffer_negotiation::BufferNegotiation;
@@ -78,6 +83,8 @@ pub struct Tunnel {
     sequence: u32,
     outbound: Option<Outbound>,
     inbound: Option<Inbound>,
+    /// Shared with the other tunnels of this end.
+    book: NonceBook,
     flows: Vec<FlowPorts>,
     future_nonce: Option<Nonce>,
     mac: [u8; 6],
@@ -98,12 +105,18 @@ impl Tunnel {
     /// A tunnel that has sent and seen nothing. `seed` must differ between tunnels that share a passphrase, also over
     /// restarts: their nonces are drawn from it, and the same nonce twice reveals plaintext.
     pub fn new(config: TunnelConfig, seed: u64) -> Self {
+        Self::with_book(config, seed, NonceBook::default())
+    }
+
+    /// The same for one of several tunnels of this end that share a passphrase and `book`. The two ends of a tunnel must
+    /// not share one.
+    pub fn with_book(config: TunnelConfig, seed: u64, book: NonceBook) -> Self {
         let mut random = Random::from_seed(seed);
         let mut mac: [u8; 6] = random.bytes();
         mac[0] = mac[0] & 0xfc | 0x02; // unicast, locally administered
         let announcement = announcement(&config);
         let accept_revision_0 = config.psk.as_ref().is_some_and(|psk| psk.accept_revision_0);
-        let inbound = config.psk.as_ref().map(|psk| Inbound::new(psk.psk.clone()));
+        let inbound = config.psk.as_ref().map(|psk| Inbound::new(psk.psk.clone(), book.clone()));
         let passphrase = config.psk.as_ref().map(|psk| (psk.psk.clone(), psk.key_size));
         let login = config.srp.map(|srp| {
             let use_key = srp.use_session_key && config.psk.is_none();
@@ -121,6 +134,7 @@ impl Tunnel {
             sequence: 0,
             outbound,
             inbound,
+            book,
             flows: Vec::new(),
             future_nonce: None,
             mac,

@@ -51,9 +51,17 @@ impl Tunnel {
         }
         let Some(session) = self.login.as_ref().and_then(Machine::session) else { return };
         let psk = Psk::new(session.key());
-        self.inbound = session.peer_use_key().then(|| Inbound::new(psk.clone()));
+        self.inbound = session.peer_use_key().then(|| Inbound::new(psk.clone(), self.book.clone()));
         let own = session.own_use_key();
         self.outbound = own.then(|| Outbound::new(psk, KeySize::Aes256, None, &mut self.random));
+    }
+
+    /// The layer above has found, in the datagram last parsed, the answer to an echo that it sent by this tunnel: whoever
+    /// sent it hears this tunnel. Its nonce belongs to this link from now on; see [`NonceBook`](crate::psk::NonceBook).
+    pub fn vouch(&mut self, now: Timestamp) {
+        if let Some(inbound) = &mut self.inbound {
+            inbound.vouch(now);
+        }
     }
 
     fn parse_clear<'a>(&mut self, header: GreHeader, body: &'a [u8]) -> Result<Received<'a>, TunnelError> {
@@ -98,7 +106,7 @@ impl Tunnel {
             Evidence::Genuine => self.admit(&content).map_err(|_| TunnelError::Implausible)?,
         }
         if let Some(inbound) = &mut self.inbound {
-            inbound.accept(slot, sequence)?;
+            inbound.accept(now, slot, sequence)?;
             if let Content::FutureNonce(nonce) = content {
                 // Over the limit, the key is derived when the nonce is used.
                 let _ = inbound.expect(now, nonce, size);
