@@ -22,11 +22,15 @@ impl From<TunnelError> for Reason {
         match error {
             TunnelError::Clear => Self::Clear,
             TunnelError::NoPassphrase => Self::Encrypted,
-            TunnelError::Implausible | TunnelError::DerivationLimit | TunnelError::InsecureRevision => Self::WrongKey,
+            TunnelError::Implausible
+            | TunnelError::DerivationLimit
+            | TunnelError::ZeroNonce
+            | TunnelError::InsecureRevision => Self::WrongKey,
             TunnelError::Replayed { .. }
             | TunnelError::FarAhead { .. }
             | TunnelError::Reflected
-            | TunnelError::RetiredNonce => Self::Replayed,
+            | TunnelError::OtherLink
+            | TunnelError::NonceLimit => Self::Replayed,
             TunnelError::NotAuthenticated | TunnelError::Login(_) => Self::LogIn,
             TunnelError::UnexpectedMedia { .. } => Self::Unwanted,
             _ => Self::Malformed,
@@ -45,7 +49,7 @@ pub struct RefusedDatagrams {
     pub encrypted: u64,
     /// They decrypt to nothing valid: another passphrase, or forged.
     pub wrong_key: u64,
-    /// They came before, are too old to tell, or bear a nonce that was given up: repeated by the network or by somebody.
+    /// They came before, are too old to tell, or are this end's own or another link's: repeated by the network or by somebody.
     pub replayed: u64,
     /// Part of a log-in that was refused or is out of place.
     pub log_in: u64,
