@@ -3,10 +3,11 @@
 mod simulation;
 
 use bond::PacketClass;
-use bond::config::{Extension, ReceiverConfig, SenderConfig};
-use link_sim::{Capacity, LinkConfig, Outage, OutageKind, PathConfig};
+use bond::config::{Extension, LinkOptions, ReceiverConfig, SenderConfig};
+use link_sim::{Capacity, LinkConfig, Outage, OutageKind, PathConfig, SkewedClock};
 use simulation::{Simulation, load};
 use std::time::Duration;
+use units::Bitrate;
 
 /// How often the source asks: as often as the programs do.
 const ASKS: Duration = Duration::from_millis(2);
@@ -91,4 +92,22 @@ fn an_outage_of_all_links_holds_the_source_back() {
     let after = fill(&mut simulation, pushed, 5);
     assert!(after > before / 2, "{after} after, {before} before");
     assert_all_delivered(&mut simulation, pushed + after, "an outage");
+}
+
+/// Goal: a link that could carry more is not sent more than its limit, however much waits.
+#[test]
+fn a_limit_of_a_link_is_kept_under_load() {
+    for extension in [Extension::Offer, Extension::Off] {
+        let latency = Duration::from_secs(1);
+        let sender = SenderConfig { latency, extension, ..Default::default() };
+        let receiver = ReceiverConfig { latency, extension, ..Default::default() };
+        let paths = [path(20_000, 0.0, Vec::new())];
+        let mut simulation = Simulation::without_links(sender, receiver, &paths, 5, SkewedClock::new(0, 0));
+        simulation.add_link(0, LinkOptions { rate_max: Some(Bitrate::from_kbps(4000)), ..Default::default() });
+        fill(&mut simulation, 0, 2);
+        let before = simulation.up_bytes;
+        fill(&mut simulation, 1_000_000, 10);
+        let rate = (simulation.up_bytes - before) as f64 * 8.0 / 10.0 / 4e6;
+        assert!((0.9..1.06).contains(&rate), "{extension:?}: {rate:.3} of the limit");
+    }
 }

@@ -425,15 +425,16 @@ impl Link {
 
     pub(crate) fn pace(&mut self, now: Timestamp, bytes: usize) {
         let marked = self.ecn.pacing(now);
+        let most = self.options.rate_max.map_or(f64::INFINITY, |max| max.as_bps() as f64 / 8.0);
         let rate = if let Some(share) = marked {
             self.rate() * share
         } else if self.reported {
-            self.rate() * self.pacing_gain()
+            // The gain is for what is believed; a limit that was set is kept.
+            (self.rate() * self.pacing_gain()).min(most)
+        } else if most < f64::INFINITY {
+            most
         } else {
-            match self.options.rate_max {
-                Some(max) => max.as_bps() as f64 / 8.0,
-                None => return,
-            }
+            return;
         };
         let gap = Duration::from_nanos((bytes as f64 * 1e9 / rate.max(1.0)) as u64);
         let burst = if marked.is_some() { BURST_PACKETS_MARKED } else { BURST_PACKETS };
