@@ -31,8 +31,12 @@ fn packets(range: std::ops::Range<u32>) -> Vec<u8> {
 }
 
 fn receiver() -> FlowReceiver {
+    receiver_within(LATENCY_MS)
+}
+
+fn receiver_within(latency_ms: u32) -> FlowReceiver {
     FlowReceiver::open(ReceiverOptions {
-        bond: ReceiverConfig { latency: Duration::from_millis(LATENCY_MS.into()), ..ReceiverConfig::default() },
+        bond: ReceiverConfig { latency: Duration::from_millis(latency_ms.into()), ..ReceiverConfig::default() },
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         connect: Vec::new(),
     })
@@ -42,7 +46,7 @@ fn receiver() -> FlowReceiver {
 /// What arrives until nothing more does for three times the latency budget.
 fn collect(flow: &FlowReceiver) -> Vec<u8> {
     let mut received = Vec::new();
-    let quiet = Duration::from_millis((3 * LATENCY_MS).into());
+    let quiet = Duration::from_secs_f64(3.0 * flow.snapshot().latency_ms / 1e3);
     while let Some(delivered) = flow.recv_timeout(quiet).unwrap() {
         received.extend_from_slice(&delivered.bytes);
     }
@@ -196,24 +200,169 @@ fn a_silent_source_ends_at_once_when_asked_and_stops_while_it_waits() {
     assert!(source.property::<Option<String>>("local-address").is_none());
 }
 
-/// The receiver is gone and back-pressure holds the streaming thread: a flush and a stop get through all the same.
-#[test]
-fn a_sink_that_waits_for_room_is_flushed_and_stopped() {
-    init();
-    let source = gst::ElementFactory::make("appsrc").property("format", gst::Format::Time).build().unwrap();
-    let sink =
-        gst::ElementFactory::make("rsristbondsink").property("sync", false).property("async", false).build().unwrap();
+/// The latency where every byte counts: a moment that a busy machine takes away must not be missed.
+const LONG_LATENCY_MS: u32 = 1400;
+
+/// A playing source, live or not, in front of a sink without links.
+fn without_links(live: bool) -> (gst::Pipeline, gst::Element, gst::Element) {
+    let source = gst::ElementFactory::make("appsrc").property("is-live", live).property("format", gst::Format::Time);
+    let source = source.property("max-bytes", 0_u64).build().unwrap();
+    let sink = gst::ElementFactory::make("rsristbondsink")
+        .property("latency", LONG_LATENCY_MS)
+        .property("sync", false)
+        .property("async", false)
+        .build()
+        .unwrap();
     let pipeline = gst::Pipeline::new();
     pipeline.add_many([&source, &sink]).unwrap();
     source.link(&sink).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
-    let started = Instant::now();
-    push(&source, packets(0..7 * 4000)); // more than the queue of the flow holds
-    let pad = source.static_pad("src").unwrap();
-    assert!(pad.push_event(gst::event::FlushStart::new()));
-    assert!(pad.push_event(gst::event::FlushStop::new(true)));
+    (pipeline, source, sink)
+}
+
+/// Waits until the sink has the first of two buffers and the source still has the second: the sink waits for room then.
+#[track_caller]
+fn wait_until_held(source: &gst::Element, second: u64) {
+    let level = || source.property::<u64>("current-level-bytes");
+    let until = Instant::now() + PATIENCE;
+    while level() != second {
+        assert!(Instant::now() < until, "{} bytes", level());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(level(), second, "it does not wait");
+}
+
+fn packets_in(sink: &gst::Element) -> u64 {
+    sink.property::<gst::Structure>("stats").get("packets-in").unwrap()
+}
+
+/// No link is up and back-pressure holds the streaming thread: a flush and a stop get through all the same.
+#[test]
+fn a_sink_that_waits_for_room_is_flushed_and_stopped() {
+    init();
+    let (pipeline, source, sink) = without_links(false);
+    for end in ["flush", "stop"] {
+        push(&source, packets(0..70));
+        push(&source, packets(70..140));
+        wait_until_held(&source, 70 * 188);
+        let started = Instant::now();
+        if end == "flush" {
+            let pad = source.static_pad("src").unwrap();
+            assert!(pad.push_event(gst::event::FlushStart::new()));
+            assert!(pad.push_event(gst::event::FlushStop::new(true)));
+            assert_eq!(packets_in(&sink), 0, "nothing went on without room");
+            // The flush ended the source's task; from the beginning it runs again.
+            pipeline.set_state(gst::State::Ready).unwrap();
+            pipeline.set_state(gst::State::Playing).unwrap();
+        } else {
+            pipeline.set_state(gst::State::Null).unwrap();
+        }
+        assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    }
+}
+
+/// A pause while the sink waits for room ends nothing: what was held back goes on after it, whole.
+#[test]
+fn a_sink_that_waits_for_room_goes_on_after_a_pause() {
+    init();
+    let flow = receiver_within(LONG_LATENCY_MS);
+    let (pipeline, source, sink) = without_links(false);
+    push(&source, packets(0..7000));
+    push(&source, packets(7000..7070));
+    wait_until_held(&source, 70 * 188);
+    for _ in 0..2 {
+        assert!(pipeline.set_state(gst::State::Paused).is_ok());
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(pipeline.set_state(gst::State::Playing).is_ok());
+        wait_until_held(&source, 70 * 188);
+    }
+    assert_eq!(packets_in(&sink), 0);
+    assert!(sink.emit_by_name::<bool>("add-link", &[&flow.local_addr().to_string()]));
+    end(&source);
+    wait_for(&pipeline, gst::MessageType::Eos);
     pipeline.set_state(gst::State::Null).unwrap();
-    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    let received = collect(&flow);
+    assert!(received == packets(0..7070), "{} of {} bytes", received.len(), 7070 * 188);
+}
+
+/// What comes at once is held back to what the links carry, and arrives whole; without back-pressure it does not.
+#[test]
+fn a_sink_takes_no_more_than_the_links_carry() {
+    const KBPS: u32 = 4000;
+    init();
+    for backpressure in [true, false] {
+        let flow = receiver_within(LONG_LATENCY_MS);
+        let (pipeline, source, sink) = without_links(false);
+        sink.set_property("backpressure", backpressure);
+        let link = format!("{};rate-max={KBPS}", flow.local_addr());
+        assert!(sink.emit_by_name::<bool>("add-link", &[&link]));
+        let started = Instant::now();
+        let bytes = packets(0..7 * 1200);
+        push(&source, bytes.clone());
+        end(&source);
+        wait_for(&pipeline, gst::MessageType::Eos);
+        let took = started.elapsed();
+        pipeline.set_state(gst::State::Null).unwrap();
+        let received = collect(&flow);
+        assert_eq!(received == bytes, backpressure, "{} of {} bytes in {took:?}", received.len(), bytes.len());
+        let least = Duration::from_secs_f64(bytes.len() as f64 * 8.0 / f64::from(KBPS) / 1e3);
+        // The last of it is in the flow's hands and not on its way yet.
+        let least = least.saturating_sub(Duration::from_millis(u64::from(LONG_LATENCY_MS) / 4));
+        assert_eq!(took > least, backpressure, "{took:?}, at least {least:?}");
+    }
+}
+
+/// A live source is never held back: what its links do not carry is given up by the flow, which knows what matters most.
+#[test]
+fn a_live_source_is_not_held_back() {
+    init();
+    let (pipeline, source, sink) = without_links(true);
+    push(&source, packets(0..700));
+    let until = Instant::now() + PATIENCE;
+    while packets_in(&sink) < 100 {
+        assert!(Instant::now() < until, "{}", packets_in(&sink));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// Links and latency set while the element starts reach its flow, whatever moment they are set at.
+#[test]
+fn what_is_set_during_a_start_reaches_the_flow() {
+    init();
+    let sink = gst::ElementFactory::make("rsristbondsink").property("async", false).build().unwrap();
+    let measured = Instant::now();
+    sink.set_state(gst::State::Paused).unwrap();
+    let start_takes = measured.elapsed();
+    sink.set_state(gst::State::Null).unwrap();
+    for step in 0..40 {
+        sink.set_property("latency", 50_u32);
+        sink.set_property("links", "");
+        let other = sink.clone();
+        let set = std::thread::spawn(move || {
+            let until = Instant::now() + start_takes * step / 30;
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            other.set_property("latency", 60_u32);
+            assert!(other.emit_by_name::<bool>("add-link", &[&"127.0.0.1:9"]));
+        });
+        sink.set_state(gst::State::Paused).unwrap();
+        set.join().unwrap();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let stats = sink.property::<gst::Structure>("stats");
+            let latency = stats.get::<f64>("latency-ms").unwrap();
+            let links = stats.get::<gst::Array>("links").unwrap().len();
+            if (latency - 60.0).abs() < 0.5 && links == 1 {
+                break;
+            }
+            assert!(Instant::now() < until, "step {step}: {latency} ms, {links} links");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        sink.set_state(gst::State::Null).unwrap();
+    }
 }
 
 /// A sink adds its processing deadline and nothing else: what the bond takes passes after it, on the way to the receiver.

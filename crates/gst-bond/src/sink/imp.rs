@@ -1,5 +1,6 @@
 //! The subclass behind [`super::BondSink`].
 
+use super::pace::Pace;
 use super::properties;
 use super::settings::Settings;
 use crate::lock;
@@ -20,11 +21,11 @@ use link_io::sender::{FlowSender, LinkSpec};
 use link_io::settings::{link_list, more_links};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use units::{Bitrate, LinkId};
 
-/// How often a full queue is tried again under back-pressure.
-const FULL_RETRY: Duration = Duration::from_millis(5);
+/// How often it is looked for room under back-pressure.
+const ROOM_RETRY: Duration = Duration::from_millis(5);
 
 static CATEGORY: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("rsristbondsink", gst::DebugColorFlags::empty(), Some("RIST bonding sink"))
@@ -36,15 +37,25 @@ struct Running {
     _monitor: Option<Monitor>,
 }
 
+/// The stream on its way through the element.
+#[derive(Default)]
+struct Stream {
+    packer: Packer,
+    pace: Pace,
+}
+
 #[derive(Default)]
 pub struct Sink {
     settings: Mutex<Settings>,
     running: Mutex<Option<Running>>,
-    packer: Mutex<Option<Packer>>,
+    /// Held by whoever changes what reaches a running flow, until it has, and by a start: no change is lost between the settings
+    /// and the flow.
+    changing: Mutex<()>,
+    stream: Mutex<Option<Stream>>,
     dropped: AtomicU64,
-    /// Beside the packer: a render that waits for room holds the packer.
+    /// Beside the packer: a render that waits for room holds the stream.
     skipped: AtomicU64,
-    /// Set by `unlock`: a render that waits for room must return.
+    /// Set by `unlock`: a render that waits for room must let go.
     unlocked: AtomicBool,
     unlock_lock: Mutex<()>,
     unlock_changed: Condvar,
@@ -60,11 +71,13 @@ impl Sink {
     }
 
     pub(crate) fn add_link(&self, link: LinkSpec) {
+        let _changing = lock(&self.changing);
         self.settings().add_link(link.clone());
         self.with_flow(|flow| flow.add_link(link));
     }
 
     pub(crate) fn remove_link(&self, link: LinkId) -> bool {
+        let _changing = lock(&self.changing);
         let found = self.settings().remove_link(link);
         if found {
             self.with_flow(|flow| flow.remove_link(link));
@@ -73,12 +86,14 @@ impl Sink {
     }
 
     pub(crate) fn set_latency(&self, latency: Duration) {
+        let _changing = lock(&self.changing);
         self.settings().flow.latency = latency;
         self.with_flow(|flow| flow.set_latency(latency));
     }
 
     /// A range with nothing in it is the default of the properties: the bond is not told.
     pub(crate) fn set_encoder_range(&self, min: Bitrate, max: Bitrate) {
+        let _changing = lock(&self.changing);
         let range = {
             let mut settings = self.settings();
             (settings.encoder_min, settings.encoder_max) = (min, max);
@@ -103,6 +118,7 @@ impl Sink {
 
     pub(super) fn set_links_text(&self, text: &str) {
         let parsed = link_list(text);
+        let _changing = lock(&self.changing);
         let (old, new) = {
             let mut settings = self.settings();
             text.clone_into(&mut settings.links_text);
@@ -141,14 +157,33 @@ impl Sink {
         }
     }
 
-    /// Hands one payload over; waits for room under back-pressure.
-    fn push(&self, bytes: &Bytes, class: PacketClass, time: Option<Duration>) -> Result<(), gst::FlowError> {
+    /// Hands one payload over; under back-pressure it waits until the links carry it, or, of a live source, for room in the queue.
+    fn push(
+        &self,
+        pace: &mut Pace,
+        bytes: &Bytes,
+        class: PacketClass,
+        running_time: Option<Duration>,
+    ) -> Result<(), gst::FlowError> {
         let backpressure = self.settings().backpressure;
+        let patient = backpressure && pace.can_wait(&self.obj());
         loop {
-            let pushed = self.with_flow(|flow| flow.push(bytes.clone(), class, time));
+            let time = running_time.map(|running_time| pace.time(running_time));
+            let pushed = self.with_flow(|flow| {
+                if patient && !flow.has_room() {
+                    return Err(PushError::Full);
+                }
+                flow.push(bytes.clone(), class, time)
+            });
             match pushed {
                 Some(Ok(())) => return Ok(()),
-                Some(Err(PushError::Full)) if backpressure => self.wait_for_room()?,
+                Some(Err(PushError::Full)) if backpressure => {
+                    let since = Instant::now();
+                    self.wait_for_room()?;
+                    if patient {
+                        pace.waited(since);
+                    }
+                }
                 Some(Err(PushError::Full)) => {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
                     return Ok(());
@@ -162,12 +197,17 @@ impl Sink {
         }
     }
 
+    /// Waits a little, and through a pause. An error means that the stream is flushed or stopped.
     fn wait_for_room(&self) -> Result<(), gst::FlowError> {
+        let unlocked = || self.unlocked.load(Ordering::Acquire);
         let guard = lock(&self.unlock_lock);
-        if !self.unlocked.load(Ordering::Acquire) {
-            drop(self.unlock_changed.wait_timeout(guard, FULL_RETRY).unwrap_or_else(PoisonError::into_inner));
+        let waited = self.unlock_changed.wait_timeout_while(guard, ROOM_RETRY, |()| !unlocked());
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        if unlocked() {
+            // Lets the change of state have the lock it asks for, and returns when the stream goes on.
+            self.obj().wait_preroll()?;
         }
-        if self.unlocked.load(Ordering::Acquire) { Err(gst::FlowError::Flushing) } else { Ok(()) }
+        Ok(())
     }
 
     /// The buffer's place in media time; without one it counts as produced now.
@@ -179,9 +219,9 @@ impl Sink {
     }
 
     fn finish_payload(&self) -> Result<(), gst::FlowError> {
-        let mut packer = lock(&self.packer);
-        let Some(packer) = packer.as_mut() else { return Ok(()) };
-        packer.finish(|bytes, class| self.push(&bytes, class, None))
+        let mut stream = lock(&self.stream);
+        let Some(Stream { packer, pace }) = stream.as_mut() else { return Ok(()) };
+        packer.finish(|bytes, class| self.push(pace, &bytes, class, None))
     }
 }
 
@@ -255,17 +295,18 @@ impl ElementImpl for Sink {
 
 impl BaseSinkImpl for Sink {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let _changing = lock(&self.changing);
         let flow = self.settings().clone().open()?;
         self.dropped.store(0, Ordering::Relaxed);
         self.skipped.store(0, Ordering::Relaxed);
-        *lock(&self.packer) = Some(Packer::new());
+        *lock(&self.stream) = Some(Stream::default());
         *lock(&self.running) = Some(Running { flow, _monitor: Monitor::start(&*self.obj()) });
         Ok(())
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         let running = lock(&self.running).take();
-        *lock(&self.packer) = None;
+        *lock(&self.stream) = None;
         if let Some(running) = running {
             running.flow.close();
         }
@@ -275,12 +316,12 @@ impl BaseSinkImpl for Sink {
     fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
         let time = self.source_time(buffer);
         let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
-        let mut packer = lock(&self.packer);
-        let packer = packer.as_mut().ok_or(gst::FlowError::Flushing)?;
+        let mut stream = lock(&self.stream);
+        let Stream { packer, pace } = stream.as_mut().ok_or(gst::FlowError::Flushing)?;
         if let Some(limit) = self.with_flow(FlowSender::payload_bytes_max) {
             packer.limit(limit);
         }
-        packer.push(&map, |bytes, class| self.push(&bytes, class, time))?;
+        packer.push(&map, |bytes, class| self.push(pace, &bytes, class, time))?;
         self.skipped.store(packer.skipped_bytes(), Ordering::Relaxed);
         Ok(gst::FlowSuccess::Ok)
     }
@@ -294,8 +335,8 @@ impl BaseSinkImpl for Sink {
                 }
             }
             gst::EventView::FlushStop(_) => {
-                if let Some(packer) = lock(&self.packer).as_mut() {
-                    packer.discard();
+                if let Some(stream) = lock(&self.stream).as_mut() {
+                    stream.packer.discard();
                 }
             }
             _ => {}

@@ -1,6 +1,7 @@
 //! `rsristbondsink`: sends a transport stream over every link of a bond.
 
 mod imp;
+mod pace;
 mod properties;
 mod settings;
 

@@ -44,7 +44,8 @@ pub(super) fn properties() -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecBoolean::builder("backpressure")
             .nick("Back-pressure")
-            .blurb("Wait when the queue to the bond is full; otherwise drop and count")
+            .blurb("Hold a source that is not live back to what the links carry, so that nothing is lost; otherwise, when the \
+                 queue to the bond is full, drop and count")
             .default_value(true)
             .mutable_playing()
             .build(),

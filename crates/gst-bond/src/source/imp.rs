@@ -31,6 +31,8 @@ struct Running {
 pub struct Source {
     settings: Mutex<Settings>,
     running: Mutex<Option<Running>>,
+    /// Held by a change of the latency until it has reached a running flow, and by a start.
+    changing: Mutex<()>,
     unlocked: AtomicBool,
 }
 
@@ -48,9 +50,11 @@ impl Source {
     }
 
     pub(super) fn set_latency(&self, latency: Duration) {
+        let changing = lock(&self.changing);
         let changed = std::mem::replace(&mut self.settings().flow.latency, latency) != latency;
         if let Some(flow) = self.flow().filter(|_| changed) {
             flow.set_latency(latency);
+            drop(changing);
             let obj = self.obj();
             // Refused only while there is no bus: nobody to tell.
             let _ = obj.post_message(gst::message::Latency::builder().src(&*obj).build());
@@ -129,6 +133,7 @@ impl ElementImpl for Source {
 
 impl BaseSrcImpl for Source {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let _changing = lock(&self.changing);
         let flow = Arc::new(self.settings().clone().open()?);
         *lock(&self.running) = Some(Running { flow, _monitor: Monitor::start(&*self.obj()) });
         Ok(())

@@ -1,0 +1,37 @@
+//! Back-pressure: whether the stream may be held back, and for how long it was.
+
+use super::BondSink;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use std::time::{Duration, Instant};
+
+/// The pace of one stream, from start to stop.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Whether upstream is live, asked once it sends.
+    live: Option<bool>,
+    held: Duration,
+}
+
+impl Pace {
+    /// True when the source can wait for the links: a live one cannot, its media would only get old.
+    pub(super) fn can_wait(&mut self, sink: &BondSink) -> bool {
+        !*self.live.get_or_insert_with(|| is_live(sink))
+    }
+
+    /// Counts a wait, which makes all that follows so much later.
+    pub(super) fn waited(&mut self, since: Instant) {
+        self.held += since.elapsed();
+    }
+
+    /// The time of media that would have been sent at `running_time` without the waits.
+    pub(super) fn time(&self, running_time: Duration) -> Duration {
+        running_time + self.held
+    }
+}
+
+fn is_live(sink: &BondSink) -> bool {
+    let mut query = gst::query::Latency::new();
+    let answered = sink.static_pad("sink").is_some_and(|pad| pad.peer_query(&mut query));
+    answered && query.result().0
+}
