@@ -4,6 +4,7 @@
 
 pub mod committed;
 pub mod follow;
+pub mod held;
 pub mod load;
 pub mod scenario;
 pub mod score;
@@ -14,8 +15,10 @@ use bond::receiver::{Delivered, Receiver, ReceiverInput, ReceiverOutput};
 use bond::sender::{Sender, SenderInput, SenderOutput};
 use bond::{Channel, PacketClass, Payload};
 use bytes::Bytes;
-use link_sim::{Bottleneck, Path, PathConfig, SkewedClock};
+use held::Owner;
+use link_sim::{Bottleneck, DropReason, Path, PathConfig, SkewedClock};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash};
 use std::net::SocketAddr;
 use units::{Ecn, LinkId, Timestamp};
 
@@ -23,7 +26,7 @@ use units::{Ecn, LinkId, Timestamp};
 pub const IP_BYTES: usize = 28;
 
 /// What travels on a path; towards the receiver with its time of sending.
-pub type Packet = (Timestamp, Channel, Bytes);
+pub type Packet = (Timestamp, Channel, Vec<u8>);
 
 /// Both ends and the links between them.
 pub struct Simulation {
@@ -51,6 +54,22 @@ pub struct Simulation {
     pub one_way: Vec<Vec<u32>>,
     /// Every full datagram from the sender, while it is recorded.
     pub log: Option<Vec<Carried>>,
+    /// Every datagram from the sender as its link took it, while it is recorded.
+    pub offers: Option<Vec<Offer>>,
+    /// All bytes of all datagrams, with their time, link and ECN field: towards the receiver and back.
+    pub digests: Option<[DefaultHasher; 2]>,
+}
+
+/// One datagram at the entry of a link.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    pub link: usize,
+    pub at: Timestamp,
+    pub ip_bytes: u64,
+    /// The queue had no room for it.
+    pub overflowed: bool,
+    /// In the queue with it.
+    pub queued_bytes: u64,
 }
 
 /// A datagram that a stranger has read on its way.
@@ -116,6 +135,8 @@ impl Simulation {
             overheard: None,
             one_way: vec![Vec::new(); paths.len()],
             log: None,
+            offers: None,
+            digests: None,
         }
     }
 
@@ -140,15 +161,14 @@ impl Simulation {
 
     /// Gives the sender an input and does what it asks for.
     pub fn input(&mut self, input: SenderInput<'_>) {
-        self.sender.handle_input(self.now, input);
+        held::by(Owner::Sender, || self.sender.handle_input(self.now, input));
         self.drain_sender();
     }
 
     /// Changes the latency at both ends.
     pub fn set_latency(&mut self, latency: std::time::Duration) {
         self.input(SenderInput::SetLatency(latency));
-        self.receiver.handle_input(self.clock.local(self.now), ReceiverInput::SetLatency(latency));
-        self.drain_receiver();
+        self.receive(ReceiverInput::SetLatency(latency));
     }
 
     pub fn push(&mut self, bytes: Bytes, class: PacketClass) {
@@ -166,7 +186,12 @@ impl Simulation {
     pub fn stray(&mut self, from: SocketAddr, channel: Channel, datagram: &[u8]) {
         let mut bytes = datagram.to_vec();
         let input = ReceiverInput::Datagram { local: 0, from, channel, ecn: Ecn::NotEct, bytes: &mut bytes };
-        self.receiver.handle_input(self.clock.local(self.now), input);
+        self.receive(input);
+    }
+
+    fn receive(&mut self, input: ReceiverInput<'_>) {
+        let local_now = self.clock.local(self.now);
+        held::by(Owner::Receiver, || self.receiver.handle_input(local_now, input));
         self.drain_receiver();
     }
 
@@ -187,7 +212,7 @@ impl Simulation {
         let now = self.now;
         for index in 0..self.paths.len() {
             while let Some(delivery) = self.paths[index].poll_up(now) {
-                let (binding, (sent, channel, bytes)) = delivery.packet;
+                let (binding, (sent, channel, mut bytes)) = delivery.packet;
                 if bytes.len() > load::PAYLOAD_BYTES {
                     self.one_way[index].push((now - sent).as_micros() as u32);
                     let same = |carried: &&mut Carried| {
@@ -198,15 +223,11 @@ impl Simulation {
                     }
                 }
                 let from = address(index, binding, channel);
-                let mut bytes = bytes.to_vec();
                 let ecn = delivery.ecn;
-                let input = ReceiverInput::Datagram { local: 0, from, channel, ecn, bytes: &mut bytes };
-                self.receiver.handle_input(self.clock.local(now), input);
-                self.drain_receiver();
+                self.receive(ReceiverInput::Datagram { local: 0, from, channel, ecn, bytes: &mut bytes });
             }
             while let Some(delivery) = self.paths[index].poll_down(now) {
-                let (_, channel, bytes) = delivery.packet;
-                let mut bytes = bytes.to_vec();
+                let (_, channel, mut bytes) = delivery.packet;
                 let link = LinkId(index as u16);
                 self.input(SenderInput::Datagram { link, channel, bytes: &mut bytes });
             }
@@ -215,8 +236,7 @@ impl Simulation {
             self.input(SenderInput::Timeout);
         }
         if self.receiver_wake <= self.clock.local(now) {
-            self.receiver.handle_input(self.clock.local(now), ReceiverInput::Timeout);
-            self.drain_receiver();
+            self.receive(ReceiverInput::Timeout);
         }
     }
 
@@ -228,7 +248,7 @@ impl Simulation {
 
     fn drain_sender(&mut self) {
         for _ in 0..100_000 {
-            match self.sender.poll_output(self.now) {
+            match held::by(Owner::Sender, || self.sender.poll_output(self.now)) {
                 SenderOutput::Transmit { link, channel, ecn, bytes } => {
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.up_bytes += ip_bytes as u64;
@@ -238,8 +258,17 @@ impl Simulation {
                         log.push(Carried { link, sent: self.now, arrived: None, number });
                     }
                     self.overhear(usize::from(link.0), true, &bytes);
-                    let (path, packet) = (&mut self.paths[usize::from(link.0)], (self.now, channel, bytes));
-                    let _ = path.push_up_ecn(self.now, ip_bytes, ecn, packet);
+                    if let Some([up, _]) = &mut self.digests {
+                        (self.now.as_micros(), link.0, channel == Channel::Control, ecn as u8, &bytes[..]).hash(up);
+                    }
+                    let (index, packet) = (usize::from(link.0), (self.now, channel, bytes.to_vec()));
+                    let taken = self.paths[index].push_up_ecn(self.now, ip_bytes, ecn, packet);
+                    if let Some(offers) = &mut self.offers {
+                        let queued_bytes = self.paths[index].up().queued_bytes().as_u64();
+                        let overflowed = taken == Err(DropReason::Queue);
+                        let (at, ip_bytes) = (self.now, ip_bytes as u64);
+                        offers.push(Offer { link: index, at, ip_bytes, overflowed, queued_bytes });
+                    }
                 }
                 SenderOutput::Answer { .. } | SenderOutput::Receiver { .. } => unreachable!("no link listens here"),
                 SenderOutput::Event(event) => self.sender_events.push(event),
@@ -256,7 +285,7 @@ impl Simulation {
     fn drain_receiver(&mut self) {
         let local_now = self.clock.local(self.now);
         for _ in 0..100_000 {
-            match self.receiver.poll_output(local_now) {
+            match held::by(Owner::Receiver, || self.receiver.poll_output(local_now)) {
                 ReceiverOutput::Transmit { to, channel, bytes, .. } => {
                     let SocketAddr::V4(to) = to else { panic!("no such peer") };
                     if to.ip().octets()[..3] != [10, 0, 0] {
@@ -271,7 +300,11 @@ impl Simulation {
                         overheard.push(bytes.clone());
                     }
                     self.overhear(index, false, &bytes);
-                    let _ = self.paths[index].push_down(self.now, binding, ip_bytes, (self.now, channel, bytes));
+                    if let Some([_, down]) = &mut self.digests {
+                        (self.now.as_micros(), to, channel == Channel::Control, &bytes[..]).hash(down);
+                    }
+                    let packet = (self.now, channel, bytes.to_vec());
+                    let _ = self.paths[index].push_down(self.now, binding, ip_bytes, packet);
                 }
                 ReceiverOutput::Deliver(delivered) => self.delivered.push((self.now, delivered)),
                 ReceiverOutput::Event(event) => self.receiver_events.push(event),
