@@ -1,5 +1,9 @@
 //! One flow: the packets of all links merged by number, held until their time, delivered once and in order; what is
 //! missing is asked for.
+//!
+//! Numbers ascend with time. A packet whose number was there before while its time is beyond everything seen contradicts
+//! that; [`CONTRADICTIONS`] in a row show that the sender counts anew (it was started again), and so does the flow. What is
+//! late, repeated or comes again after a request has an older time, so it is never such a packet.
 
 use bytes::Bytes;
 use rist::sequence::{Extender, SequenceNumber};
@@ -24,6 +28,10 @@ const DONE_WINDOW: u64 = 4096;
 
 /// After so much silence numbers are taken anew.
 const IDLE: Duration = Duration::from_secs(5);
+/// They are, too, after so many packets in a row that contradict those before,
+const CONTRADICTIONS: u32 = 16;
+/// whose numbers are this near to each other.
+const ROW_SPREAD: u16 = 1024;
 
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
@@ -102,6 +110,14 @@ pub(crate) enum Taken {
     Refused,
 }
 
+/// Packets in a row that contradict those before.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    count: u32,
+    /// The lowest of their numbers, on the wire.
+    low: u16,
+}
+
 /// One flow.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -111,12 +127,21 @@ pub(crate) struct Flow {
     /// Number of the first cell; everything before is delivered or given up.
     pub(super) next: u64,
     pub(super) cells: VecDeque<Cell>,
+    /// What is held from before numbers were taken anew; it is delivered before `cells`, and takes their room.
+    before: VecDeque<Cell>,
+    /// True until something numbered anew is delivered.
+    anew: bool,
+    row: Option<Row>,
     missing: usize,
     /// Set bits: numbers below `next` that were delivered, by number modulo the window.
     done: Vec<u64>,
     started: bool,
     gap: u64,
     pub(super) last_media: i64,
+    /// Of all packets taken the latest media time, and what it was when numbers were taken anew: what is older than that is
+    /// numbered in the old way, and comes too late.
+    newest_media: i64,
+    begin_media: i64,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
     /// Packets that were new.
@@ -135,11 +160,16 @@ impl Flow {
             extender: Extender::new(),
             next: 0,
             cells: VecDeque::new(),
+            before: VecDeque::new(),
+            anew: false,
+            row: None,
             missing: 0,
             done: vec![0; (DONE_WINDOW / 64) as usize],
             started: false,
             gap: 0,
             last_media: i64::MIN,
+            newest_media: i64::MIN,
+            begin_media: i64::MIN,
             repair: Repair::default(),
             heard_at: now,
             taken: 0,
@@ -169,20 +199,23 @@ impl Flow {
             // Leave room below: packets of a slower link may have smaller numbers.
             self.next = self.extender.extend(SequenceNumber(sequence));
         }
-        if idle > IDLE && self.cells.is_empty() && media > self.last_media {
+        if idle > IDLE && self.is_empty() && media > self.last_media {
             // After a long silence 16 bits do not tell how many packets are missing.
-            self.extender = Extender::new();
-            self.next = self.extender.extend(SequenceNumber(sequence));
-            self.gap += u64::from(self.started);
-            self.done.fill(0);
-            self.repair = Repair::default();
+            self.number_anew(sequence);
+        } else if media <= self.begin_media {
+            self.totals.late.outdated += 1;
+            return Taken::Late;
+        } else if !self.contradicts(sequence, media) {
+            self.row = None;
+        } else if let Some(low) = self.lengthen_row(sequence) {
+            self.number_anew(low);
         }
         let number = self.extender.peek(SequenceNumber(sequence));
         if number < self.next {
             return self.take_old(now, number, media, rtp_time, origin, bytes);
         }
         let index = (number - self.next) as usize;
-        if index >= HISTORY_PACKETS_MAX {
+        if index + self.before.len() >= HISTORY_PACKETS_MAX {
             return Taken::Refused;
         }
         self.extend(now, number);
@@ -190,6 +223,41 @@ impl Flow {
         self.taken += u64::from(taken == Taken::New);
         self.teach_repair(now, number);
         taken
+    }
+
+    /// True when the number was there before, or is too far away to be the next, and the time is newer than all.
+    fn contradicts(&self, sequence: u16, media: i64) -> bool {
+        let number = self.extender.peek(SequenceNumber(sequence));
+        media > self.newest_media
+            && match number.checked_sub(self.next) {
+                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => true,
+                Some(index) => matches!(self.cells.get(index as usize), Some(Cell::Held { .. })),
+                None => true,
+            }
+    }
+
+    /// One more packet that contradicts: the lowest number of the row, once it is long enough.
+    fn lengthen_row(&mut self, sequence: u16) -> Option<u16> {
+        let fresh = Row { count: 0, low: sequence };
+        let near =
+            |row: &Row| SequenceNumber(sequence).distance_from(SequenceNumber(row.low)).unsigned_abs() <= ROW_SPREAD;
+        let row = self.row.filter(near).unwrap_or(fresh);
+        let lower = SequenceNumber(row.low).is_after(SequenceNumber(sequence));
+        let row = Row { count: row.count + 1, low: if lower { sequence } else { row.low } };
+        self.row = Some(row);
+        (row.count >= CONTRADICTIONS).then_some(row.low)
+    }
+
+    /// Begins to count at the number `first`; what is held keeps its time.
+    fn number_anew(&mut self, first: u16) {
+        self.begin_media = self.newest_media;
+        self.before.append(&mut self.cells);
+        self.anew |= self.started;
+        (self.started, self.row, self.missing) = (false, None, 0);
+        self.extender = Extender::new();
+        self.next = self.extender.extend(SequenceNumber(first));
+        self.done.fill(0);
+        self.repair = Repair::default();
     }
 
     /// The full number of a 16-bit one.
@@ -215,6 +283,7 @@ impl Flow {
         match &mut self.cells[index] {
             cell @ Cell::Missing { .. } => {
                 *cell = Cell::Held { bytes, media, rtp_time, origin };
+                self.newest_media = self.newest_media.max(media);
                 self.missing -= 1;
                 Taken::New
             }
@@ -237,7 +306,7 @@ impl Flow {
     ) -> Taken {
         if !self.started
             && self.next - number <= DONE_WINDOW
-            && self.cells.len() + DONE_WINDOW as usize <= HISTORY_PACKETS_MAX
+            && self.held_packets() + DONE_WINDOW as usize <= HISTORY_PACKETS_MAX
         {
             for _ in number..self.next {
                 self.cells.push_front(Cell::Missing { since: now, asked_at: Timestamp::ZERO, asked: 0 });
@@ -262,10 +331,16 @@ impl Flow {
 
     /// The next packet whose time has come.
     pub(crate) fn poll(&mut self, now: Timestamp, latency: Duration) -> Option<Delivered> {
-        let (index, due) = self.first_held(latency)?;
+        match self.first_held(&self.before, latency) {
+            Some((index, due)) if due <= now => return self.deliver_before(now, index),
+            Some(_) => return None,
+            None => self.give_up_before(self.before.len()),
+        }
+        let (index, due) = self.first_held(&self.cells, latency)?;
         if due > now {
             return None;
         }
+        self.gap += u64::from(std::mem::take(&mut self.anew));
         for _ in 0..index {
             self.cells.pop_front();
             self.set_done(self.next, false);
@@ -280,6 +355,23 @@ impl Flow {
         self.next += 1;
         self.repair.forget_below(self.next);
         self.started = true;
+        Some(self.deliver(now, bytes, media, origin))
+    }
+
+    /// The packet at `index` of those from before numbers were taken anew.
+    fn deliver_before(&mut self, now: Timestamp, index: usize) -> Option<Delivered> {
+        self.give_up_before(index);
+        let Some(Cell::Held { bytes, media, origin, .. }) = self.before.pop_front() else { return None };
+        Some(self.deliver(now, bytes, media, origin))
+    }
+
+    fn give_up_before(&mut self, count: usize) {
+        self.before.drain(..count);
+        self.totals.lost += count as u64;
+        self.gap += count as u64;
+    }
+
+    fn deliver(&mut self, now: Timestamp, bytes: Bytes, media: i64, origin: Origin) -> Delivered {
         self.playout.lock();
         self.totals.delivered += 1;
         self.totals.delivered_bytes += bytes.len() as u64;
@@ -289,7 +381,7 @@ impl Flow {
         self.last_media = self.last_media.max(media);
         let source_time = self.playout.due(self.last_media, Duration::ZERO);
         let FlowId { port: virtual_port, ssrc: flow } = self.id;
-        Some(Delivered { flow, virtual_port, bytes, source_time, discontinuity })
+        Delivered { flow, virtual_port, bytes, source_time, discontinuity }
     }
 
     /// Counts the packets missing before the last delivered one among the losses.
@@ -307,12 +399,13 @@ impl Flow {
 
     /// When the next delivery is due.
     pub(crate) fn next_due(&self, latency: Duration) -> Option<Timestamp> {
-        self.first_held(latency).map(|(_, due)| due)
+        let held = self.first_held(&self.before, latency).or_else(|| self.first_held(&self.cells, latency));
+        held.map(|(_, due)| due)
     }
 
     /// Media time held, from the first to the last packet.
     pub(crate) fn held(&self) -> Duration {
-        let mut media = self.cells.iter().filter_map(|cell| match cell {
+        let mut media = self.before.iter().chain(&self.cells).filter_map(|cell| match cell {
             Cell::Held { media, .. } => Some(*media),
             Cell::Missing { .. } => None,
         });
@@ -321,12 +414,12 @@ impl Flow {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.cells.is_empty() && self.before.is_empty()
     }
 
     /// Packets held, and gaps between them.
     pub(crate) fn held_packets(&self) -> usize {
-        self.cells.len()
+        self.cells.len() + self.before.len()
     }
 
     /// The numbers to ask for now, oldest first, at most `max`, with the times each was asked for before.
@@ -374,8 +467,8 @@ impl Flow {
         self.totals.asked += found.min(max) as u64;
     }
 
-    fn first_held(&self, latency: Duration) -> Option<(usize, Timestamp)> {
-        self.cells.iter().enumerate().find_map(|(index, cell)| match cell {
+    fn first_held(&self, cells: &VecDeque<Cell>, latency: Duration) -> Option<(usize, Timestamp)> {
+        cells.iter().enumerate().find_map(|(index, cell)| match cell {
             Cell::Held { media, .. } => Some((index, self.playout.due(*media, latency))),
             Cell::Missing { .. } => None,
         })
@@ -383,15 +476,16 @@ impl Flow {
 
     /// Another timeline: what is held is given up.
     fn restart(&mut self) {
-        self.totals.lost += self.cells.len() as u64;
+        self.totals.lost += self.held_packets() as u64;
         self.gap += 1;
         self.cells.clear();
-        self.missing = 0;
+        self.before.clear();
+        (self.missing, self.row, self.anew) = (0, None, false);
         self.extender = Extender::new();
         self.playout = Playout::new();
         self.started = false;
         self.done.fill(0);
-        self.last_media = i64::MIN;
+        (self.last_media, self.newest_media, self.begin_media) = (i64::MIN, i64::MIN, i64::MIN);
         self.repair = Repair::default();
     }
 

@@ -1,0 +1,312 @@
+//! Plain senders that begin to count anew in mid-flow, and what must not look like one.
+
+use bond::config::{Extension, KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
+use bond::sender::{Sender, SenderInput, SenderOutput};
+use bond::{Channel, PacketClass, Payload};
+use bytes::Bytes;
+use link_sim::Rng;
+use rist::wire::rtcp::{BitmaskEntry, RtcpPacket, Sdes, SenderReport, packets};
+use rist::wire::rtp::{RtpHeader, SSRC_RETRANSMIT};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::time::Duration;
+use units::{Ecn, LinkId, Timestamp};
+
+const SSRC: u32 = 0x1234_5678;
+/// Between two packets.
+const STEP: Duration = Duration::from_millis(2);
+
+/// On its way to the receiver: when it arrives, its place, number, RTP time, what it carries, whether it is sent again.
+type Flying = Reverse<(Timestamp, u64, u16, u32, u32, bool)>;
+
+/// A plain sender in Simple Profile that serves requests, and our receiver.
+struct Wire {
+    now: Timestamp,
+    receiver: Receiver,
+    flying: BinaryHeap<Flying>,
+    order: u64,
+    /// RTP time and content of what was sent, by number, since the sender was started.
+    sent: HashMap<u16, (u32, u32)>,
+    serves: bool,
+    content: u32,
+    next: u16,
+    delivered: Vec<u32>,
+    /// Indices into `delivered` behind a gap.
+    gaps: Vec<usize>,
+    asked: u64,
+}
+
+impl Wire {
+    fn new(latency: Duration, serves: bool) -> Self {
+        let now = Timestamp::from_millis(60_000);
+        let config =
+            ReceiverConfig { profile: Profile::Simple, latency, quality_messages: false, ..Default::default() };
+        Self {
+            now,
+            receiver: Receiver::new(config, 1, now).expect("a valid configuration"),
+            flying: BinaryHeap::new(),
+            order: 0,
+            sent: HashMap::new(),
+            serves,
+            content: 0,
+            next: 1000,
+            delivered: Vec::new(),
+            gaps: Vec::new(),
+            asked: 0,
+        }
+    }
+
+    fn fly(&mut self, delay: Duration, number: u16, again: bool) {
+        let (rtp_time, content) = self.sent[&number];
+        self.order += 1;
+        self.flying.push(Reverse((self.now + delay, self.order, number, rtp_time, content, again)));
+    }
+
+    /// Makes one packet, which takes so long; `None` when it is lost.
+    fn make(&mut self, delay: Option<Duration>) {
+        let rtp_time = (u128::from(self.now.as_micros()) * 9 / 100) as u32;
+        let number = self.next;
+        self.sent.insert(number, (rtp_time, self.content));
+        (self.next, self.content) = (number.wrapping_add(1), self.content + 1);
+        if let Some(delay) = delay {
+            self.fly(delay, number, false);
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(1);
+            while self.flying.peek().is_some_and(|Reverse(first)| first.0 <= self.now) {
+                let Some(Reverse((_, _, sequence, timestamp, content, again))) = self.flying.pop() else { break };
+                let ssrc = SSRC | if again { SSRC_RETRANSMIT } else { 0 };
+                let mut bytes = Vec::new();
+                RtpHeader { marker: false, payload_type: 33, sequence, timestamp, ssrc, extension: None }
+                    .emit(&content.to_be_bytes(), &mut bytes);
+                self.give(Channel::Media, &mut bytes);
+            }
+            if self.now.as_micros().is_multiple_of(100_000) {
+                let mut bytes = Vec::new();
+                SenderReport { ssrc: SSRC, ..SenderReport::default() }.emit(&mut bytes);
+                Sdes { ssrc: SSRC, cname: b"theirs" }.emit(&mut bytes);
+                self.give(Channel::Control, &mut bytes);
+            }
+            self.receiver.handle_input(self.now, ReceiverInput::Timeout);
+            self.drain();
+        }
+    }
+
+    fn give(&mut self, channel: Channel, bytes: &mut [u8]) {
+        let from = SocketAddr::from(([10, 0, 0, 1], 5000 + u16::from(channel == Channel::Control)));
+        let input = ReceiverInput::Datagram { local: 0, from, channel, ecn: Ecn::NotEct, bytes };
+        self.receiver.handle_input(self.now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        loop {
+            match self.receiver.poll_output(self.now) {
+                ReceiverOutput::Transmit { bytes, .. } => {
+                    for packet in packets(&bytes) {
+                        let Ok(RtcpPacket::NackBitmask(nack)) = packet else { continue };
+                        for number in nack.entries.iter().flat_map(BitmaskEntry::sequences) {
+                            self.asked += 1;
+                            if self.serves && self.sent.contains_key(&number) {
+                                self.fly(Duration::from_millis(40), number, true);
+                            }
+                        }
+                    }
+                }
+                ReceiverOutput::Deliver(delivered) => {
+                    if delivered.discontinuity {
+                        self.gaps.push(self.delivered.len());
+                    }
+                    let content = delivered.bytes[..4].try_into().expect("four bytes");
+                    self.delivered.push(u32::from_be_bytes(content));
+                }
+                ReceiverOutput::Event(_) => {}
+                ReceiverOutput::Timeout(_) => return,
+            }
+        }
+    }
+
+    /// The sender is started again and counts from `jump` numbers further on.
+    fn restart(&mut self, jump: u16) {
+        self.next = self.next.wrapping_add(jump);
+        self.sent.clear();
+    }
+}
+
+/// Delay of a packet on one of three links by turns.
+fn three_links(content: u32) -> Duration {
+    Duration::from_millis([20, 35, 60][(content % 3) as usize])
+}
+
+/// Goal: a sender that is started again, and goes on with its SSRC and clock, gets everything through, whatever it counts from,
+/// however long it was away, and also what it had sent before.
+#[test]
+fn a_sender_counts_anew() {
+    for latency in [300, 2_000] {
+        for away in [100, 1_000, 3_000, 6_000] {
+            // Back by few that are still held, by more; far ahead.
+            for jump in [-50, -140, -900, -3_000, -20_000, -32_767, 25_000, 1_000] {
+                let mut wire = Wire::new(Duration::from_millis(latency), true);
+                for _ in 0..1_000 {
+                    wire.make(Some(three_links(wire.content)));
+                    wire.run(STEP);
+                }
+                let last = wire.content;
+                wire.run(Duration::from_millis(away));
+                wire.restart(jump as u16);
+                for _ in 0..3_000 {
+                    wire.make(Some(three_links(wire.content)));
+                    wire.run(STEP);
+                }
+                wire.run(Duration::from_millis(latency + 1_000));
+                let what = format!("{jump} after {away} ms within {latency} ms");
+                assert!(wire.delivered.is_sorted_by(|a, b| a < b), "{what}");
+                let before = wire.delivered.iter().filter(|content| **content < last).count();
+                let after = wire.delivered.len() - before;
+                assert_eq!((before, after), (1_000, 3_000), "{what}");
+                assert_eq!(wire.gaps, [1_000], "{what}");
+            }
+        }
+    }
+}
+
+/// Goal: without requests served it costs the packets that showed it, and no more.
+#[test]
+fn the_row_that_shows_it_is_all_that_is_lost() {
+    for jump in [-100, -3_000, -25_536] {
+        let mut wire = Wire::new(Duration::from_millis(300), false);
+        for _ in 0..2 {
+            for _ in 0..3_000 {
+                wire.make(Some(Duration::from_millis(20)));
+                wire.run(STEP);
+            }
+            wire.run(Duration::from_millis(200));
+            wire.restart(jump as u16);
+        }
+        wire.run(Duration::from_secs(1));
+        let missing = (0..6_000).filter(|content| !wire.delivered.contains(content)).collect::<Vec<_>>();
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b), "{jump}");
+        assert_eq!(missing, (3_000..3_015).collect::<Vec<_>>(), "{jump}");
+    }
+}
+
+/// Goal: on links that lose, reorder, double and delay beyond the latency, for packets in hundreds, nothing is taken for a
+/// sender that counts anew: what comes in time is delivered, in order and once.
+#[test]
+fn losses_and_late_packets_are_no_new_count() {
+    for seed in 0..20 {
+        let mut rng = Rng::new(seed, 1);
+        let mut wire = Wire::new(Duration::from_millis(300), false);
+        let mut in_time = 0;
+        for content in 0..6_000u32 {
+            // A link that hangs for half a second each two seconds, and then delivers all it held.
+            let hangs = (content % 3 == 0 && content % 1_000 >= 750).then(|| 2 * (1_000 - content % 1_000) + 400);
+            let delay = three_links(content) + Duration::from_millis((rng.unit() * 30.0) as u64);
+            let delay = hangs.map_or(delay, |ms| Duration::from_millis(u64::from(ms)));
+            let lost = rng.unit() < 0.05;
+            wire.make((!lost).then_some(delay));
+            in_time += usize::from(!lost && hangs.is_none());
+            if rng.unit() < 0.02 {
+                wire.fly(Duration::from_millis(200 + (rng.unit() * 600.0) as u64), wire.next.wrapping_sub(1), true);
+            }
+            wire.run(STEP);
+        }
+        wire.run(Duration::from_millis(1_300));
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b), "seed {seed}");
+        assert!(wire.delivered.len() >= in_time, "seed {seed}: {} of {in_time}", wire.delivered.len());
+        let late = wire.receiver.snapshot(wire.now).late_packets;
+        assert!(late > 100, "seed {seed}: only {late} came late, nothing is shown");
+    }
+}
+
+/// What a sender of ours sent with encryption, repeated by somebody.
+fn repeated(from: SocketAddr, age: Duration) {
+    let psk = PskConfig { passphrase: Secret::new("a secret"), key_size: KeySize::Aes128, rotate_after_packets: None };
+    let latency = Duration::from_millis(300);
+    let config = SenderConfig { psk: Some(psk.clone()), latency, extension: Extension::Off, ..Default::default() };
+    let mut now = Timestamp::from_millis(60_000);
+    let mut sender = Sender::new(config, 1, now).expect("a valid configuration");
+    sender.handle_input(now, SenderInput::AddLink { link: LinkId(0), options: LinkOptions::default() });
+    let config = ReceiverConfig { psk: Some(psk), latency, ..Default::default() };
+    let mut receiver = Receiver::new(config, 2, now).expect("a valid configuration");
+    let ours = SocketAddr::from(([10, 0, 0, 1], 4000));
+    let (mut overheard, mut delivered): (Vec<(Timestamp, Vec<u8>)>, Vec<u32>) = (Vec::new(), Vec::new());
+    let mut content = 0u32;
+    let mut step = |overheard: &mut Vec<(Timestamp, Vec<u8>)>, repeats: &[Vec<u8>]| {
+        now += STEP;
+        let bytes = Bytes::from([&[0x47; 184], &content.to_be_bytes()[..]].concat());
+        content += 1;
+        let payload = Payload { bytes, source_time: now, class: PacketClass::Video };
+        sender.handle_input(now, SenderInput::Payload(payload));
+        let mut up: Vec<(SocketAddr, Vec<u8>)> = repeats.iter().map(|bytes| (from, bytes.clone())).collect();
+        loop {
+            match sender.poll_output(now) {
+                SenderOutput::Transmit { bytes, .. } => {
+                    overheard.push((now, bytes.to_vec()));
+                    up.push((ours, bytes.to_vec()));
+                }
+                SenderOutput::Timeout(_) => break,
+                _ => {}
+            }
+        }
+        for (from, mut bytes) in up {
+            let input = ReceiverInput::Datagram {
+                local: 0,
+                from,
+                channel: Channel::Media,
+                ecn: Ecn::NotEct,
+                bytes: &mut bytes,
+            };
+            receiver.handle_input(now, input);
+            loop {
+                match receiver.poll_output(now) {
+                    ReceiverOutput::Transmit { to, bytes, .. } if to == ours => {
+                        let mut bytes = bytes.to_vec();
+                        let channel = Channel::Media;
+                        sender.handle_input(now, SenderInput::Datagram { link: LinkId(0), channel, bytes: &mut bytes });
+                    }
+                    ReceiverOutput::Deliver(packet) => {
+                        assert!(!packet.discontinuity || delivered.is_empty(), "{from} {age:?}: {}", delivered.len());
+                        delivered.push(u32::from_be_bytes(packet.bytes[184..].try_into().expect("four bytes")));
+                    }
+                    ReceiverOutput::Timeout(_) => break,
+                    _ => {}
+                }
+            }
+        }
+        (now, delivered.len(), delivered.last().copied())
+    };
+    for _ in 0..10_000 {
+        step(&mut overheard, &[]);
+    }
+    for _ in 0..200 {
+        // A hundred in a row, then the sender's turn.
+        let (at, ..) = step(&mut overheard, &[]);
+        let from = overheard.partition_point(|(then, _)| at - *then > age);
+        let repeats: Vec<Vec<u8>> = overheard[from..].iter().take(100).map(|(_, bytes)| bytes.clone()).collect();
+        step(&mut overheard, &repeats);
+    }
+    for _ in 0..1_000 {
+        step(&mut overheard, &[]);
+    }
+    let (_, count, last) = step(&mut overheard, &[]);
+    assert_eq!(last.map(|last| last as usize + 1), Some(count), "{from} {age:?}: some are missing");
+    assert!(count > 11_000, "{from} {age:?}: {count}");
+}
+
+/// Goal: with a pass phrase, repeating what was overheard changes nothing, from the sender's own address or another, soon or
+/// after a while.
+#[test]
+fn repeats_are_no_new_count() {
+    for from in [SocketAddr::from(([10, 0, 0, 1], 4000)), SocketAddr::from(([192, 0, 2, 7], 999))] {
+        for age_ms in [10, 200, 1_000, 8_000] {
+            repeated(from, Duration::from_millis(age_ms));
+        }
+    }
+}
