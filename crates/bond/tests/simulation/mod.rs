@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test binary uses its part
 #![allow(clippy::unwrap_used)] // a scenario that can not be set up must fail
 
+pub mod bound;
 pub mod committed;
 pub mod follow;
 pub mod held;

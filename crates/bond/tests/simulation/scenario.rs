@@ -1,7 +1,5 @@
 //! Scenarios: links and load. Times count from the start of the warm-up.
 
-use super::IP_BYTES;
-use super::load::{self, Item};
 use super::score::WARM_UP;
 use link_sim::{BurstLoss, BurstPeriod, Capacity, Link, LinkConfig, Outage, OutageKind, PathConfig, Rng, Trace};
 use std::path::{Path, PathBuf};
@@ -263,64 +261,10 @@ fn impair(path: &mut PathConfig, rng: &mut Rng) {
     }
 }
 
-fn bottleneck(path: &PathConfig) -> Link<()> {
+/// The bottleneck of a path with its outages.
+pub fn bottleneck(path: &PathConfig) -> Link<()> {
     let mut up = path.up.clone();
     up.outages.extend(path.outages.iter().copied());
     up.outages.sort_by_key(|outage| outage.from_ms);
     Link::new(up, 0).expect("a valid scenario")
-}
-
-/// What a sender that knows the future could deliver: (packets, frames on time) in percent. Fluid at 1 ms: one queue, each
-/// link takes the oldest packet that can still arrive in time; loss costs the capacity of one repetition.
-pub fn bound(scenario: &Scenario, items: &[Item], grace: Duration) -> (f64, f64) {
-    struct Lane {
-        link: Link<()>,
-        delay: u64,
-        keep: f64,
-        credit: f64,
-    }
-    let mut lanes: Vec<Lane> = scenario
-        .paths
-        .iter()
-        .map(|path| {
-            let lost = path.up.loss + path.up.burst_loss.map_or(0.0, |burst| burst.loss);
-            let delay = (path.up.delay_ms * 1e3) as u64;
-            Lane { link: bottleneck(path), delay, keep: 1.0 - lost, credit: 0.0 }
-        })
-        .collect();
-    lanes.sort_by_key(|lane| lane.delay);
-    let budget = (scenario.latency + grace).as_micros() as u64;
-    let packet = (load::PAYLOAD_BYTES + IP_BYTES) as f64;
-    let mut queue = std::collections::VecDeque::new();
-    let mut arrived = vec![false; items.len()];
-    let mut next = 0;
-    let end = (scenario.seconds * 1e3) as u64 + budget / 1000;
-    for ms in 0..end {
-        while let Some(item) = items.get(next).filter(|item| item.at.as_millis() <= ms) {
-            queue.push_back((item.at.as_micros(), next));
-            next += 1;
-        }
-        for lane in &mut lanes {
-            while queue.front().is_some_and(|(at, _)| at + budget < ms * 1000 + lane.delay) {
-                queue.pop_front();
-            }
-            let (from, to) = (Timestamp::from_millis(ms), Timestamp::from_millis(ms + 1));
-            lane.credit += lane.link.capacity_between(from, to).unwrap_or(125_000.0) * lane.keep;
-            while lane.credit >= packet {
-                let Some((_, index)) = queue.pop_front() else {
-                    lane.credit = 0.0;
-                    break;
-                };
-                lane.credit -= packet;
-                arrived[index] = true;
-            }
-        }
-    }
-    let start = Timestamp::ZERO + WARM_UP;
-    let judged: Vec<_> = items.iter().zip(&arrived).filter(|(item, _)| item.at >= start).collect();
-    let delivered = judged.iter().filter(|(_, arrived)| **arrived).count();
-    let frames = judged.chunk_by(|a, b| a.0.frame == b.0.frame);
-    let (whole, all) =
-        frames.fold((0u32, 0u32), |(whole, all), f| (whole + u32::from(f.iter().all(|x| *x.1)), all + 1));
-    (100.0 * delivered as f64 / judged.len() as f64, 100.0 * f64::from(whole) / f64::from(all))
 }

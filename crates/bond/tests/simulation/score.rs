@@ -4,7 +4,7 @@ use super::load::{self, Item};
 use super::{IP_BYTES, Simulation};
 use bond::PacketClass;
 use bond::config::{ReceiverConfig, SenderConfig};
-use link_sim::{Bottleneck, PathConfig};
+use link_sim::{Bottleneck, Path, PathConfig};
 use std::time::Duration;
 use units::Timestamp;
 
@@ -23,6 +23,8 @@ pub struct Score {
     pub freeze_ms: f64,
     /// IP bytes sent per IP byte of media.
     pub sent_per_media: f64,
+    /// IP bytes sent, of those that the links could carry meanwhile.
+    pub used_percent: f64,
 }
 
 /// Whether the sender is told which packets are key pictures.
@@ -74,6 +76,8 @@ pub fn run_shared(
     let media = (items.len() as u64 - u64::from(before.0)) * (load::PAYLOAD_BYTES + IP_BYTES) as u64;
     let mut score = judge(items, latency, &simulation);
     score.sent_per_media = up_bytes as f64 / media as f64;
+    let capacity = |path: &Path<_>| path.up().capacity_between(Timestamp::ZERO + WARM_UP, end);
+    score.used_percent = 100.0 * up_bytes as f64 / simulation.paths.iter().filter_map(capacity).sum::<f64>();
     (score, simulation)
 }
 
@@ -110,5 +114,6 @@ pub fn judge(items: &[Item], latency: Duration, simulation: &Simulation) -> Scor
         p99_ms: quantile(0.99),
         freeze_ms: freeze.as_secs_f64() * 1e3,
         sent_per_media: 0.0,
+        used_percent: 0.0,
     }
 }
