@@ -5,13 +5,16 @@
 
 mod simulation;
 
-use bond::PacketClass;
 use bond::config::{Extension, LinkOptions, Profile, ReceiverConfig, SenderConfig};
+use bond::sender::SenderInput;
+use bond::{Channel, PacketClass};
 use link_sim::{Capacity, Outage, OutageKind, PathConfig, Rng, SkewedClock, Trace};
+use rist::wire::rtcp::{NackRange, RangeEntry, ReceiverReport, Sdes};
 use simulation::follow::{self, Encoder};
 use simulation::score::Score;
 use simulation::{Simulation, load, scenario, score};
 use std::time::Duration;
+use units::LinkId;
 
 const LATENCY: Duration = Duration::from_secs(1);
 
@@ -156,4 +159,46 @@ fn the_advice_uses_most_of_any_cellular_links() {
     let share = |(made, lost): (u64, u64)| lost as f64 / made.max(1) as f64;
     assert!(share(sums[0]) < 1e-5, "{sums:?}");
     assert!(share(sums[1]) < 3e-4, "two links: {sums:?}");
+}
+
+/// Goal: one datagram of requests makes the sender look for as many packets as there are numbers, however often it names
+/// them. Method: what is asked for behind all numbers that were never sent is sent again, behind twice as many it is not.
+#[test]
+fn one_datagram_asks_for_no_more_than_all_numbers() {
+    const FLOW: u32 = 0x1234_5670;
+    for (times, expected) in [(1, 1), (2, 0)] {
+        let sender = SenderConfig {
+            profile: Profile::Simple,
+            latency: LATENCY,
+            flow_id: Some(FLOW),
+            first_sequence: Some(0),
+            ..Default::default()
+        };
+        let receiver = ReceiverConfig {
+            profile: Profile::Simple,
+            latency: LATENCY,
+            extension: Extension::Off,
+            ..Default::default()
+        };
+        let mut simulation = Simulation::without_links(sender, receiver, &equal()[..1], 1, SkewedClock::new(0, 0));
+        simulation.add_link(0, LinkOptions::default());
+        let items = load::even(2e6, 1.0);
+        for item in &items {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_millis(300));
+        let sent = items.len() as u16;
+        let before = simulation.sender.snapshot(simulation.now).retransmits;
+        let mut compound = Vec::new();
+        ReceiverReport::emit(7, &[], None, &mut compound);
+        Sdes { ssrc: 7, cname: b"x" }.emit(&mut compound);
+        for _ in 0..times {
+            NackRange::emit(FLOW, [RangeEntry { first: sent, additional: u16::MAX - sent }], &mut compound);
+        }
+        NackRange::emit(FLOW, [RangeEntry { first: sent - 1, additional: 0 }], &mut compound);
+        simulation.input(SenderInput::Datagram { link: LinkId(0), channel: Channel::Control, bytes: &mut compound });
+        simulation.run_until(simulation.now + Duration::from_millis(50));
+        assert_eq!(simulation.sender.snapshot(simulation.now).retransmits - before, expected, "{times}");
+    }
 }

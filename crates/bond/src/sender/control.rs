@@ -38,8 +38,8 @@ const EVERY: u32 = 10;
 const FRAMING_BYTES: usize = 20;
 /// Bytes of an RTP header.
 const RTP_BYTES: usize = 12;
-/// Sequence numbers taken from one request for retransmission: all there are, once. A datagram has room for ranges that make
-/// two hundred times as many.
+/// Sequence numbers taken from the requests for retransmission in one datagram: all there are, once. It has room for ranges
+/// that make hundreds of times as many.
 const REQUESTS_MAX: usize = 1 << 16;
 /// An echo answered later than this tells nothing.
 const ECHO_AGE_MAX: u64 = 10_000_000;
@@ -190,8 +190,9 @@ impl Sender {
         match inbound {
             Inbound::KeepAlive { extension, fec, ecn, .. } => self.hear_offer(now, Offer { extension, fec, ecn }),
             Inbound::Rtcp(compound) => {
+                let mut requests = REQUESTS_MAX;
                 for packet in packets(compound).filter_map(Result::ok) {
-                    self.on_rtcp(now, index, packet);
+                    self.on_rtcp(now, index, packet, &mut requests);
                 }
             }
             _ => {}
@@ -199,7 +200,7 @@ impl Sender {
         true
     }
 
-    fn on_rtcp(&mut self, now: Timestamp, index: usize, packet: RtcpPacket<'_>) {
+    fn on_rtcp(&mut self, now: Timestamp, index: usize, packet: RtcpPacket<'_>, requests: &mut usize) {
         match packet {
             RtcpPacket::EchoRequest(echo) => self.answer(now, index, echo),
             RtcpPacket::EchoResponse(echo) => {
@@ -218,13 +219,13 @@ impl Sender {
                 }
             }
             RtcpPacket::NackRange(nack) if nack.media_ssrc & !1 == self.flow => {
-                self.on_requests(now, index, nack.entries.iter().flat_map(RangeEntry::sequences));
+                self.on_requests(now, index, requests, nack.entries.iter().flat_map(RangeEntry::sequences));
             }
             RtcpPacket::HeadlessRanges(entries) => {
-                self.on_requests(now, index, entries.iter().flat_map(RangeEntry::sequences));
+                self.on_requests(now, index, requests, entries.iter().flat_map(RangeEntry::sequences));
             }
             RtcpPacket::NackBitmask(nack) if nack.media_ssrc & !1 == self.flow => {
-                self.on_requests(now, index, nack.entries.iter().flat_map(BitmaskEntry::sequences));
+                self.on_requests(now, index, requests, nack.entries.iter().flat_map(BitmaskEntry::sequences));
             }
             RtcpPacket::App(App { name: NAME, subtype: REPORT, ssrc, body }) => {
                 if let Some(report) = Report::parse(body).filter(|_| self.config.extension == Extension::Offer) {
@@ -238,8 +239,12 @@ impl Sender {
         }
     }
 
-    fn on_requests(&mut self, now: Timestamp, index: usize, sequences: impl Iterator<Item = u16>) {
-        sequences.take(REQUESTS_MAX).for_each(|sequence| self.on_nack(now, index, sequence));
+    /// Serves requests while `left`, of all in the datagram, lasts.
+    fn on_requests(&mut self, now: Timestamp, index: usize, left: &mut usize, sequences: impl Iterator<Item = u16>) {
+        for sequence in sequences.take(*left) {
+            *left -= 1;
+            self.on_nack(now, index, sequence);
+        }
     }
 
     fn answer(&mut self, now: Timestamp, index: usize, echo: Echo) {

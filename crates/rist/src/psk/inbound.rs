@@ -155,6 +155,16 @@ impl Inbound {
         self.candidate(now, nonce, size, true).map(|_| ())
     }
 
+    /// Whether anything has decrypted.
+    pub(crate) fn is_proven(&self) -> bool {
+        !self.accepted.is_empty()
+    }
+
+    /// Whether something has decrypted under `nonce`, and it is in use.
+    pub(crate) fn holds(&self, nonce: Nonce) -> bool {
+        self.position(nonce).is_some()
+    }
+
     fn position(&self, nonce: Nonce) -> Option<usize> {
         self.accepted.iter().position(|known| known.nonce == nonce)
     }

@@ -14,7 +14,7 @@ use crate::wire::eapol::{Eap, EapCode, EapolFrame};
 use std::time::Duration;
 use units::Timestamp;
 
-/// Time between attempts when the first tries found no server, or it refused.
+/// Time between attempts when the first tries found no server, or it refused both hash variants.
 const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the server may take for its next message before the client starts again.
 const SILENCE_MAX: Duration = Duration::from_millis(2500);
@@ -154,7 +154,8 @@ impl Client {
         }
         self.inverted = !self.inverted;
         self.refused = true;
-        self.state = self.idle(now + RETRY_INTERVAL);
+        // The other variant is tried soon.
+        self.state = self.idle(now + if self.inverted { RETRY_INTERVAL } else { SLOW_INTERVAL });
         Err(LoginError::Refused.into())
     }
 
@@ -188,7 +189,7 @@ impl Client {
                 }
             }
             Message::Passphrase(_) => {
-                let session = self.session.as_ref().ok_or(LoginError::OutOfPlace)?;
+                let session = self.session.as_mut().ok_or(LoginError::OutOfPlace)?;
                 let answer = session.passphrase_answer(eap.identifier, passphrase).ok_or(LoginError::OutOfPlace)?;
                 (EapCode::Response, answer, false)
             }
@@ -250,7 +251,7 @@ impl Client {
             return Err(LoginError::WrongProof.into());
         }
         let (key, own_use_key) = (key.clone(), *own_use_key);
-        self.session = Some(Session { key, own_use_key, peer_use_key: message.use_key });
+        self.session = Some(Session { key, own_use_key, peer_use_key: message.use_key, answered: None });
         self.refused = false;
         self.state = State::Done;
         Ok(())

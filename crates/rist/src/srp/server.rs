@@ -42,7 +42,10 @@ pub struct Server {
     session: Option<Session>,
     request: Option<Request>,
     outbox: Option<Vec<u8>>,
+    /// Wrong proofs since the last success or lock-out.
     failures: u32,
+    /// The last attempt failed.
+    refused: bool,
     locked_until: Timestamp,
     asks: RateLimiter,
     exchanges: RateLimiter,
@@ -106,6 +109,7 @@ impl Server {
             request: None,
             outbox: None,
             failures: 0,
+            refused: false,
             locked_until: Timestamp::ZERO,
             asks: RateLimiter::new(ASK_INTERVAL, ASK_BURST),
             exchanges: RateLimiter::new(EXCHANGE_INTERVAL, EXCHANGE_BURST),
@@ -119,10 +123,10 @@ impl Server {
 
     /// How far the login is.
     pub const fn state(&self) -> LoginState {
-        match (&self.session, self.failures) {
+        match (&self.session, self.refused) {
             (Some(_), _) => LoginState::Done,
-            (None, 0) => LoginState::Pending,
-            (None, _) => LoginState::Refused,
+            (None, false) => LoginState::Pending,
+            (None, true) => LoginState::Refused,
         }
     }
 
@@ -209,7 +213,7 @@ impl Server {
     ) -> Result<bool, TunnelError> {
         match (eap.code, Message::parse(eap.body)) {
             (EapCode::Request, Message::Passphrase(_)) => {
-                let session = self.session.as_ref().ok_or(LoginError::OutOfPlace)?;
+                let session = self.session.as_mut().ok_or(LoginError::OutOfPlace)?;
                 let answer = session.passphrase_answer(eap.identifier, passphrase).ok_or(LoginError::OutOfPlace)?;
                 self.outbox = Some(frame(self.version, EapCode::Response, eap.identifier, &answer));
                 Ok(false)
@@ -291,8 +295,9 @@ impl Server {
         self.request = None;
         if let Some(m2) = exchange.answer(&message.proof) {
             let own_use_key = self.use_key && self.version >= VERSION;
-            self.session = Some(Session { key: exchange.key.clone(), own_use_key, peer_use_key: message.use_key });
-            self.failures = 0;
+            self.session =
+                Some(Session { key: exchange.key.clone(), own_use_key, peer_use_key: message.use_key, answered: None });
+            (self.failures, self.refused) = (0, false);
             self.send_request(now, Message::Third(&ProofMessage { use_key: own_use_key, proof: m2 }.emit()));
             self.state = State::Proof;
             return Ok(true);
@@ -302,6 +307,7 @@ impl Server {
             return Ok(false);
         }
         self.failures += 1;
+        self.refused = true;
         if self.failures >= FAILURES_MAX {
             self.failures = 0;
             self.locked_until = now + LOCKOUT;
@@ -341,6 +347,14 @@ impl std::fmt::Debug for Server {
             .field("users", &self.logins.len())
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Server {
+    /// Lifts a lock-out.
+    pub(super) fn failures_forgotten(&mut self) {
+        (self.failures, self.locked_until) = (0, Timestamp::ZERO);
     }
 }
 

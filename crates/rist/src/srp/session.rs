@@ -27,6 +27,8 @@ pub struct Session {
     pub(super) own_use_key: bool,
     /// The peer encrypts with the key of the session.
     pub(super) peer_use_key: bool,
+    /// The request for the passphrase that was answered with its cipher text.
+    pub(super) answered: Option<u8>,
 }
 
 impl Session {
@@ -47,10 +49,18 @@ impl Session {
 
     /// The answer to a passphrase request with identifier `identifier`: "the session key", or the passphrase encrypted
     /// with it. The counter block is librist's (identifier in the last byte), not the standard's.
-    pub(super) fn passphrase_answer(&self, identifier: u8, passphrase: Option<(&[u8], KeySize)>) -> Option<Vec<u8>> {
+    ///
+    /// Requests are not authenticated, and the key streams of two identifiers overlap. So a session encrypts the passphrase
+    /// for one identifier only; who asks with another gets nothing.
+    pub(super) fn passphrase_answer(
+        &mut self,
+        identifier: u8,
+        passphrase: Option<(&[u8], KeySize)>,
+    ) -> Option<Vec<u8>> {
         let rest = match passphrase {
             _ if self.own_use_key => passphrase_is_key().to_vec(),
             None => return None,
+            Some(_) if *self.answered.get_or_insert(identifier) != identifier => return None,
             Some((passphrase, size)) => {
                 let mut rest = vec![passphrase_flags(size == KeySize::Aes256)];
                 rest.extend_from_slice(passphrase);
@@ -122,7 +132,8 @@ mod tests {
 
     #[test]
     fn passphrase_answers_are_what_librist_sends_and_can_read() {
-        let mut session = Session { key: Zeroizing::new([7; 32]), own_use_key: true, peer_use_key: false };
+        let mut session =
+            Session { key: Zeroizing::new([7; 32]), own_use_key: true, peer_use_key: false, answered: None };
         let body = session.passphrase_answer(0xc1, None).unwrap();
         assert_eq!(frame(3, EapCode::Response, 0xc1, &body), unhex("0300000702c10007131080"));
         session.own_use_key = false;
@@ -132,6 +143,14 @@ mod tests {
         let mut passphrase = body[3..].to_vec();
         PacketKey::new(KeySize::Aes256, &[7; 32]).apply(9, IvLayout::SequenceLast, &mut passphrase);
         assert_eq!(passphrase, b"secret");
+        assert_eq!(
+            session.passphrase_answer(9, Some((b"secret", KeySize::Aes256))),
+            Some(body),
+            "to a repeated request"
+        );
+        for other in [8, 10, 200] {
+            assert_eq!(session.passphrase_answer(other, Some((b"secret", KeySize::Aes256))), None);
+        }
         assert_eq!(format!("{session:?}"), "Session { own_use_key: false, peer_use_key: false, .. }");
     }
 }

@@ -141,7 +141,7 @@ fn wrong_passwords_and_unknown_users_fail_alike_and_are_locked_out() {
             let frames = run(now, client, &mut server, unchanged);
             shapes.push(frames.iter().map(|(from, bytes)| (*from, bytes.len())).collect::<Vec<_>>());
             assert_eq!(bodies(&frames).last(), Some(&('S', 4, vec![])), "EAP failure");
-            assert_eq!((client.state(), server.state() == LoginState::Done), (LoginState::Refused, false));
+            assert_eq!((client.state(), server.state()), (LoginState::Refused, LoginState::Refused));
             now += Duration::from_secs(10);
         }
         assert_eq!(shapes[0], shapes[2]);
@@ -152,6 +152,22 @@ fn wrong_passwords_and_unknown_users_fail_alike_and_are_locked_out() {
 }
 
 const FAILURES_MAX: usize = 3;
+
+/// Goal: a client with a wrong password bothers the server with both hash variants at once, and then slowly.
+#[test]
+fn a_refused_client_tries_on_slowly() {
+    let (mut client, mut server) = (client("wrong"), server());
+    let mut attempts = Vec::new();
+    for ms in 0..30_000 {
+        let now = START + Duration::from_millis(ms);
+        server.failures_forgotten();
+        let frames = run(now, &mut client, &mut server, unchanged);
+        if frames.iter().any(|(from, frame)| *from == 'C' && *frame == unhex("03010000")) {
+            attempts.push(ms);
+        }
+    }
+    assert_eq!(attempts, [0, 500, 5500, 6000, 11_000, 11_500, 16_500, 17_000, 22_000, 22_500, 27_500, 28_000]);
+}
 
 #[test]
 fn any_single_lost_frame_is_made_up_for() {

@@ -4,7 +4,6 @@ use super::{OVERHEAD_BYTES_MAX, Role, Side, Tunnel};
 use crate::psk::KeySize;
 use crate::srp::Machine;
 use crate::wire::Output;
-use crate::wire::buffer_negotiation::BufferNegotiation;
 use crate::wire::gre::{GreHeader, Protocol};
 use crate::wire::keepalive::{Capabilities, KeepAlive};
 use crate::wire::reduced::ReducedHeader;
@@ -78,22 +77,6 @@ impl Tunnel {
         });
         self.announcement = announcement;
         sequence
-    }
-
-    /// Appends librist's buffer negotiation to `out` when the peer speaks revision 2; otherwise nothing.
-    pub fn emit_buffer_negotiation(
-        &mut self,
-        _now: Timestamp,
-        negotiation: BufferNegotiation,
-        out: &mut Vec<u8>,
-    ) -> u32 {
-        if self.revision < 2 {
-            return self.sequence;
-        }
-        self.emit(Protocol::Vsf, out, |out| {
-            VsfSubtype::BufferNegotiation.emit(out);
-            negotiation.emit(out);
-        })
     }
 
     /// Appends the next datagram that the tunnel itself has to send (login, future nonce) to `out`; false when there is

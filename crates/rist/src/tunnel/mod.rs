@@ -83,6 +83,8 @@ pub struct Tunnel {
     sequence: u32,
     outbound: Option<Outbound>,
     inbound: Option<Inbound>,
+    /// Of the session before, until the peer has used the key of the present one.
+    previous: Option<Inbound>,
     /// Shared with the other tunnels of this end.
     book: NonceBook,
     flows: Vec<FlowPorts>,
@@ -134,6 +136,7 @@ impl Tunnel {
             sequence: 0,
             outbound,
             inbound,
+            previous: None,
             book,
             flows: Vec::new(),
             future_nonce: None,

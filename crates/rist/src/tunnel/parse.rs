@@ -51,7 +51,12 @@ impl Tunnel {
         }
         let Some(session) = self.login.as_ref().and_then(Machine::session) else { return };
         let psk = Psk::new(session.key());
-        self.inbound = session.peer_use_key().then(|| Inbound::new(psk.clone(), self.book.clone()));
+        let inbound = session.peer_use_key().then(|| Inbound::new(psk.clone(), self.book.clone()));
+        // The peer changes its key when it knows of the session, which anyone can have asked for and may never come about.
+        match std::mem::replace(&mut self.inbound, inbound) {
+            Some(used) if used.is_proven() => self.previous = Some(used),
+            _ => {}
+        }
         let own = session.own_use_key();
         self.outbound = own.then(|| Outbound::new(psk, KeySize::Aes256, None, &mut self.random));
     }
@@ -59,7 +64,7 @@ impl Tunnel {
     /// The layer above has found, in the datagram last parsed, the answer to an echo that it sent by this tunnel: whoever
     /// sent it hears this tunnel. Its nonce belongs to this link from now on; see [`NonceBook`](crate::psk::NonceBook).
     pub fn vouch(&mut self, now: Timestamp) {
-        if let Some(inbound) = &mut self.inbound {
+        for inbound in [&mut self.inbound, &mut self.previous].into_iter().flatten() {
             inbound.vouch(now);
         }
     }
@@ -83,7 +88,11 @@ impl Tunnel {
         if self.outbound.as_ref().is_some_and(|outbound| outbound.owns(nonce)) {
             return Err(TunnelError::Reflected);
         }
-        let Some(inbound) = &mut self.inbound else { return Err(TunnelError::NoPassphrase) };
+        let inbound = match (&mut self.previous, &mut self.inbound) {
+            (Some(previous), _) if previous.holds(nonce) => previous,
+            (_, Some(inbound)) => inbound,
+            (_, None) => return Err(TunnelError::NoPassphrase),
+        };
         let slot = inbound.open(now, nonce, size, sequence, layout, body)?;
         // What fails to parse after decryption is a wrong key or a forgery, not a malformed message of the peer.
         let content = Content::parse(header.protocol, header.revision, body).map_err(|_| TunnelError::Implausible)?;
@@ -105,12 +114,17 @@ impl Tunnel {
             Evidence::None => return Ok(self.received(None, Inner::Nothing)),
             Evidence::Genuine => self.admit(&content).map_err(|_| TunnelError::Implausible)?,
         }
-        if let Some(inbound) = &mut self.inbound {
+        let held = |previous: &Inbound| header.nonce.is_some_and(|nonce| previous.holds(nonce));
+        let of_previous = self.previous.as_ref().is_some_and(held);
+        if let Some(inbound) = if of_previous { &mut self.previous } else { &mut self.inbound } {
             inbound.accept(now, slot, sequence)?;
             if let Content::FutureNonce(nonce) = content {
                 // Over the limit, the key is derived when the nonce is used.
                 let _ = inbound.expect(now, nonce, size);
             }
+        }
+        if !of_previous {
+            self.previous = None;
         }
         self.learn(header, &content);
         Ok(self.deliver(Some(sequence), content))
