@@ -9,3 +9,4 @@ pub mod piped;
 pub mod ports;
 pub mod proxy;
 pub mod tool;
+pub mod untested;

@@ -2,6 +2,7 @@
 
 use super::piped::PipedSender;
 use super::tool::find;
+use super::untested;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -32,14 +33,14 @@ pub fn must(program: &str, arguments: &str) {
 }
 
 impl Network {
-    /// Without links; `None` where namespaces cannot be made, with the reason printed.
+    /// Without links; `None`, with the reason on the terminal, where namespaces cannot be made by others than root.
     pub fn new() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
         let network = Self { sending: format!("strata-s-{id}"), receiving: format!("strata-r-{id}") };
         for namespace in [&network.sending, &network.receiving] {
             if let Err(reason) = run("ip", &format!("netns add {namespace}")) {
-                println!("network namespaces cannot be made here, nothing was tested: {reason}");
+                untested::tell_unless_root("links between network namespaces", &reason);
                 return None;
             }
             must("ip", &format!("-n {namespace} link set lo up"));

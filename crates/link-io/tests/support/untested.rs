@@ -1,0 +1,17 @@
+//! Tests that this machine does not allow: said where it is seen.
+
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+
+/// Tells on the terminal that `what` was not tested, and why. The test harness keeps what a passing test prints by macro.
+pub fn tell(what: &str, reason: &str) {
+    // A closed terminal is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "NOT TESTED: {what}: {reason}");
+}
+
+/// The same where only root may; root fails.
+pub fn tell_unless_root(what: &str, reason: &str) {
+    let uid = std::fs::metadata("/proc/self").expect("the kernel's list of processes").uid();
+    assert_ne!(uid, 0, "{what} cannot be tested, though by root: {reason}");
+    tell(what, reason);
+}
