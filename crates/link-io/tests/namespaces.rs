@@ -2,7 +2,7 @@
 //! heal, vanish, come back and change their address while a stream runs; they are found by themselves; and they take
 //! small packets only.
 //!
-//! Needs root (`make test` runs as root in a container or asks for it); without it the reason is printed.
+//! Needs root (`make test` runs as root in a container or asks for it); without it the reason is told.
 
 mod support;
 
@@ -26,6 +26,8 @@ const WIDE_MTU: u16 = 1500;
 const TUNNEL_MTU: u16 = 1200;
 /// A link that carries less than a file of 2.6 Mbit/s needs.
 const SLOW_BPS: u32 = 1_500_000;
+/// An interface is pulled so many times at most until that is known at once.
+const PULLS_MAX: u32 = 3;
 const PORT: u16 = 5000;
 const LATENCY_MS: u32 = 2000;
 
@@ -68,20 +70,22 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
     stream.send_until(0, true);
 
     // An interface is pulled and plugged in again: same name, new index.
-    must("ip", &format!("-n {s} link del tx1"));
-    stream.send_until(1, false);
-    // Which is known without waiting for silence: from the kernel's news, or from the next datagram.
+    // Which is known without waiting for silence: from the kernel's news, or from the next datagram. On a busy machine silence
+    // may be noticed first, but not always.
     let told = |link: &str, text: &str, sender: &PipedSender| {
         events(sender).iter().any(|event| event.contains(link) && event.contains(text))
     };
     let at_once = ["its interface has no carrier or no address", "the system refuses to send"];
-    assert!(
-        at_once.iter().any(|reason| told("veth-1: up -> suspect", reason, &stream.sender)),
-        "{:?}",
-        events(&stream.sender)
-    );
-    network.add_link(1, 1, WIDE_MTU);
-    stream.send_until(1, true);
+    for attempt in 1.. {
+        must("ip", &format!("-n {s} link del tx1"));
+        stream.send_until(1, false);
+        network.add_link(1, 1, WIDE_MTU);
+        stream.send_until(1, true);
+        if at_once.iter().any(|reason| told("veth-1: up -> suspect", reason, &stream.sender)) {
+            break;
+        }
+        assert!(attempt < PULLS_MAX, "{:?}", events(&stream.sender));
+    }
     assert!(reopened(&stream.sender) >= 1, "the socket of the pulled interface was opened again");
 
     // A link gets another address, as after a new lease.
@@ -290,6 +294,9 @@ fn a_pipe_and_a_file_are_held_back_to_what_the_links_carry() {
     println!("pipe: {} of {PIPED} in {took:?}: {:?}", received.len(), events(&sender));
     assert_contiguous(&received, 0, PIPED - 1);
     assert!(took > seconds_at(PIPED, 2 * RATE_BPS), "{took:?}");
+    // Neither could have carried it in that time.
+    let shares: Vec<_> = crate::links(&sender).iter().map(|link| link["packets_sent"].as_u64()).collect();
+    assert!(shares.iter().all(|packets| *packets > Some(u64::from(PIPED) / 4)), "{shares:?}");
 
     let directory = tempfile::tempdir().expect("a directory");
     let (file, output) = (directory.path().join("in.ts"), directory.path().join("out.ts"));
