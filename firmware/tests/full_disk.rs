@@ -96,7 +96,8 @@ fn an_agent_starts_on_a_full_disk_and_keeps_what_it_had() {
         let uid = std::fs::metadata("/proc/self").unwrap().uid();
         assert_ne!(uid, 0, "a small file system cannot be mounted, though by root");
         // Not by a macro: the test harness keeps what a passing test prints.
-        writeln!(std::io::stderr(), "NOT TESTED: a full disk, a small file system can be mounted by root only").unwrap();
+        writeln!(std::io::stderr(), "NOT TESTED: a full disk, a small file system can be mounted by root only")
+            .unwrap();
         return;
     };
     let directory = tempfile::tempdir().unwrap();
