@@ -1,6 +1,7 @@
 //! What happened and why: the engine's log of causes for the operator.
 
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
 
 use crate::stats::LinkState;
 
-/// Events kept until they are polled; older ones are dropped first and counted.
+/// Events kept until they are polled; older ones are dropped first, and [`Cause::EventsDropped`] tells how many.
 pub const EVENTS_MAX: usize = 256;
 
 /// One cause at one time. `Display` gives the sentence for the operator.
@@ -18,6 +19,34 @@ pub struct Event {
     pub at: Timestamp,
     /// What.
     pub cause: Cause,
+}
+
+/// The events that wait to be polled.
+#[derive(Debug, Default)]
+pub(crate) struct EventLog {
+    /// At most [`EVENTS_MAX`].
+    events: VecDeque<Event>,
+    /// Dropped since that was last told.
+    dropped: u64,
+}
+
+impl EventLog {
+    pub(crate) fn push(&mut self, event: Event) {
+        if self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+            self.dropped += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    /// The oldest; before it, how many older ones were dropped.
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        let at = self.events.front()?.at;
+        match std::mem::take(&mut self.dropped) {
+            0 => self.events.pop_front(),
+            count => Some(Event { at, cause: Cause::EventsDropped { count } }),
+        }
+    }
 }
 
 /// Why a link changed its state.
@@ -288,6 +317,11 @@ pub enum Cause {
         /// Where the receiver was.
         receiver: SocketAddr,
     },
+    /// Events before this one were dropped, because nobody polled them.
+    EventsDropped {
+        /// How many.
+        count: u64,
+    },
     /// A receiver hears a new 4-tuple.
     PeerAppeared {
         /// Where from.
@@ -414,6 +448,7 @@ impl fmt::Display for Cause {
             Self::LinkWaits { name, receiver, .. } => {
                 write!(f, "link {name}: waits for a call, nothing more comes from {receiver}")
             }
+            Self::EventsDropped { count } => write!(f, "{count} events before are not told: nobody asked for them"),
             Self::PeerAppeared { peer, name } if name.is_empty() => write!(f, "a link was first heard, from {peer}"),
             Self::PeerAppeared { peer, name } => write!(f, "link {name}: first heard, from {peer}"),
             Self::PeerLost { peer, name } => write!(f, "link {name}: silent, last heard from {peer}"),
@@ -433,5 +468,27 @@ impl fmt::Display for Cause {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_events_are_dropped_and_counted_once() {
+        let mut log = EventLog::default();
+        let event = |n: u64| Event { at: Timestamp::from_millis(n), cause: Cause::Dropped { packets: n } };
+        let full = EVENTS_MAX as u64;
+        (0..full + 3).for_each(|n| log.push(event(n)));
+        let told = log.pop();
+        assert_eq!(told, Some(Event { at: Timestamp::from_millis(3), cause: Cause::EventsDropped { count: 3 } }));
+        assert_eq!(
+            (3..full + 3).map(|_| log.pop()).collect::<Vec<_>>(),
+            (3..full + 3).map(event).map(Some).collect::<Vec<_>>()
+        );
+        assert_eq!(log.pop(), None);
+        log.push(event(9));
+        assert_eq!((log.pop(), log.pop()), (Some(event(9)), None), "told once");
     }
 }

@@ -25,7 +25,7 @@ use units::{Ecn, Timestamp};
 use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, ReceiverConfig};
 use crate::door::Door;
-use crate::event::{Cause, EVENTS_MAX, Event};
+use crate::event::{Cause, Event, EventLog};
 use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
 use crate::framing::{Inbound, Parsed, Refusal};
 use crate::payload::Channel;
@@ -143,7 +143,7 @@ pub struct Receiver {
     /// At most `flows_max`, times the virtual ports.
     flows: Vec<Flow>,
     outputs: VecDeque<ReceiverOutput>,
-    events: VecDeque<Event>,
+    events: EventLog,
     next_tick: Timestamp,
     /// When the peers' control traffic is looked at again; an input, a tick or a report may bring it forward.
     next_control: Timestamp,
@@ -181,7 +181,7 @@ impl Receiver {
             peers: Vec::new(),
             flows: Vec::new(),
             outputs: VecDeque::new(),
-            events: VecDeque::new(),
+            events: EventLog::default(),
             next_tick: now,
             next_control: now,
             next_report: Timestamp::MAX,
@@ -221,7 +221,7 @@ impl Receiver {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.events.pop() {
             return ReceiverOutput::Event(event);
         }
         let latency = self.config.latency;
@@ -457,10 +457,7 @@ impl Receiver {
     }
 
     fn note(&mut self, at: Timestamp, cause: Cause) {
-        if self.events.len() >= EVENTS_MAX {
-            self.events.pop_front();
-        }
-        self.events.push_back(Event { at, cause });
+        self.events.push(Event { at, cause });
     }
 
     fn output(&mut self, output: ReceiverOutput) {

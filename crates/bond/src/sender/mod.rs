@@ -31,7 +31,7 @@ use units::{Bitrate, Ecn, LinkId, Timestamp};
 use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
 use crate::door::Door;
-use crate::event::{Cause, EVENTS_MAX, Event, StateReason};
+use crate::event::{Cause, Event, EventLog, StateReason};
 use crate::framing::{Framing, Inbound};
 use crate::link::capacity::Meter;
 use crate::link::delay::MinFilter;
@@ -276,7 +276,7 @@ pub struct Sender {
     /// Set while what waited for a plain peer's first answer is being made up for.
     catch_up: Option<CatchUp>,
     outputs: VecDeque<SenderOutput>,
-    events: VecDeque<Event>,
+    events: EventLog,
     next_tick: Timestamp,
     /// When the links' control traffic is looked at again; an input or a tick may bring it forward.
     next_control: Timestamp,
@@ -341,7 +341,7 @@ impl Sender {
             playout: None,
             catch_up: None,
             outputs: VecDeque::new(),
-            events: VecDeque::new(),
+            events: EventLog::default(),
             next_tick: now,
             next_control: now,
             next_second: now,
@@ -404,7 +404,7 @@ impl Sender {
         if let Some(output) = self.outputs.pop_front() {
             return output;
         }
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.events.pop() {
             return SenderOutput::Event(event);
         }
         match self.transmit_next(now) {
@@ -667,10 +667,7 @@ impl Sender {
     }
 
     fn note(&mut self, at: Timestamp, cause: Cause) {
-        if self.events.len() >= EVENTS_MAX {
-            self.events.pop_front();
-        }
-        self.events.push_back(Event { at, cause });
+        self.events.push(Event { at, cause });
     }
 
     fn note_moved(&mut self, now: Timestamp, index: usize, moved: Option<Moved>) {
