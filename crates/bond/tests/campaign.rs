@@ -252,9 +252,9 @@ fn check_memory(run: &Run) {
 /// Never above a link's capacity for longer than its queue allows.
 ///
 /// A sender learns of a bottleneck by filling its queue, and a capacity may fall: queues do overflow. While a capacity stands
-/// they must not for long, and a deep queue must not stay long ("bufferbloat"). With more load than the links carry, queues of
-/// 50 to 70 ms do overflow until the load falls, and the start-up of a lossy link has its seconds: there the campaign as a whole
-/// is bounded (see [`Summary`]), and what is bounded here is that it ends with the overload.
+/// they must not for long, and a deep queue must not stay long ("bufferbloat"). With more load than the links carry, queues
+/// shorter than 100 ms do overflow until the load falls, and the start-up of a lossy link has its seconds: there the campaign as
+/// a whole is bounded (see [`campaign`]), and what is bounded here is that it ends with the overload.
 fn check_queues(run: &Run) {
     for (links, treated) in run.bottlenecks() {
         let (second, overflow_ms, healed) =
