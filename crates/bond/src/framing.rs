@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rist::psk::{NonceBook, Psk};
-use rist::srp::{Entropy, Password, SrpConfig};
+use rist::srp::{Entropy, ExchangeLimit, Password, SrpConfig};
 use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig, TunnelError};
 use rist::wire::keepalive::Capabilities;
 use rist::wire::rtp::RtpHeader;
@@ -53,6 +53,19 @@ pub(crate) enum Refusal {
     LoginFirst,
 }
 
+/// What the tunnels of one end share.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    nonces: NonceBook,
+    exchanges: ExchangeLimit,
+}
+
+impl Common {
+    fn login(&self, logins: Vec<rist::srp::Login>, random: &mut Random) -> SrpConfig {
+        SrpConfig { exchanges: self.exchanges.clone(), ..SrpConfig::new(logins, entropy(random)) }
+    }
+}
+
 /// One link's framing.
 #[derive(Debug)]
 pub(crate) enum Framing {
@@ -62,40 +75,40 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// The framing of a sender's link.
-    pub(crate) fn client(config: &SenderConfig, book: &NonceBook, random: &mut Random) -> Self {
-        Self::sender(config, Role::Client, book, random)
+    pub(crate) fn client(config: &SenderConfig, common: &Common, random: &mut Random) -> Self {
+        Self::sender(config, Role::Client, common, random)
     }
 
     /// The framing of a receiver that calls a sender, at the sender.
-    pub(crate) fn listening_sender(config: &SenderConfig, book: &NonceBook, random: &mut Random) -> Self {
-        Self::sender(config, Role::Server, book, random)
+    pub(crate) fn listening_sender(config: &SenderConfig, common: &Common, random: &mut Random) -> Self {
+        Self::sender(config, Role::Server, common, random)
     }
 
-    fn sender(config: &SenderConfig, role: Role, book: &NonceBook, random: &mut Random) -> Self {
+    fn sender(config: &SenderConfig, role: Role, common: &Common, random: &mut Random) -> Self {
         let mut tunnel = tunnel_config(role, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         tunnel.virtual_ports.flow = config.virtual_port;
-        tunnel.srp = config.srp.as_ref().map(|login| SrpConfig::new(vec![srp_login(login)], entropy(random)));
-        Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), book.clone())))
+        tunnel.srp = config.srp.as_ref().map(|login| common.login(vec![srp_login(login)], random));
+        Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), common.nonces.clone())))
     }
 
     /// The framing of a 4-tuple that calls a receiver.
-    pub(crate) fn server(config: &ReceiverConfig, book: &NonceBook, random: &mut Random) -> Self {
-        Self::receiver(config, Role::Server, book, random)
+    pub(crate) fn server(config: &ReceiverConfig, common: &Common, random: &mut Random) -> Self {
+        Self::receiver(config, Role::Server, common, random)
     }
 
     /// The framing of a receiver that calls a sender.
-    pub(crate) fn calling_receiver(config: &ReceiverConfig, book: &NonceBook, random: &mut Random) -> Self {
-        Self::receiver(config, Role::Client, book, random)
+    pub(crate) fn calling_receiver(config: &ReceiverConfig, common: &Common, random: &mut Random) -> Self {
+        Self::receiver(config, Role::Client, common, random)
     }
 
-    fn receiver(config: &ReceiverConfig, role: Role, book: &NonceBook, random: &mut Random) -> Self {
+    fn receiver(config: &ReceiverConfig, role: Role, common: &Common, random: &mut Random) -> Self {
         let mut tunnel = tunnel_config(role, Side::Receiver, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         if !config.srp_users.is_empty() {
-            tunnel.srp = Some(SrpConfig::new(config.srp_users.iter().map(srp_login).collect(), entropy(random)));
+            tunnel.srp = Some(common.login(config.srp_users.iter().map(srp_login).collect(), random));
         }
-        Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), book.clone())))
+        Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), common.nonces.clone())))
     }
 
     /// Lets the per-link numbers go on behind those of another framing of the link, `more` numbers further.

@@ -2,15 +2,16 @@
 
 mod simulation;
 
-use bond::config::{Extension, KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::config::{Extension, KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
 use bond::receiver::{HALF_OPEN_MAX, PEERS_MAX, Receiver, ReceiverInput, ReceiverOutput};
 use bond::{Channel, PacketClass};
 use link_sim::{Capacity, LinkConfig, PathConfig, SkewedClock};
+use rist::srp::{EXCHANGES_PER_SECOND_MAX, Entropy, Password, SrpConfig};
 use rist::tunnel::{Role, Side, Tunnel, TunnelConfig};
 use rist::wire::rtcp::{Echo, EchoKind, RtcpPacket, Sdes, SenderReport, packets};
 use rist::wire::rtp::RtpHeader;
 use simulation::{Simulation, load};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use units::{Ecn, Timestamp};
@@ -233,4 +234,90 @@ fn one_address_can_not_take_all_the_room() {
         assert!(snapshot.links.iter().any(|link| link.peer == *sender), "{sender} was put out");
     }
     assert!(delivered > 9_000, "{delivered}");
+}
+
+/// What somebody without a password answers a login frame with: as much as makes the server compute.
+fn log_in_without_password(frame: &[u8]) -> Option<Vec<u8>> {
+    let [0, 8, 0x88, 0x8e, 3, 0, _, _, code, identifier, _, _, message @ ..] = frame else { return None };
+    let answer = match (code, message) {
+        (1, [1, ..]) => b"\x01alice".to_vec(),
+        (1, [0x13, 1, ..]) => [&[0x13, 1][..], &[5; 256]].concat(),
+        (1, [0x13, 2, ..]) => [&[0x13, 2, 0, 0, 0, 0][..], &[6; 32]].concat(),
+        _ => return Some(vec![0, 8, 0x88, 0x8e, 3, 1, 0, 0]),
+    };
+    let length = (answer.len() as u16 + 4).to_be_bytes();
+    let head = [0, 8, 0x88, 0x8e, 3, 0, length[0], length[1], 2, *identifier, length[0], length[1]];
+    Some([&head[..], &answer].concat())
+}
+
+/// Goal: log-ins of forty strangers at once, each as fast as he can and from ever new ports, cost a bounded number of
+/// exchanges, and whoever knows the password is let in all the same.
+#[test]
+fn a_flood_of_log_ins_is_bounded_and_keeps_nobody_out() {
+    const SECONDS: u64 = 20;
+    let users = vec![Login { user: "alice".into(), password: Secret::new("wonderland") }];
+    let config = ReceiverConfig { srp_users: users, ..Default::default() };
+    let mut receiver = Receiver::new(config, 3, Timestamp::ZERO).unwrap();
+    let known = |seed: u8| {
+        let login = rist::srp::Login { username: "alice".into(), password: Password::new("wonderland") };
+        let srp = Some(SrpConfig::new(vec![login], Entropy::new([seed; 32])));
+        Tunnel::new(TunnelConfig { srp, ..TunnelConfig::new(Role::Client, Side::Sender) }, u64::from(seed))
+    };
+    let sender = |n: u8| SocketAddr::from(([10, 0, 0, n], 5000));
+    let stranger = |n: u16, turn: u16| SocketAddr::from(([192, 0, 2, n as u8], 1024 + turn));
+    let (mut client, mut began, mut logged_in, mut slowest) = (known(0), 0, 0u8, 0);
+    let (mut exchanges, mut turns) = (0u32, [0u16; 40]);
+    let mut inbox: VecDeque<(SocketAddr, Vec<u8>)> = VecDeque::new();
+    for ms in 1..SECONDS * 1000 {
+        let now = Timestamp::from_millis(ms);
+        for n in (0..turns.len()).filter(|n| (ms as usize + n).is_multiple_of(50)) {
+            // A tunnel that computes for nobody any more is given up for another.
+            turns[n] += u16::from(ms % 1000 < 50);
+            inbox.push_back((stranger(n as u16, turns[n]), vec![0, 8, 0x88, 0x8e, 3, 1, 0, 0]));
+        }
+        let mut out = Vec::new();
+        // A second after the flood has begun, one sender after another.
+        if ms > 1000 && client.poll_control(now, &mut out) {
+            inbox.push_back((sender(logged_in), out));
+        }
+        if ms > 1000 && ms.is_multiple_of(100) {
+            let mut out = Vec::new();
+            client.emit_rtcp(now, &greeting(1), &mut out);
+            inbox.push_back((sender(logged_in), out));
+        }
+        while let Some((from, mut bytes)) = inbox.pop_front() {
+            let input = ReceiverInput::Datagram {
+                local: 0,
+                from,
+                channel: Channel::Media,
+                ecn: Ecn::NotEct,
+                bytes: &mut bytes,
+            };
+            receiver.handle_input(now, input);
+        }
+        loop {
+            match receiver.poll_output(now) {
+                ReceiverOutput::Transmit { to, bytes, .. } => {
+                    exchanges += u32::from(bytes.get(12..14) == Some(&[0x13, 2]));
+                    if to == sender(logged_in) {
+                        let _ = client.parse(now, &mut bytes.to_vec());
+                    } else if let Some(answer) = log_in_without_password(&bytes) {
+                        inbox.push_back((to, answer));
+                    }
+                }
+                ReceiverOutput::Timeout(_) => break,
+                _ => {}
+            }
+        }
+        if client.is_ready() {
+            slowest = slowest.max(ms - began.max(1000));
+            logged_in += 1;
+            (client, began) = (known(logged_in), ms);
+        }
+    }
+    println!("{exchanges} exchanges in {SECONDS} s, {logged_in} logged in, the slowest in {slowest} ms");
+    let most = EXCHANGES_PER_SECOND_MAX * (SECONDS as u32 + 1);
+    assert!(exchanges <= most, "{exchanges} exchanges, {most} allowed");
+    assert!(exchanges > most / 2, "{exchanges} exchanges: the flood is none");
+    assert!(logged_in >= 4, "{logged_in} logged in, the slowest in {slowest} ms");
 }

@@ -15,7 +15,6 @@ mod repair;
 mod report;
 
 use bytes::Bytes;
-use rist::psk::NonceBook;
 use rist::wire::rtp::RtpPacket;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,7 +26,7 @@ use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, Profile, R
 use crate::door::Door;
 use crate::event::{Cause, Event, EventLog};
 use crate::fec::wire::{PAYLOAD_TYPE_REPAIR, RepairHead};
-use crate::framing::{Inbound, Parsed, Refusal};
+use crate::framing::{Common, Inbound, Parsed, Refusal};
 use crate::payload::Channel;
 use crate::random::{Random, Seed};
 use crate::refused::{Reason, RefusedDatagrams};
@@ -134,7 +133,7 @@ pub struct Receiver {
     config: ReceiverConfig,
     random: Random,
     /// Of the tunnels of all peers.
-    book: NonceBook,
+    common: Common,
     now: Timestamp,
     /// SSRC of our RTCP.
     ssrc: u32,
@@ -175,7 +174,7 @@ impl Receiver {
         Ok(Self {
             config,
             random,
-            book: NonceBook::default(),
+            common: Common::default(),
             now,
             ssrc,
             peers: Vec::new(),

@@ -206,7 +206,7 @@ impl Receiver {
     pub(super) fn make_peer(&mut self, now: Timestamp, local: u16, from: SocketAddr) -> Peer {
         let framing = match self.config.profile {
             Profile::Simple => Framing::Simple,
-            Profile::Main => Framing::server(&self.config, &self.book, &mut self.random),
+            Profile::Main => Framing::server(&self.config, &self.common, &mut self.random),
         };
         let echo_ssrc = self.random.next_u32();
         let mut peer = Peer::new(now, local, from, framing, echo_ssrc);
@@ -223,7 +223,7 @@ impl Receiver {
         {
             return;
         }
-        let framing = Framing::calling_receiver(&self.config, &self.book, &mut self.random);
+        let framing = Framing::calling_receiver(&self.config, &self.common, &mut self.random);
         let mut peer = Peer::new(now, local, to, framing, self.random.next_u32());
         peer.control = Some(to);
         peer.called = true;

@@ -124,7 +124,7 @@ impl Sender {
         let known = match known {
             Some(known) => known,
             None if self.door.as_mut().is_some_and(|door| door.admit(now, id.0, from)) => {
-                let mut framing = Framing::listening_sender(&self.config, &self.book, &mut self.random);
+                let mut framing = Framing::listening_sender(&self.config, &self.common, &mut self.random);
                 // A receiver that moved goes on counting, and must not take an echo request for a packet lost before.
                 framing.number_behind(&slot.framing, NUMBERS_APART);
                 let echo_ssrc = self.random.next_u32();

@@ -22,7 +22,6 @@ mod transmit;
 mod warm;
 
 use bytes::Bytes;
-use rist::psk::NonceBook;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -32,7 +31,7 @@ use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
 use crate::door::Door;
 use crate::event::{Cause, Event, EventLog, StateReason};
-use crate::framing::{Framing, Inbound};
+use crate::framing::{Common, Framing, Inbound};
 use crate::link::capacity::Meter;
 use crate::link::delay::MinFilter;
 use crate::link::mtu::PathMtu;
@@ -257,7 +256,7 @@ pub struct Sender {
     config: SenderConfig,
     random: Random,
     /// Of the tunnels of all links.
-    book: NonceBook,
+    common: Common,
     now: Timestamp,
     flow: u32,
     rtp_base: u32,
@@ -328,7 +327,7 @@ impl Sender {
         Ok(Self {
             config,
             random,
-            book: NonceBook::default(),
+            common: Common::default(),
             now,
             flow,
             rtp_base,
@@ -564,7 +563,7 @@ impl Sender {
         };
         let framing = match self.config.profile {
             Profile::Simple => Framing::Simple,
-            Profile::Main => Framing::client(&self.config, &self.book, &mut self.random),
+            Profile::Main => Framing::client(&self.config, &self.common, &mut self.random),
         };
         let mut link = Link::new(now, id, options);
         link.reported = self.extension == Some(true);
@@ -627,7 +626,7 @@ impl Sender {
         slot.mtu.restart(now);
         if self.config.srp.is_some() && slot.listening.is_none() {
             // To the far end this is a stranger, who has to log in.
-            slot.framing = Framing::client(&self.config, &self.book, &mut self.random);
+            slot.framing = Framing::client(&self.config, &self.common, &mut self.random);
         }
         self.note_moved(now, index, moved);
         self.settle_outcomes(now, index);

@@ -1,5 +1,6 @@
 //! Settings of the login.
 
+use super::ExchangeLimit;
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -60,12 +61,14 @@ pub struct SrpConfig {
     /// Without passphrase, encrypt what this end sends with the key of the session (peers of EAPOL version 3 only; librist
     /// up to 0.2.7 is of version 2 and stays in the clear). On by default.
     pub use_session_key: bool,
+    /// Shared by the tunnels of this end, so that a flood of log-ins over many of them costs no more than over one.
+    pub exchanges: ExchangeLimit,
 }
 
 impl SrpConfig {
     /// For `logins`, with the session key as passphrase when there is no other.
     pub fn new(logins: Vec<Login>, entropy: Entropy) -> Self {
-        Self { logins, entropy, use_session_key: true }
+        Self { logins, entropy, use_session_key: true, exchanges: ExchangeLimit::default() }
     }
 }
 

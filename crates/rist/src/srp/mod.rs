@@ -8,6 +8,7 @@
 mod client;
 mod config;
 mod hash;
+mod limit;
 mod math;
 mod message;
 mod server;
@@ -16,6 +17,7 @@ mod session;
 pub use client::Client;
 pub use config::{Entropy, Login, Password, SrpConfig, USERS_MAX};
 pub use hash::HashVariant;
+pub use limit::{EXCHANGES_PER_SECOND_MAX, ExchangeLimit};
 pub use server::Server;
 pub use session::{LoginError, LoginState, Session};
 
@@ -39,7 +41,7 @@ impl Machine {
         match role {
             Role::Server => {
                 logins.truncate(USERS_MAX);
-                Self::Server(Box::new(Server::new(logins, use_key, random)))
+                Self::Server(Box::new(Server::new(logins, use_key, random, config.exchanges)))
             }
             Role::Client => {
                 let nobody = Login { username: String::new(), password: Password::new("") };

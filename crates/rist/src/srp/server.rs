@@ -2,6 +2,7 @@
 
 use super::config::Login;
 use super::hash::{HASH_BYTES, HashVariant, hash};
+use super::limit::{ASK_AGAIN, ExchangeLimit, Ticket};
 use super::math::{Group, Identity, KeyPair, Proof, SessionKey, Transcript, proves, server_key, verifier};
 use super::message::{Challenge, Message, ProofMessage};
 use super::session::{
@@ -49,6 +50,16 @@ pub struct Server {
     locked_until: Timestamp,
     asks: RateLimiter,
     exchanges: RateLimiter,
+    /// Of all tunnels of this end.
+    limit: ExchangeLimit,
+    waiting: Option<Waiting>,
+}
+
+/// A client's public value that waits for its turn.
+struct Waiting {
+    a_public: Vec<u8>,
+    ticket: Ticket,
+    due: Timestamp,
 }
 
 /// The request that waits for its response.
@@ -94,7 +105,7 @@ struct Exchange {
 
 impl Server {
     /// A server for `logins`. With `use_key`, it encrypts with the session key (version 3 clients).
-    pub(crate) fn new(logins: Vec<Login>, use_key: bool, mut random: Random) -> Self {
+    pub(crate) fn new(logins: Vec<Login>, use_key: bool, mut random: Random, limit: ExchangeLimit) -> Self {
         let secret = Zeroizing::new(random.block());
         let [identifier] = random.bytes();
         Self {
@@ -113,6 +124,8 @@ impl Server {
             locked_until: Timestamp::ZERO,
             asks: RateLimiter::new(ASK_INTERVAL, ASK_BURST),
             exchanges: RateLimiter::new(EXCHANGE_INTERVAL, EXCHANGE_BURST),
+            limit,
+            waiting: None,
         }
     }
 
@@ -165,6 +178,14 @@ impl Server {
             out.extend_from_slice(&bytes);
             return true;
         }
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.due <= now) {
+            // A value that would fix the key is dropped; the challenge is repeated to whoever gave it.
+            let _ = self.take_turn(now, &waiting.a_public, Some(waiting.ticket));
+        }
+        if self.waiting.is_some() {
+            // It is in hand: nothing is asked for again meanwhile.
+            return false;
+        }
         let Some(request) = &mut self.request else { return false };
         if now < request.due {
             return false;
@@ -185,7 +206,8 @@ impl Server {
         if self.outbox.is_some() {
             return Timestamp::ZERO;
         }
-        self.request.as_ref().map_or(Timestamp::MAX, |request| request.due)
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.due);
+        waiting.unwrap_or_else(|| self.request.as_ref().map_or(Timestamp::MAX, |request| request.due))
     }
 
     fn ask(&mut self, now: Timestamp) -> Result<(), TunnelError> {
@@ -199,6 +221,7 @@ impl Server {
     }
 
     fn send_request(&mut self, now: Timestamp, message: Message<'_>) {
+        self.waiting = None;
         self.identifier = self.identifier.wrapping_add(1);
         let bytes = frame(self.version, EapCode::Request, self.identifier, &message.to_body());
         self.request = Some(Request { bytes, due: now, tries: 0 });
@@ -260,8 +283,24 @@ impl Server {
         if !matches!(self.state, State::Challenge { .. }) {
             return Err(LoginError::OutOfPlace.into());
         }
+        if self.waiting.is_some() {
+            return Ok(());
+        }
         if !self.exchanges.allow(now) {
             return Err(LoginError::TooMany.into());
+        }
+        self.take_turn(now, a_public, None)
+    }
+
+    /// Goes on with the exchange when it is this tunnel's turn, and waits for that otherwise.
+    fn take_turn(&mut self, now: Timestamp, a_public: &[u8], ticket: Option<Ticket>) -> Result<(), TunnelError> {
+        match self.limit.ask(now, ticket) {
+            Ok(()) => {}
+            Err(None) => return Err(LoginError::TooMany.into()),
+            Err(Some(ticket)) => {
+                self.waiting = Some(Waiting { a_public: a_public.to_vec(), ticket, due: now + ASK_AGAIN });
+                return Ok(());
+            }
         }
         let State::Challenge { user, variant, second_try } = std::mem::replace(&mut self.state, State::Idle) else {
             return Err(LoginError::OutOfPlace.into());

@@ -17,7 +17,12 @@ fn client(password: &str) -> Client {
 }
 
 fn server() -> Server {
-    Server::new(vec![login("bob", "builder"), login("alice", "wonderland")], true, Random::from_seed(2))
+    Server::new(
+        vec![login("bob", "builder"), login("alice", "wonderland")],
+        true,
+        Random::from_seed(2),
+        ExchangeLimit::default(),
+    )
 }
 
 /// Carries frames both ways until both are silent; returns them with the sender's initial. `edit` may change or drop.
