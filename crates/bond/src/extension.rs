@@ -429,6 +429,42 @@ mod tests {
         }
 
         #[test]
+        fn announcements_survive_the_wire(link: u16, latency_ms: u16, name in "\\PC{0,40}") {
+            let mut body = Vec::new();
+            Announce { link: LinkId(link), latency_ms, name: &name }.emit(&mut body);
+            prop_assert!(body.len().is_multiple_of(4));
+            let parsed = Announce::parse(&body).unwrap();
+            prop_assert_eq!((parsed.link, parsed.latency_ms), (LinkId(link), latency_ms));
+            // Cut at a character, not shorter than need be.
+            prop_assert!(name.starts_with(parsed.name) && parsed.name.len() <= NAME_BYTES_MAX);
+            prop_assert!(parsed.name == name || parsed.name.len() + 4 > NAME_BYTES_MAX);
+            body[0] = body[0].wrapping_add(1);
+            prop_assert_eq!(Announce::parse(&body), None, "another version");
+        }
+
+        #[test]
+        fn clocks_survive_the_wire(rtp_time: u32, tail in proptest::collection::vec(any::<u8>(), 0..8)) {
+            let mut body = Vec::new();
+            emit_clock(rtp_time, &mut body);
+            prop_assert!(body.len().is_multiple_of(4));
+            prop_assert_eq!(parse_clock(&body[..body.len() - 1]), None, "cut");
+            body.extend(tail);
+            prop_assert_eq!(parse_clock(&body), Some(rtp_time));
+            body[0] = body[0].wrapping_add(1);
+            prop_assert_eq!(parse_clock(&body), None, "another version");
+        }
+
+        #[test]
+        fn lists_of_recovered_packets_survive_the_wire(numbers in proptest::collection::vec(any::<u16>(), 0..300)) {
+            let mut body = Vec::new();
+            emit_recovered(numbers.iter().copied(), &mut body);
+            prop_assert!(body.len().is_multiple_of(4));
+            prop_assert!(parse_recovered(&body).eq(numbers.iter().copied().take(RECOVERED_MAX)));
+            body[0] = body[0].wrapping_add(1);
+            prop_assert_eq!(parse_recovered(&body).count(), 0, "another version");
+        }
+
+        #[test]
         fn no_bytes_can_hurt(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Announce::parse(&bytes);
             prop_assert!(parse_recovered(&bytes).count() <= RECOVERED_MAX);

@@ -4,6 +4,7 @@
 
 use rist::tunnel::{Inner, PskConfig, Received, Role, Side, Tunnel, TunnelConfig, TunnelError};
 use rist::wire::buffer_negotiation::BufferNegotiation;
+use rist::wire::keepalive::Capabilities;
 use rist::wire::rtcp::{self, RangeEntry, RtcpPacket};
 use rist::wire::rtp::RtpPacket;
 use units::Timestamp;
@@ -252,7 +253,14 @@ fn v16_v18_encrypted_keepalives_of_both_encapsulations() {
     });
     assert_eq!(receiver.revision(), 1);
     parse(&mut receiver, "3050cce080eeb67300000000a59c301982bfa02da83b4571", |received| match received.inner {
-        Inner::KeepAlive(keepalive) => assert_eq!(keepalive.mac, [0x0a, 0xd2, 0x90, 0x13, 0x33, 0x02]),
+        Inner::KeepAlive(keepalive) => {
+            let capabilities = Capabilities::BONDING
+                .with(Capabilities::SMPTE_2022_7)
+                .with(Capabilities::NULL_DELETION)
+                .with(Capabilities::REDUCED_OVERHEAD);
+            assert_eq!(keepalive.capabilities, capabilities);
+            assert_eq!((keepalive.mac, keepalive.tail), ([0x0a, 0xd2, 0x90, 0x13, 0x33, 0x02], &[][..]));
+        }
         other => panic!("{other:?}"),
     });
     assert_eq!(receiver.revision(), 2);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use rist::psk::NonceBook;
-use rist::tunnel::{Inner, PskConfig, Received, Role, Side, Tunnel, TunnelConfig, TunnelError};
+use rist::tunnel::{Inner, PskConfig, Received, Role, Side, Tunnel, TunnelConfig, TunnelError, VirtualPorts};
 use rist::wire::rtcp::{ReceiverReport, Sdes};
 use rist::wire::rtp::RtpHeader;
 use std::time::Duration;
@@ -353,5 +353,44 @@ fn a_link_that_moves_takes_its_nonce_along() {
         for old in sent.iter().rev().step_by(50) {
             assert!(matches!(refusal(&mut addresses[at], now, old), TunnelError::Replayed { .. }));
         }
+    }
+}
+
+/// Goal: with a passphrase, what decrypts by chance to RTCP or media of another port proves nothing: only the ports that the
+/// ends agreed on count.
+#[test]
+fn under_encryption_the_virtual_ports_must_be_right() {
+    let end = |side, role, rtcp_source| {
+        let virtual_ports = VirtualPorts { rtcp_source, ..VirtualPorts::default() };
+        let psk = Some(PskConfig::new("the passphrase"));
+        Tunnel::new(TunnelConfig { psk, virtual_ports, ..TunnelConfig::new(role, side) }, 50 + side as u64)
+    };
+    // RTCP to the sender: to its own port, and to the flow's when the receiver calls.
+    for (role, port, taken) in [
+        (Role::Client, 0x8000, true),
+        (Role::Client, 0x8002, false),
+        (Role::Client, 1969, false),
+        (Role::Server, 0x8000, true),
+        (Role::Server, 1969, true),
+        (Role::Server, 1971, false),
+    ] {
+        let mut sender = end(Side::Sender, role, 0x8000);
+        let other = if role == Role::Client { Role::Server } else { Role::Client };
+        let mut datagram = rtcp(&mut end(Side::Receiver, other, port));
+        let error = sender.parse(START, &mut datagram).err();
+        assert_eq!(error, (!taken).then_some(TunnelError::Implausible), "{role:?} {port:#x}");
+    }
+    // To the receiver: RTCP to odd ports, media where a flow is known.
+    for (flow, taken) in [(1968, true), (2000, true), (1969, false), (2001, false)] {
+        let mut out = Vec::new();
+        sender(1).emit_rtcp_on(START, flow, &hex::decode("80c9000100000007").unwrap(), &mut out);
+        let error = receiver().parse(START, &mut out).err();
+        assert_eq!(error, (!taken).then_some(TunnelError::Implausible), "RTCP of {flow}");
+    }
+    for (flow, taken) in [(1968, true), (2000, false)] {
+        let mut out = Vec::new();
+        sender(1).emit_media_on(START, flow, &rtp(0), &mut out);
+        let error = receiver().parse(START, &mut out).err();
+        assert_eq!(error, (!taken).then_some(TunnelError::Implausible), "media of {flow}");
     }
 }

@@ -413,6 +413,33 @@ mod tests {
         receive(&mut second, now, one, 101).unwrap();
     }
 
+    /// V12: nonces of all kinds, also with the bit that stands for the odd passphrase, each where the one before ended.
+    #[test]
+    fn v12_the_nonces_that_librist_drew_are_taken_one_after_another() {
+        let mut inbound = Inbound::new(Psk::new("rotate-me"), NonceBook::default());
+        let now = Timestamp::from_millis(1);
+        let nonces: [(u32, u32); 5] =
+            [(0x0f2c_7a68, 0), (0xd287_b0df, 0x28), (0x3478_b8cb, 0x50), (0x82c0_4344, 0x78), (0x933d_53f0, 0xa0)];
+        for (nonce, first) in nonces {
+            for sequence in first..first + 0x28 {
+                receive(&mut inbound, now, nonce.to_be_bytes(), sequence).unwrap();
+            }
+        }
+        let newest_first: Vec<u32> = inbound.accepted.iter().map(|known| u32::from_be_bytes(known.nonce)).collect();
+        assert_eq!(newest_first, nonces.map(|(nonce, _)| nonce).into_iter().rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn numbers_that_go_on_have_a_limit_of_their_own() {
+        let mut inbound = inbound();
+        let now = Timestamp::from_millis(1);
+        receive(&mut inbound, now, [0, 0, 0, 1], 100).unwrap();
+        let tried = (0..=255).filter(|guess| open(&mut inbound, now, [9, 9, 9, *guess], 101).is_ok()).count();
+        assert_eq!(tried, ROTATIONS_PER_SECOND_MAX as usize);
+        let tried = (0..=255).filter(|guess| open(&mut inbound, now, [8, 8, 8, *guess], 100).is_ok()).count();
+        assert_eq!(tried, RESTARTS_PER_SECOND_MAX as usize - 1, "one was spent on the first nonce");
+    }
+
     #[test]
     fn the_same_nonce_with_the_other_key_size_is_refused() {
         let mut inbound = inbound();

@@ -123,6 +123,7 @@ pub(super) const fn passphrase_flags(aes_256: bool) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::unhex;
     use proptest::prelude::*;
 
     #[test]
@@ -130,6 +131,18 @@ mod tests {
         let bytes = [0, 2, b'm', b'e', 0, 3, 7, 8, 9, 0, 1, 2, 0xff, 0xfe];
         assert_eq!(Challenge::parse(&bytes), Ok(Challenge { salt: &[7, 8, 9], group: Some((&[2], &[0xff, 0xfe])) }));
         assert!(matches!(Challenge::parse(&bytes[..8]), Err(WireError::Truncated { need: 9, got: 8, .. })));
+    }
+
+    /// The servers' proofs of V19 (flags 00000001: it will encrypt with the key) and as an older one sends it.
+    #[test]
+    fn v19_the_flag_of_the_session_key_is_the_lowest_bit() {
+        let m2 = "189b2b36cd4560e9d53690ed02d67ee3eab95e13830accbbed760429b852f82c";
+        for (flags, use_key) in [("00000001", true), ("00000000", false), ("fffffffe", false)] {
+            let message = ProofMessage::parse(&unhex(&format!("{flags}{m2}"))).unwrap();
+            assert_eq!((message.use_key, message.proof.to_vec()), (use_key, unhex(m2)), "{flags}");
+        }
+        let message = ProofMessage { use_key: true, proof: unhex(m2).try_into().unwrap() };
+        assert_eq!(message.emit(), unhex(&format!("00000001{m2}")));
     }
 
     proptest! {

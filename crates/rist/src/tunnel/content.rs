@@ -94,3 +94,40 @@ pub(super) enum Evidence {
 fn is_ipv4(bytes: &[u8]) -> bool {
     matches!(bytes, [0x45, _, high, low, ..] if usize::from(u16::from_be_bytes([*high, *low])) == bytes.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_rtp_as_rist_makes_it_proves_a_key() {
+        let ports = ReducedHeader { source: 1, destination: 2 };
+        let evidence = |rtp: &[u8]| Content::Media { ports, rtp }.evidence(Protocol::ReducedOverhead);
+        for first in 0..=255u8 {
+            let mut rtp = [0; 20];
+            rtp[0] = first;
+            // Version 2; of the other bits only that of the header extension may be set.
+            let expected = if matches!(first, 0x80 | 0x90) { Evidence::Genuine } else { Evidence::Garbage };
+            assert_eq!(evidence(&rtp), expected, "{first:#x}");
+        }
+        assert_eq!(evidence(&[0x80; 11]), Evidence::Garbage, "shorter than a header");
+        assert_eq!(evidence(&[0x80; 12]), Evidence::Genuine);
+    }
+
+    proptest! {
+        #[test]
+        fn a_future_nonce_parses_back(nonce: [u8; 4], tail in proptest::collection::vec(any::<u8>(), 0..8), cut in 0..4usize) {
+            let mut bytes = Vec::new();
+            VsfSubtype::FutureNonce.emit(&mut bytes);
+            let head = bytes.len();
+            bytes.extend(nonce);
+            let short = Content::parse(Protocol::Vsf, 2, &bytes[..head + cut]);
+            let truncated = matches!(short, Err(TunnelError::Wire(WireError::Truncated { .. })));
+            prop_assert!(truncated);
+            bytes.extend(tail);
+            prop_assert_eq!(Content::parse(Protocol::Vsf, 2, &bytes), Ok(Content::FutureNonce(nonce)));
+            prop_assert!(Content::parse(Protocol::Vsf, 1, &bytes).is_err(), "no message of revision 1");
+        }
+    }
+}

@@ -202,3 +202,37 @@ impl Tunnel {
         Received { sequence, flow_port: self.ports.flow, inner }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tunnel::{PskConfig, TunnelConfig};
+    use crate::wire::rtp::RtpHeader;
+
+    /// Revision 0 has no bit for the key's length: it is that of what this end sends. The number stands last in the counter.
+    #[test]
+    fn encryption_of_revision_0_is_read_where_it_is_allowed() {
+        let mut rtp = Vec::new();
+        RtpHeader { payload_type: 33, sequence: 7, ..RtpHeader::default() }.emit(&[0x47; 188], &mut rtp);
+        for (key_size, accept_revision_0, layout, expected) in [
+            (KeySize::Aes128, true, IvLayout::SequenceLast, None),
+            (KeySize::Aes256, true, IvLayout::SequenceLast, None),
+            (KeySize::Aes256, true, IvLayout::SequenceFirst, Some(TunnelError::Implausible)),
+            (KeySize::Aes256, false, IvLayout::SequenceLast, Some(TunnelError::InsecureRevision)),
+        ] {
+            let psk = PskConfig { key_size, accept_revision_0, ..PskConfig::new("x") };
+            let config = TunnelConfig { psk: Some(psk), ..TunnelConfig::new(Role::Server, Side::Receiver) };
+            let mut body = [&[0x80, 0x01, 0x07, 0xb0][..], &rtp].concat();
+            Psk::new("x").derive([0, 0, 0, 9], key_size).apply(0x0102_0304, layout, &mut body);
+            let mut datagram = [&[0x30, 0, 0x88, 0xb6, 0, 0, 0, 9, 1, 2, 3, 4][..], &body].concat();
+            let mut tunnel = Tunnel::new(config, 1);
+            match tunnel.parse(Timestamp::from_millis(1), &mut datagram) {
+                Ok(received) => {
+                    assert_eq!((received.sequence, received.inner), (Some(0x0102_0304), Inner::Media(&rtp)));
+                    assert_eq!(expected, None);
+                }
+                Err(error) => assert_eq!(Some(error), expected, "{key_size:?} {layout:?}"),
+            }
+        }
+    }
+}

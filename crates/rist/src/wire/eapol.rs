@@ -173,6 +173,18 @@ mod tests {
         }
 
         #[test]
+        fn start_and_logoff_parse_back_whatever_follows(
+            version: u8, logoff: bool, padding in proptest::collection::vec(any::<u8>(), 0..64)
+        ) {
+            let frame = if logoff { EapolFrame::Logoff } else { EapolFrame::Start };
+            let mut out = Vec::new();
+            frame.emit(version, &mut out);
+            prop_assert_eq!(&out, &[version, 1 + u8::from(logoff), 0, 0]);
+            out.extend(padding);
+            prop_assert_eq!(EapolFrame::parse(&out), Ok((version, frame)));
+        }
+
+        #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = EapolFrame::parse(&bytes);
         }
