@@ -199,8 +199,8 @@ fn a_forged_plain_keep_alive_changes_nothing() {
 #[test]
 fn an_outage_is_not_taken_for_a_plain_peer() {
     let outage = |from_ms, to_ms, kind| Outage { from_ms, to_ms, kind };
-    // What is held for longer than that ends the flow at the receiver.
-    for (kind, long) in [(OutageKind::Lose, 10_000), (OutageKind::Hold, 9_000)] {
+    // What is held for twelve seconds ends the flow at the receiver, and begins the next.
+    for (kind, long) in [(OutageKind::Lose, 10_000), (OutageKind::Hold, 9_000), (OutageKind::Hold, 12_000)] {
         for (name, both, up, down) in [
             ("both ways", vec![outage(10_000, 10_000 + long, kind)], vec![], vec![]),
             ("there", vec![], vec![outage(10_000, 10_000 + long, kind)], vec![]),
@@ -227,6 +227,8 @@ fn an_outage_is_not_taken_for_a_plain_peer() {
             let (made, delivered) = run.made_and_delivered(24.0, 35.0);
             println!("{name}, {kind:?}: {delivered} of {made}, before {:?}", run.made_and_delivered(10.0, 24.0));
             assert_eq!(delivered, made, "{name}, {kind:?}");
+            let (soonest, latest) = run.latency(24.0, 35.0);
+            assert!(1015.0 < soonest && latest < 1030.0, "{name}, {kind:?} {long}: {soonest} to {latest} ms");
             assert_eq!(run.fallen_back(), 0, "{name}, {kind:?}");
         }
     }

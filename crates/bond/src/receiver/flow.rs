@@ -372,7 +372,7 @@ impl Flow {
     }
 
     fn deliver(&mut self, now: Timestamp, bytes: Bytes, media: i64, origin: Origin) -> Delivered {
-        self.playout.lock();
+        self.playout.lock(now);
         self.totals.delivered += 1;
         self.totals.delivered_bytes += bytes.len() as u64;
         self.totals.recovered += u64::from(origin == Origin::Retransmitted);

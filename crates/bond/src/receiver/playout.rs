@@ -1,8 +1,9 @@
 //! When a packet is delivered: its RTP time, mapped to our clock, plus the latency budget.
 //!
 //! The mapping is the lowest difference between arrival and RTP time seen before the first delivery, so that the budget is
-//! counted from the fastest path. Our own sender tells its media clock beside the media, which may have waited there. From then on it follows the sender's clock (quartz differs by some ten parts per
-//! million) slowly, and never jumps.
+//! counted from the fastest path. Our own sender tells its media clock beside the media, which may have waited there. From
+//! then on it follows the sender's clock (quartz differs by some ten parts per million) slowly. It jumps only where it is
+//! plainly wrong: a flow that began with what a network had held up for seconds would stay as late for good.
 
 use std::time::Duration;
 use units::Timestamp;
@@ -17,6 +18,15 @@ const TICKS_PER_MILLI: i64 = 90;
 const JUMP_MICROS: i64 = 10_000_000;
 /// Packets of another timeline in a row that begin it.
 const STRANGERS_MAX: u32 = 16;
+/// When everything comes so much sooner than the fastest did before the first delivery,
+const EARLY_MICROS: f64 = 500_000.0;
+/// (less soon after that, when whoever plays it has only begun),
+const EARLY_MICROS_BEGUN: f64 = 30_000.0;
+const BEGUN: Duration = Duration::from_secs(5);
+/// for so long, and as many packets, that mapping was wrong. Nothing of it may come sooner than the rest by more than the last.
+const EARLY_FOR: Duration = Duration::from_secs(1);
+const EARLY_PACKETS: u32 = 16;
+const STEADY_MICROS: i64 = 5_000;
 
 /// The playout clock of one flow.
 #[derive(Debug, Clone)]
@@ -28,8 +38,20 @@ pub(crate) struct Playout {
     /// Our clock minus media time, in microseconds.
     offset: Option<f64>,
     adjusted_at: Timestamp,
-    locked: bool,
+    /// Since the first delivery.
+    locked: Option<Timestamp>,
     strangers: u32,
+    /// What has been coming too soon without a break.
+    early: Option<Early>,
+}
+
+/// Packets in a row that came much sooner than the mapping says, and about as soon as each other at best.
+#[derive(Debug, Clone, Copy)]
+struct Early {
+    since: Timestamp,
+    packets: u32,
+    /// The lowest difference among them, in microseconds.
+    low: i64,
 }
 
 /// What [`Playout::push`] found.
@@ -50,8 +72,9 @@ impl Playout {
             low: MinFilter::new(),
             offset: None,
             adjusted_at: Timestamp::ZERO,
-            locked: false,
+            locked: None,
             strangers: 0,
+            early: None,
         }
     }
 
@@ -70,8 +93,10 @@ impl Playout {
         self.last = Some(self.last.map_or(ticks, |last| last.max(ticks)));
         self.low.push(now, difference);
         let low = self.low.get().unwrap_or(difference) as f64;
+        let corrected = self.corrected(now, difference);
         match &mut self.offset {
-            Some(offset) if self.locked => {
+            offset if corrected.is_some() => *offset = corrected,
+            Some(offset) if self.locked.is_some() => {
                 let step_max = (now - self.adjusted_at).as_micros() as f64 * DRIFT_PPM_MAX / 1e6;
                 *offset += (low - *offset).clamp(-step_max, step_max);
             }
@@ -79,6 +104,29 @@ impl Playout {
         }
         self.adjusted_at = now;
         Timed::At(media)
+    }
+
+    /// The mapping in place of one that this packet, the last of a row, shows to be wrong.
+    fn corrected(&mut self, now: Timestamp, difference: i64) -> Option<f64> {
+        let (offset, locked) = (self.offset?, self.locked?);
+        let early = if now - locked < BEGUN { EARLY_MICROS_BEGUN } else { EARLY_MICROS };
+        if difference as f64 >= offset - early {
+            self.early = None;
+            return None;
+        }
+        let begun = Early { since: now, packets: 0, low: difference };
+        // What was held up drains, each packet sooner than the one before: its end counts.
+        let drains = |early: &Early| difference < early.low - STEADY_MICROS;
+        let early = match &mut self.early {
+            Some(early) if !drains(early) => early,
+            early => early.insert(begun),
+        };
+        early.packets += 1;
+        early.low = early.low.min(difference);
+        if early.packets < EARLY_PACKETS || now - early.since < EARLY_FOR {
+            return None;
+        }
+        self.early.take().map(|early| early.low as f64)
     }
 
     /// Takes the RTP time of media that was handed to the sender when it sent this.
@@ -90,7 +138,7 @@ impl Playout {
         }
         self.last.get_or_insert(ticks);
         self.low.push(at, difference);
-        if !self.locked {
+        if self.locked.is_none() {
             self.offset = self.low.get().map(|low| low as f64);
         }
     }
@@ -113,8 +161,8 @@ impl Playout {
     }
 
     /// The mapping moves only slowly from now on.
-    pub(crate) fn lock(&mut self) {
-        self.locked = true;
+    pub(crate) fn lock(&mut self, now: Timestamp) {
+        self.locked.get_or_insert(now);
     }
 
     /// An RTP time and the media time it stands for.
@@ -139,7 +187,7 @@ mod tests {
         let Timed::At(second) = playout.push(at(1041.0), 0) else { panic!() };
         assert_eq!(second - first, 1000);
         assert_eq!(playout.due(second, latency), at(1541.0));
-        playout.lock();
+        playout.lock(at(1041.0));
         playout.push(at(1042.0), 450);
         assert!(playout.due(second, latency) >= at(1540.99));
     }
@@ -151,11 +199,30 @@ mod tests {
         // Made at the same time, it waited there for 180 ms.
         let Timed::At(media) = playout.push(at(1200.0), 9_000) else { panic!() };
         assert_eq!(playout.due(media, Duration::from_millis(500)), at(1520.0));
-        playout.lock();
+        playout.lock(at(1200.0));
         playout.hear(at(1100.0), 18_000);
         assert!(playout.due(media, Duration::ZERO) > at(1019.9), "never a jump");
         playout.hear(at(1100.0), 1 << 30);
         assert_eq!(playout.push(at(1201.0), 9_090), Timed::At(media + 1000), "another timeline is not listened to");
+    }
+
+    #[test]
+    fn a_mapping_that_was_plainly_wrong_is_made_anew() {
+        let mut playout = Playout::new();
+        let latency = Duration::from_millis(500);
+        // What a network had held up for eight seconds comes first.
+        playout.push(at(8_030.0), 0);
+        playout.lock(at(8_030.0));
+        for i in 0..60u32 {
+            let now = 8_040.0 + f64::from(i) * 20.0;
+            // One of the rest is slow, and the row begins anew.
+            let late = if i == 3 { 8_000.0 } else { 0.0 };
+            let Timed::At(media) = playout.push(at(now), ((now - 30.0 - late) * 90.0) as u32) else { panic!() };
+            let waits = playout.due(media, latency) - at(now);
+            let expected = if i < 54 { 8_470.0 } else { 470.0 } - late;
+            let waits = waits.as_secs_f64() * 1e3;
+            assert!((waits - expected).abs() < 35.0 || i == 3, "{i}: {waits} ms");
+        }
     }
 
     #[test]
@@ -167,7 +234,7 @@ mod tests {
             let now = f64::from(i) * 20.0;
             let Timed::At(m) = playout.push(at(1000.0 + now), (now * 90.0 * 1.0001) as u32) else { panic!() };
             media = m;
-            playout.lock();
+            playout.lock(at(1000.0 + now));
         }
         let error = playout.due(media, Duration::ZERO).as_micros() as f64 - (1000.0 + 5999.0 * 20.0) * 1e3;
         assert!(error.abs() < 4_000.0, "{error}");
