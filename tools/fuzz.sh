@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds="${1:-5}"
 [ $# -gt 0 ] && shift
-targets="${*:-rtp rtcp gre keepalive eapol lqm null_deletion tunnel session login bond}"
+targets="${*:-rtp rtcp gre keepalive eapol lqm null_deletion tunnel session login bond extension}"
 
 host="$(rustc -vV | sed -n 's/^host: //p')"
 build=target/fuzz

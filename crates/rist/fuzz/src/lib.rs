@@ -6,7 +6,12 @@ pub mod checks;
 mod messages;
 
 pub mod bond;
+pub mod extension;
 pub mod login;
+/// What the bond's files that are included name of their crate.
+mod payload {
+    pub use ::bond::PAYLOAD_BYTES_MAX;
+}
 mod script;
 pub mod session;
 pub mod tunnel;
@@ -62,5 +67,14 @@ fn seeds() -> Vec<Vec<u8>> {
         payload.resize(payload.len() + 184, if null { 0xff } else { packet });
     }
     seeds.push(payload);
+    // Of the bond's extension: a report of two links with ECN counts, a repair packet of three, a list, an announcement.
+    let link = |words: u8| {
+        [&[0, 7, 0, words][..], &[0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 5], &[0xa5; 64][..4 * usize::from(words)]].concat()
+    };
+    let head = [&[1, 2, 3, 232][..], &[1; 20]].concat();
+    seeds.push([head, link(3), link(1), vec![1, 2, 0, 0], vec![2; 16]].concat());
+    seeds.push([&[1, 1, 0, 5, 0, 0, 0, 0, 0, 0, 1, 3][..], &[9; 40]].concat());
+    seeds.push(vec![1, 3, 0, 7, 0, 9, 1, 0]);
+    seeds.push([&[1, 0, 0, 2, 3, 232, 5][..], b"modem"].concat());
     seeds
 }
