@@ -102,3 +102,29 @@ fn what_is_critical_arrives_at_any_receiver() {
         assert!(missing[&PacketClass::Video].0 > 0, "an overload: {missing:?}");
     }
 }
+
+/// Goal: a queue that is full all the time is found to be short: an overload fills its link and does not flood it.
+#[test]
+fn a_short_queue_is_not_flooded() {
+    for queue_ms in [30, 50, 65, 80] {
+        let mut path = scenario::link("a", 4000, 10.0, 1000);
+        path.up.queue_bytes = queue_ms * 500;
+        let latency = Duration::from_secs(1);
+        let sender = SenderConfig { latency, ..Default::default() };
+        let receiver = ReceiverConfig { latency, ..Default::default() };
+        let mut simulation = Simulation::new(sender, receiver, &[path], 1);
+        let items = load::video(5.2e6, 40.0);
+        for item in &items {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(2));
+        let dropped = simulation.paths[0].up().stats().dropped_queue as f64;
+        let sent = simulation.sender.snapshot(simulation.now).links[0].packets_sent as f64;
+        let delivered = simulation.delivered.len() as f64 / items.len() as f64;
+        println!("{queue_ms} ms: {:.3} of what is sent is dropped, {delivered:.3} delivered", dropped / sent);
+        assert!(dropped < 0.15 * sent, "{queue_ms} ms: {dropped} of {sent}");
+        // Of what is offered the link carries 0.77, less its headers.
+        assert!(delivered > 0.71, "{queue_ms} ms: {delivered}");
+    }
+}

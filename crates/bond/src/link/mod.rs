@@ -87,6 +87,11 @@ const QUEUE_LIMIT_MAX: f64 = 2_000_000.0;
 const QUEUE_LIMIT_GROWTH: f64 = 0.01;
 const QUEUE_MEMORY_PACKETS: f64 = 200.0;
 const QUEUE_MEMORY_LOST: f64 = 20.0;
+/// With more loss than this, lost packets are believed to have been dropped by a queue that is full all the time, if they were
+/// believed to meet so many times the longest queue that was met of late (which is forgotten by this share a report).
+const FLOODED_LOSS: f64 = 0.15;
+const FLOODED_QUEUES: f64 = 1.6;
+const QUEUE_MET_FORGET: f64 = 0.02;
 /// Below this loss nothing is learned of queues.
 const OWN_LOSS_MIN: f64 = 0.005;
 /// Weight of one report in the loss share.
@@ -149,6 +154,8 @@ pub(crate) struct Link {
     /// Mean queue that lost and confirmed packets met, in microseconds.
     queue_of_lost: f64,
     queue_of_confirmed: f64,
+    /// The longest queue that the last packets met, by their delay, in microseconds.
+    queue_met: f64,
     /// The queue that this link's bottleneck holds without dropping, in microseconds, as far as learned.
     queue_limit: f64,
     /// Bytes sent with IP headers, against the byte budget.
@@ -195,6 +202,7 @@ impl Link {
             path_check: PathCheck::default(),
             queue_of_lost: 0.0,
             queue_of_confirmed: 0.0,
+            queue_met: 0.0,
             queue_limit: QUEUE_LIMIT_MAX,
             budget_used: 0,
             resort: false,
@@ -529,8 +537,10 @@ impl Link {
     }
 
     /// Packets lost where the queue was long were dropped by a full queue: keep it shorter. Packets lost anywhere were lost on
-    /// the way, and nothing is to be learned.
+    /// the way, and nothing is to be learned; unless they are so many, and the queue that all are believed to meet is so much
+    /// longer than any that is seen, that it must be full all the time.
     fn learn_queue_limit(&mut self, progress: &Progress) {
+        self.queue_met = (self.queue_met * (1.0 - QUEUE_MET_FORGET)).max(self.delay.queue());
         if progress.confirmed > 0 {
             let share = (f64::from(progress.confirmed) / QUEUE_MEMORY_PACKETS).min(1.0);
             let mean = progress.queue_confirmed / f64::from(progress.confirmed);
@@ -544,6 +554,10 @@ impl Link {
             let own_fault = self.queue_of_lost > 2.0 * self.queue_of_confirmed + 8_000.0;
             if own_fault && self.loss > OWN_LOSS_MIN {
                 self.queue_limit = self.queue_limit.min(self.queue_of_lost * 0.7).max(QUEUE_LIMIT_MIN);
+            }
+            let flooded = self.queue_of_lost > FLOODED_QUEUES * self.queue_met + 8_000.0;
+            if flooded && self.queue_met > QUEUE_NONE && self.loss > FLOODED_LOSS {
+                self.queue_limit = self.queue_limit.min(self.queue_met * 0.9).max(QUEUE_LIMIT_MIN);
             }
         }
     }
