@@ -54,7 +54,7 @@ build-tests: setup-test $(ASSETS) $(BROWSER) $(CLIP)
 	$(CARGO) build --workspace --bins --tests --locked
 
 test: setup-test fmt lint fuzz build-tests
-	$(CARGO) test --workspace --locked --no-fail-fast
+	@CARGO='$(CARGO)' tools/test.sh
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -53,7 +53,7 @@ fn kill(pid: u32) {
 impl Device {
     /// `outages` is the script of the second uplink's absence.
     fn new(outages: &str) -> Self {
-        let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let page = free_ports::free_tcp_port();
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             r#"

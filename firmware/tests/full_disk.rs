@@ -47,7 +47,7 @@ struct Agent {
 
 impl Agent {
     fn start(directory: &Path, data: &Path, log: &str) -> Self {
-        let page = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let page = free_ports::free_tcp_port();
         let config = directory.join("agent.toml");
         let text = format!(
             "data_dir = \"{}\"\n[local_page]\nlisten = \"127.0.0.1:{page}\"\n[hardware]\nkind = \"fake\"\n\

@@ -70,7 +70,7 @@ fn a_file_arrives_bit_for_bit_over_three_encrypted_links() {
     let received = directory.path().join("received.ts");
     let key = directory.path().join("key");
     std::fs::write(&key, "secret words\n").unwrap();
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_ports::free_pair();
     let key = key.display();
 
     let receiver = launch(

@@ -10,6 +10,7 @@
 //!
 //! With `BENCH_OTHER=DIRECTORY` the `bond-send` and `bond-receive` in there run along as a third pair, to compare two builds.
 
+use free_ports::{free_pair, loopback};
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Write;
@@ -117,7 +118,7 @@ impl Pair {
         output.set_nonblocking(true).expect("non-blocking");
         // The source is its reader: it may sleep for a while on a busy machine.
         let _ = socket2::SockRef::from(&output).set_recv_buffer_size(OUTPUT_BUFFER_BYTES);
-        let input = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let input = loopback(free_pair());
         let [receiver, sender] = start(input, output.local_addr().expect("bound"));
         Self { receiver, sender, input, output }
     }
@@ -143,14 +144,9 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    socket.local_addr().expect("bound").port() & !1
-}
-
 /// Our pair: this build, or the programs in `directory`.
 fn ours(from: SocketAddr, to: SocketAddr, key: &Path, directory: Option<&Path>) -> [Measured; 2] {
-    let port = free_port();
+    let port = free_pair();
     let key = key.display();
     let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --psk-file {key} --output udp://{to}");
     let links = vec![format!("127.0.0.1:{port}"); usize::from(LINKS)].join(",");
@@ -164,7 +160,7 @@ fn ours(from: SocketAddr, to: SocketAddr, key: &Path, directory: Option<&Path>) 
 }
 
 fn librist(from: SocketAddr, to: SocketAddr) -> [Measured; 2] {
-    let port = free_port();
+    let port = free_pair();
     let options = format!("buffer={LATENCY_MS}&session-timeout=5000&secret={PASSPHRASE}&aes-type=256");
     let receive =
         ["-i", &format!("rist://@127.0.0.1:{port}?{options}"), "-o", &format!("udp://{to}")].map(str::to_owned);

@@ -11,6 +11,7 @@ mod support;
 
 use bond::PacketClass;
 use bond::config::{Profile, SenderConfig};
+use free_ports::{free_pair, loopback};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
 use link_sim::{Capacity, Link, LinkConfig, PathConfig, Rng, Trace};
 use std::net::UdpSocket;
@@ -18,7 +19,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::media::{Output, PAYLOAD_BYTES, number_of, payload};
-use support::ports::{free_pair, loopback};
 use support::proxy::Proxy;
 use support::tool::Tool;
 use units::{Bitrate, LinkId, Timestamp};

@@ -6,6 +6,7 @@
 mod support;
 
 use bond::config::{LinkOptions, Profile, ReceiverConfig, SenderConfig};
+use free_ports::{free_pair, loopback};
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
 use link_sim::{LinkConfig, PathConfig};
@@ -14,7 +15,6 @@ use std::time::Duration;
 use support::cases::run_all;
 use support::matrix::{Direction, Links, Network, Row, assert_documented};
 use support::media::{Failure, Input, Output, Stream, Unit};
-use support::ports::{free_pair, loopback};
 use support::proxy::Proxy;
 use support::tool::Tool;
 use units::LinkId;

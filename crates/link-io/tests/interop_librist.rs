@@ -9,6 +9,7 @@ mod support;
 use bond::config::{
     KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig, VIRTUAL_PORT_DEFAULT,
 };
+use free_ports::{free_pair, loopback};
 use link_io::media::UdpOutput;
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
@@ -18,7 +19,6 @@ use std::time::Duration;
 use support::cases::run_all;
 use support::matrix::{Direction, Links, Network, Row, assert_documented};
 use support::media::{Input, Output, Stream};
-use support::ports::{free_pair, loopback};
 use support::proxy::Proxy;
 use support::tool::Tool;
 use units::LinkId;

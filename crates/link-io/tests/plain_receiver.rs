@@ -6,12 +6,12 @@
 mod support;
 
 use bond::config::{Profile, SenderConfig};
+use free_ports::{free_pair, loopback};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
 use link_sim::{Capacity, LinkConfig, PathConfig};
 use std::time::Duration;
 use support::cases::run_all;
 use support::media::{Input, Output, Stream};
-use support::ports::{free_pair, loopback};
 use support::proxy::Proxy;
 use support::tool::Tool;
 use units::LinkId;

@@ -2,13 +2,13 @@
 
 mod support;
 
+use free_ports::{free_pair, loopback, wait_until_bound};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use support::media::{Input, Output, Stream, clocked_payload, payload};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
-use support::ports::{free_pair, loopback, wait_until_bound};
 use support::tool::Tool;
 
 const SEND: &str = env!("CARGO_BIN_EXE_bond-send");

@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn a_command_that_nests_without_end_or_lacks_values_ends_its_connection_alone() {
         gst::init().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_ports::free_tcp_port();
         let listen = Listen::parse(&format!("rtmp://127.0.0.1:{port}/live/cam?mode=listener")).unwrap();
         let listener = Listener::start(&listen, source()).unwrap();
         // An object with a property of one letter that is an object, and so on; then a name and nothing else.

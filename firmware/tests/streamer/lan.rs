@@ -2,6 +2,7 @@
 
 use crate::media::{AAC_FRAME, FRAME, finish};
 use crate::rig::{Agent, PATIENCE, Relay, Streamer, start, test_source};
+use free_ports::{free_pair, free_tcp_port};
 use protocol::worker::streamer::{FromStreamer, Source, StreamerState, ToStreamer};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -187,7 +188,7 @@ fn a_lan_source_that_cannot_be_opened_says_why() {
 /// A camera on the network: comes, goes, comes back; the stream and its sound go on meanwhile.
 #[test]
 fn a_network_source_that_comes_back_is_taken_up_again() {
-    let port = free_udp_port();
+    let port = free_pair();
     let relay = Relay::listen();
     let mut order = start(test_source(), relay.address);
     order.source = Source::Lan { uri: Secret::new(format!("udp://127.0.0.1:{port}")) };
@@ -219,7 +220,7 @@ fn a_network_source_that_comes_back_is_taken_up_again() {
 /// A drone or phone that calls the device by SRT.
 #[test]
 fn an_srt_caller_is_a_source() {
-    let port = free_udp_port();
+    let port = free_pair();
     let relay = Relay::listen();
     let mut order = start(test_source(), relay.address);
     order.source = Source::Lan { uri: Secret::new(format!("srt://127.0.0.1:{port}?mode=listener")) };
@@ -264,12 +265,4 @@ fn camera_as(format: &str, target: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("ffmpeg is installed by `make test`")
-}
-
-fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

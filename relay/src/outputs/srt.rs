@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn bytes_count_as_sent_only_when_a_listener_takes_them() {
         gst::init().unwrap();
-        let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_ports::free_pair();
         let url = format!("srt://127.0.0.1:{port}");
         let push = |connection: &Connection| {
             let status = StatusCell::new("srt", "SRT");

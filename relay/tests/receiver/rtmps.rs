@@ -99,7 +99,7 @@ async fn a_certificate_that_cannot_be_trusted_is_refused_with_reason_and_next_st
     let directory = tempfile::tempdir().unwrap();
     let (trusted, stranger) = (Authority::new(directory.path()), tempfile::tempdir().unwrap());
     let stranger = Authority::new(stranger.path());
-    let nobody = crate::support::free_port();
+    let nobody = free_ports::free_tcp_port();
     let (foreign, _) = terminator(&stranger, "localhost", &rustls::version::TLS13, nobody).await;
     let (other_name, _) = terminator(&trusted, "live.example", &rustls::version::TLS12, nobody).await;
     let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -13,7 +13,7 @@ use protocol::worker::receiver::{
 };
 use serde_json::Value;
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -241,7 +241,7 @@ pub struct Platform {
 
 impl Platform {
     pub fn start(file: &Path) -> Self {
-        let port = free_port();
+        let port = free_ports::free_tcp_port();
         let mut command = Command::new("ffmpeg");
         command.args(["-nostdin", "-hide_banner", "-loglevel", "error", "-y", "-listen", "1"]);
         command.args(["-i", &format!("rtmp://127.0.0.1:{port}/live/key"), "-map", "0", "-c", "copy", "-copyts"]);
@@ -279,11 +279,6 @@ pub fn rtmp(id: &str, url: &str) -> OutputSpec {
 
 pub fn own(id: &str, target: OutputTarget) -> OutputSpec {
     OutputSpec { id: id.to_owned(), name: id.to_owned(), target }
-}
-
-/// A port that nobody uses.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A packet as ffprobe sees it.

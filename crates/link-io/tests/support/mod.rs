@@ -6,7 +6,6 @@ pub mod matrix;
 pub mod media;
 pub mod network;
 pub mod piped;
-pub mod ports;
 pub mod proxy;
 pub mod tool;
 pub mod untested;

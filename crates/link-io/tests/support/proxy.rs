@@ -1,7 +1,7 @@
 //! Emulated network paths between real sockets: `link_sim` links behind UDP ports, with a NAT that can be rebound.
 
-use super::ports::{free_pair, loopback};
 use bond::config::Profile;
+use free_ports::{free_pair, loopback};
 use link_sim::{Path, PathConfig};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::net::{SocketAddr, UdpSocket};
