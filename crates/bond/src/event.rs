@@ -92,7 +92,7 @@ pub enum EcnFault {
     Cleared,
     /// The path drops packets with it.
     BlackHole,
-    /// The path marks every packet, whatever its queue.
+    /// The path marks packets whatever is sent: all of them, or so many that its marks tell nothing.
     AllMarked,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for EcnFault {
         f.write_str(match self {
             Self::Cleared => "its path clears them",
             Self::BlackHole => "its path drops packets that may be marked",
-            Self::AllMarked => "its path marks everything",
+            Self::AllMarked => "its path marks whatever is sent",
         })
     }
 }

@@ -46,7 +46,7 @@ pub enum EcnState {
     Cleared,
     /// The path drops packets that carry it.
     BlackHole,
-    /// The path marks everything.
+    /// The path marks whatever is sent.
     AllMarked,
 }
 

@@ -7,7 +7,7 @@ use bond::PacketClass;
 use bond::config::{Extension, LinkOptions, ReceiverConfig, SenderConfig};
 use bond::event::{Cause, EcnFault};
 use bond::stats::{EcnState, LinkState};
-use link_sim::{Capacity, EcnPath, PathConfig, SkewedClock};
+use link_sim::{Capacity, EcnPath, PathConfig, SkewedClock, Trace};
 use simulation::load::Item;
 use simulation::{Simulation, load, scenario, score};
 use std::time::Duration;
@@ -146,8 +146,9 @@ fn marks_follow_a_changing_capacity() {
 fn marks_cost_the_picture_nothing() {
     for seed in 0..3 {
         let mut paths = scenario::asymmetric();
-        for path in &mut paths {
-            path.up.mark_above_ms = Some(5.0);
+        // Not below two packets' service: every packet would be marked.
+        for (path, threshold_ms) in paths.iter_mut().zip([5.0, 5.0, 12.0]) {
+            path.up.mark_above_ms = Some(threshold_ms);
         }
         let items = load::video(11e6, 20.0);
         let score = |ecn: bool| {
@@ -239,5 +240,80 @@ fn nobody_is_sent_what_he_does_not_count() {
         carry(&mut simulation, &load::video(3e6, 10.0));
         assert_eq!(simulation.paths[0].up().stats().dropped_ecn, 0);
         assert_eq!((states(&simulation), told(&simulation)), (vec![EcnState::Off], vec![]));
+    }
+}
+
+/// What a link carried after ten seconds of even load or of video, as a share of what it could; and what was told of ECN.
+fn carried(
+    mut path: PathConfig,
+    kbps: u64,
+    packets: f64,
+    load: f64,
+    video: bool,
+    seed: u64,
+    ecn: bool,
+) -> (f64, Simulation) {
+    // A threshold of so many full packets' service.
+    path.up.mark_above_ms = Some(packets * 1400.0 * 8.0 / kbps as f64);
+    let mut simulation = simulation(&[path], ecn, true, seed);
+    let bps = kbps as f64 * 1e3 * load;
+    let mut passed = 0;
+    for item in &if video { load::video(bps, 20.0) } else { load::even(bps, 20.0) } {
+        simulation.run_until(item.at);
+        if passed == 0 && item.at >= Timestamp::from_millis(10_000) {
+            passed = simulation.paths[0].up().stats().passed_bytes.as_u64();
+        }
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    let carried = simulation.paths[0].up().stats().passed_bytes.as_u64() - passed;
+    (carried as f64 * 8.0 / (kbps as f64 * 1e4 * load.min(1.0)), simulation)
+}
+
+/// Goal: a node that marks what takes longer than a part of a full packet's service marks nearly everything, whatever the pace: that
+/// is found, and the link carries what it is given. One that leaves room for a packet is none.
+#[test]
+fn marks_that_do_not_follow_the_pace_starve_no_link() {
+    for kbps in [1000, 5200] {
+        for packets in [0.3, 0.95, 1.1, 2.2] {
+            for load in [0.5, 1.3] {
+                for (jitter_ms, delay_ms) in [(0.0, 20.0), (4.0, 20.0), (0.0, 120.0)] {
+                    for video in [false, true] {
+                        let mut path = scenario::link("a", kbps, delay_ms, 400);
+                        path.up.jitter_ms = jitter_ms;
+                        let (used, simulation) = carried(path, kbps, packets, load, video, 1, true);
+                        let told = told(&simulation);
+                        let case = format!(
+                            "{kbps} kbit/s, marks above {packets} packets, load {load}, video {video}, jitter {jitter_ms} ms, delay \
+                             {delay_ms} ms: {used:.3} carried, {told:?}"
+                        );
+                        println!("{case}");
+                        let found =
+                            told.iter().any(|(at, _, fault)| *at < 9_000 && *fault == Some(EcnFault::AllMarked));
+                        assert_eq!(found, packets < 1.0, "{case}");
+                        assert!(used > if found { 0.9 } else { 0.7 }, "{case}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Goal: on a capacity that rises and falls as that of a modem does, marks cost little: nodes that mark what waits for a moment are
+/// found to, and others are not taken for them.
+#[test]
+fn marks_starve_no_fading_link() {
+    for seed in 0..6 {
+        for packets in [2.0, 5.0] {
+            let mut path = scenario::link("a", 6000, 30.0, 400);
+            path.up.capacity = Capacity::Trace { trace: Trace::cellular(seed, 6000.0, 30), offset_ms: 0, scale: 1.0 };
+            let (without, _) = carried(path.clone(), 6000, packets, 0.8, true, seed, false);
+            let (with, simulation) = carried(path, 6000, packets, 0.8, true, seed, true);
+            let told = told(&simulation);
+            let case =
+                format!("seed {seed}, {packets} packets: {with:.3} carried, without marks {without:.3}, {told:?}");
+            println!("{case}");
+            assert!(with > 0.7 * without, "{case}");
+            assert!(packets < 5.0 || states(&simulation) == [EcnState::InUse], "{case}");
+        }
     }
 }

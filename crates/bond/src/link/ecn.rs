@@ -3,7 +3,8 @@
 //! A path must show first that it carries ECN (RFC 6679 section 7.2, RFC 9000 section 13.4.2): every second RTCP compound,
 //! which nobody misses, leaves as ECT(1), and the far end's counts tell what became of it. Only then media does, too; the
 //! counts are compared for as long as it goes on, and so is the fate of the other compounds with that of media. A path that
-//! clears the field, drops such packets or marks everything is left alone for [`RETRY`]; so is the picture.
+//! clears the field, drops such packets or marks them whatever the pace is (everything, what takes longer than a part of a
+//! packet's service) is left alone for [`RETRY`]; so is the picture.
 //!
 //! A mark says that a queue is longer than its node wants, long before the delay tells. The answer is that of RFC 9331
 //! (Prague): alpha follows the marked share by 1/16, and once in a round trip with marks the pace falls by half of alpha; without,
@@ -33,10 +34,23 @@ const VERIFY_PACKETS: u64 = 64;
 const RETRY: Duration = Duration::from_mins(10);
 /// A queue shorter than this, in microseconds, is none that a node would mark everything for.
 const BARE_MICROS: f64 = 2_000.0;
-/// When every packet is marked for so long, and for so many round trips, marks tell nothing: without a queue, or with one.
-const ALL_MARKED_BARE: (Duration, f64) = (Duration::from_millis(500), 5.0);
-const ALL_MARKED: (Duration, f64) = (Duration::from_secs(2), 10.0);
-const ALL_MARKED_PACKETS: u64 = 20;
+/// Marks are counted over at least so many datagrams, so long a time and so many round trips. When more than this share is marked,
+/// so many times in a row, marks tell nothing: the pace is so low by then that no queue is left. One that is there has its time to
+/// drain. (A sane node marks as many twice in a row at the most, if it leaves room for one packet; one that leaves less marks all
+/// full ones. Less patience finds capacities that fall; more of it starves the link meanwhile.)
+const CROWDED_PACKETS: u32 = 20;
+const CROWDED_TIME: Duration = Duration::from_millis(250);
+const CROWDED_TRIPS: f64 = 4.0;
+const CROWDED_SHARE: f64 = 0.6;
+const CROWDED_TIMES_SHORT: u32 = 4;
+const CROWDED_TIMES: u32 = 8;
+/// Nor do marks tell anything if more than this share stays marked, with a short queue, while the believed capacity falls to so
+/// much of what it was: a queue of many short stops marks what leaves at any pace.
+const STAYING_SHARE: f64 = 0.15;
+const STAYING_RATE: f64 = 0.5;
+/// A queue of so many packets, or of so many microseconds, is short.
+const SHORT_PACKETS: f64 = 2.0;
+const SHORT_MICROS: f64 = 10_000.0;
 /// So many capable datagrams lost in a row, while so many others arrive, look like a black hole. The others are a fifth of a
 /// second apart: a queue that overflows loses many in a row, too.
 const BLACK_HOLE_PACKETS: u64 = 8;
@@ -99,6 +113,49 @@ struct Tally {
     ce_bare: u64,
 }
 
+/// Marks that do not become fewer, however low the pace.
+#[derive(Debug, Clone, Copy, Default)]
+struct Crowd {
+    /// When the present count began, what was counted, and the sum of the queues that were seen with marks, in microseconds.
+    began: Option<Timestamp>,
+    marks: Marks,
+    queues: f64,
+    /// Crowded counts in a row, and those with a short queue.
+    times: u32,
+    times_short: u32,
+    /// What the link was believed to carry at the most since marks stay, in bytes per second.
+    rate: f64,
+}
+
+impl Crowd {
+    /// Takes what a report told; true when marks have shown not to follow the pace.
+    fn push(&mut self, now: Timestamp, news: Marks, seen: &Seen) -> bool {
+        let began = *self.began.get_or_insert(now);
+        self.marks.ect = self.marks.ect.saturating_add(news.ect);
+        self.marks.ce = self.marks.ce.saturating_add(news.ce);
+        self.queues += f64::from(news.ce) * seen.queue;
+        let total = self.marks.ect.saturating_add(self.marks.ce);
+        let time = CROWDED_TIME.max(Duration::from_micros((CROWDED_TRIPS * seen.round_trip) as u64));
+        if total < CROWDED_PACKETS || now - began < time {
+            return false;
+        }
+        let marked = f64::from(self.marks.ce);
+        let is_more_than = |share: f64| marked > share * f64::from(total);
+        let short = SHORT_MICROS.max(SHORT_PACKETS * PACKET_BYTES as f64 * 1e6 / seen.rate.max(1.0));
+        let (crowded, is_short) = (is_more_than(CROWDED_SHARE), self.queues < short * marked);
+        let before = if is_short && is_more_than(STAYING_SHARE) { self.rate } else { 0.0 };
+        *self = Self {
+            began: Some(now),
+            times: if crowded { self.times + 1 } else { 0 },
+            times_short: if crowded && is_short { self.times_short + 1 } else { 0 },
+            rate: seen.rate.max(before),
+            ..Self::default()
+        };
+        let stays = seen.rate < STAYING_RATE * self.rate;
+        stays || self.times >= CROWDED_TIMES || self.times_short >= CROWDED_TIMES_SHORT
+    }
+}
+
 /// ECN on one link.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkEcn {
@@ -110,8 +167,7 @@ pub(crate) struct LinkEcn {
     told: Option<(u64, Marks)>,
     /// Capable datagrams lost, and others confirmed, since the last capable one that was confirmed.
     lost_run: (u64, u64),
-    /// Since when everything is marked, and how many that were.
-    all_marked: Option<(Timestamp, u64)>,
+    crowd: Crowd,
     /// When the present round ends, and what was counted in it.
     round_until: Timestamp,
     round: Marks,
@@ -173,8 +229,8 @@ impl LinkEcn {
 
     fn stop(&mut self, phase: Phase) {
         self.phase = phase;
-        (self.alpha, self.share, self.marked_at, self.all_marked) = (0.0, None, None, None);
-        (self.shown, self.lost_run) = (0.0, (0, 0));
+        (self.alpha, self.share, self.marked_at) = (0.0, None, None);
+        (self.shown, self.lost_run, self.crowd) = (0.0, (0, 0), Crowd::default());
     }
 
     /// How it stands, for show.
@@ -285,16 +341,8 @@ impl LinkEcn {
 
     /// Whether the path still does what it did in the test.
     fn verify(&mut self, now: Timestamp, news: Marks, seen: &Seen) -> Option<EcnFault> {
-        if news.ect > 0 {
-            self.all_marked = None;
-        } else if news.ce > 0 {
-            let (since, packets) = self.all_marked.get_or_insert((now, 0));
-            *packets += u64::from(news.ce);
-            let (time, trips) = if seen.queue < BARE_MICROS { ALL_MARKED_BARE } else { ALL_MARKED };
-            let time = time.max(Duration::from_micros((trips * seen.round_trip) as u64));
-            if *packets >= ALL_MARKED_PACKETS && now - *since >= time {
-                return Some(EcnFault::AllMarked);
-            }
+        if self.crowd.push(now, news, seen) {
+            return Some(EcnFault::AllMarked);
         }
         if self.tally.confirmed < VERIFY_PACKETS {
             return None;

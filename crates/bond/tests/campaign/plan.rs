@@ -223,8 +223,8 @@ fn narrow(rng: &mut Rng, up: &mut LinkConfig) {
 
 /// A queue that marks, or not; and a path that leaves the marks alone, or not, or not always.
 fn marks(rng: &mut Rng, kbps: u64, up: &mut LinkConfig) {
-    // Not below two packets' service: every packet would be marked.
-    up.mark_above_ms = rng.chance(0.6).then(|| 24_000.0 / kbps as f64 + rng.range(0.0, 30.0));
+    // So many full packets' service: also less than one, which marks every full packet.
+    up.mark_above_ms = rng.chance(0.6).then(|| 11_500.0 / kbps as f64 * rng.range(0.2, 8.0));
     for _ in 0..rng.below(3) {
         let kinds = [EcnPath::Clear, EcnPath::Drop, EcnPath::MarkAll, EcnPath::Pass];
         up.ecn_steps.push((rng.below(TROUBLE_MS), kinds[rng.below(4) as usize]));
