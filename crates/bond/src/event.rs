@@ -68,6 +68,10 @@ pub enum StateReason {
     AddressChanged,
     /// The interface lost its carrier or its address, or is gone.
     CarrierLost,
+    /// The far end closed the link.
+    FarEndClosed,
+    /// The far end asked for it to be opened anew.
+    Reopened,
 }
 
 impl fmt::Display for StateReason {
@@ -80,6 +84,8 @@ impl fmt::Display for StateReason {
             Self::Added => "added",
             Self::AddressChanged => "the local address changed",
             Self::CarrierLost => "its interface has no carrier or no address",
+            Self::FarEndClosed => "the far end closed it",
+            Self::Reopened => "the far end wants it opened anew",
         })
     }
 }
@@ -308,7 +314,7 @@ pub enum Cause {
         /// Where it is.
         to: SocketAddr,
     },
-    /// The receiver of a listening link has been silent for so long that it is forgotten.
+    /// The receiver of a listening link has been silent for so long that it is forgotten, or has closed the link.
     LinkWaits {
         /// Which.
         link: LinkId,
@@ -336,6 +342,13 @@ pub enum Cause {
         /// Announced name or cname.
         name: String,
     },
+    /// A receiver's peer closed its link.
+    PeerClosed {
+        /// Where from.
+        peer: SocketAddr,
+        /// Announced name or cname.
+        name: String,
+    },
     /// A link came back from another address.
     PeerMoved {
         /// Before.
@@ -350,7 +363,7 @@ pub enum Cause {
         /// Its id.
         flow: u32,
     },
-    /// A flow ended at the receiver: nothing was heard for long.
+    /// A flow ended at the receiver: nothing was heard for long, or its sender closed it and all there was is delivered.
     FlowEnded {
         /// Its id.
         flow: u32,
@@ -452,6 +465,7 @@ impl fmt::Display for Cause {
             Self::PeerAppeared { peer, name } if name.is_empty() => write!(f, "a link was first heard, from {peer}"),
             Self::PeerAppeared { peer, name } => write!(f, "link {name}: first heard, from {peer}"),
             Self::PeerLost { peer, name } => write!(f, "link {name}: silent, last heard from {peer}"),
+            Self::PeerClosed { peer, name } => write!(f, "link {name}: closed by its sender at {peer}"),
             Self::PeerMoved { from, to, name } => write!(f, "link {name}: moved from {from} to {to}"),
             Self::FlowStarted { flow } => write!(f, "flow {flow:08x} started"),
             Self::FlowEnded { flow } => write!(f, "flow {flow:08x} ended"),

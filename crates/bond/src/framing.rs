@@ -11,6 +11,7 @@ use units::Timestamp;
 use crate::blocks::Blocks;
 use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
 use crate::extension::{ECN_FEATURE, FEATURE};
+use crate::farewell::Signals;
 use crate::fec;
 use crate::payload::Channel;
 use crate::random::Random;
@@ -27,8 +28,8 @@ pub(crate) enum Inbound<'a> {
     /// An RTCP compound.
     Rtcp(&'a [u8]),
     /// A keep-alive: whether the peer announces the engine's extension, and repair packets and ECN counts within it; whether
-    /// it adapts its rate to what the receiver tells (capability A of TR-06-2).
-    KeepAlive { extension: bool, fec: bool, ecn: bool, adapts: bool },
+    /// it adapts its rate to what the receiver tells (capability A of TR-06-2); whether it closes the link.
+    KeepAlive { extension: bool, fec: bool, ecn: bool, adapts: bool, signals: Signals },
     /// Handled below, or of no interest.
     Nothing,
 }
@@ -180,6 +181,18 @@ impl Framing {
         }
     }
 
+    /// A keep-alive that says that this end closes the link; `None` in Simple Profile.
+    pub(crate) fn goodbye(&mut self, now: Timestamp) -> Option<Vec<u8>> {
+        match self {
+            Self::Simple => None,
+            Self::Main(tunnel) => {
+                let mut out = Vec::with_capacity(256);
+                tunnel.emit_disconnect(now, &mut out);
+                (!out.is_empty()).then_some(out)
+            }
+        }
+    }
+
     /// A datagram that the tunnel itself wants sent.
     pub(crate) fn control(&mut self, now: Timestamp) -> Option<Vec<u8>> {
         match self {
@@ -225,7 +238,7 @@ impl Framing {
                         let named = |feature: &str| offer == Extension::Offer && features.iter().any(|f| f == feature);
                         let adapts = keep_alive.capabilities.contains(Capabilities::ADAPTIVE_ENCODING);
                         let (extension, fec, ecn) = (named(FEATURE), named(fec::FEATURE), named(ECN_FEATURE));
-                        Inbound::KeepAlive { extension, fec, ecn, adapts }
+                        Inbound::KeepAlive { extension, fec, ecn, adapts, signals: Signals::of(&keep_alive) }
                     }
                     _ => Inbound::Nothing,
                 };

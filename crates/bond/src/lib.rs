@@ -25,6 +25,7 @@ pub mod config;
 mod door;
 pub mod event;
 mod extension;
+mod farewell;
 mod fec;
 mod framing;
 mod link;

@@ -366,3 +366,52 @@ fn nobody_calls_in_simple_profile() {
     sender.handle_input(now, SenderInput::Listen { link: LINK, options: LinkOptions::default() });
     assert_eq!(sender.snapshot(now).links.len(), 0);
 }
+
+/// Goal: a receiver that ends is sent nothing more, at once, and the next one that calls gets every byte.
+#[test]
+fn a_receiver_that_ends_is_sent_nothing_more() {
+    for secret in [None, Some("a secret")] {
+        let mut world = World::new(secret);
+        world.call();
+        world.run(500);
+        world.stream(3_000, |_, _| {});
+        world.assert_everything_delivered();
+        world.receiver.handle_input(world.now, ReceiverInput::Close);
+        world.run(30);
+        let sent = world.sent_to[&world.receiver_at];
+        world.stream(1_000, |_, _| {});
+        assert_eq!(world.sent_to[&world.receiver_at], sent);
+        let config = ReceiverConfig { latency: LATENCY, psk: secret.map(psk), ..Default::default() };
+        world.receiver = Receiver::new(config, 60, world.now).unwrap();
+        world.receiver_at = at("198.51.100.8:4000");
+        world.call();
+        world.run(500);
+        let from = world.pushed;
+        world.stream(2_000, |_, _| {});
+        world.run(1_500);
+        let numbers = world.numbers();
+        assert!((from..world.pushed).all(|number| numbers.contains(&number)));
+        assert_eq!(world.calls, [(None, at("198.51.100.7:4000")), (None, world.receiver_at)]);
+    }
+}
+
+/// Goal: a sender that ends is called on, and another one in its place is found at once.
+#[test]
+fn a_receiver_calls_on_when_its_sender_ends() {
+    for secret in [None, Some("a secret")] {
+        let mut world = World::new(secret);
+        world.call();
+        world.run(500);
+        world.stream(3_000, |_, _| {});
+        world.sender.handle_input(world.now, SenderInput::Close);
+        world.assert_everything_delivered();
+        let config = SenderConfig { latency: LATENCY, psk: secret.map(psk), ..Default::default() };
+        world.sender = Sender::new(config, 50, world.now).unwrap();
+        world.sender.handle_input(world.now, SenderInput::Listen { link: LINK, options: LinkOptions::default() });
+        world.calls.clear();
+        world.run(300);
+        assert_eq!(world.calls, [(None, world.receiver_at)]);
+        world.stream(2_000, |_, _| {});
+        world.assert_everything_delivered();
+    }
+}

@@ -2,12 +2,14 @@
 
 use bond::PacketClass;
 use bond::config::{ConfigError, Profile, ReceiverConfig, SenderConfig};
+use bond::event::{Cause, Event, StateReason};
+use bond::stats::LinkState::Up;
 use bytes::Bytes;
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
 use link_io::{Closed, OpenError, PushError};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use units::LinkId;
 
 const CYCLES: usize = 1000;
@@ -97,6 +99,69 @@ fn a_payload_longer_than_a_packet_is_refused() {
     let sender = sender(Vec::new());
     let got = bond::PAYLOAD_BYTES_MAX + 1;
     assert_eq!(sender.push(vec![0; got].into(), PacketClass::Video, None), Err(PushError::TooLong { got }));
+}
+
+/// What a receiver tells by and by, until `count` links are told closed.
+fn wait_for_closed(receiver: &FlowReceiver, count: usize) {
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut told = Vec::new();
+    while told.iter().filter(|event: &&Event| matches!(event.cause, Cause::PeerClosed { .. })).count() < count {
+        assert!(Instant::now() < until, "not {count} links closed: {told:?}");
+        std::thread::sleep(Duration::from_millis(20));
+        told.extend(receiver.events());
+    }
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < until, "never {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The last words of a link, and of a flow, leave before its socket is closed, however it ends.
+#[test]
+fn whoever_ends_says_so() {
+    let receiver = receiver();
+    let links = (0..3).map(|i| LinkSpec::new(LinkId(i), receiver.local_addr())).collect();
+    let flow = sender(links);
+    let up =
+        |count| move |flow: &FlowSender| flow.snapshot().links.iter().filter(|link| link.state == Up).count() == count;
+    wait_until("up", || up(3)(&flow) && receiver.snapshot().links.len() == 3);
+    flow.remove_link(LinkId(0));
+    wait_for_closed(&receiver, 1);
+    // It takes the place of the link before it.
+    flow.add_link(LinkSpec::new(LinkId(1), receiver.local_addr()));
+    wait_for_closed(&receiver, 1);
+    wait_until("up", || up(2)(&flow) && receiver.snapshot().links.len() == 2);
+    drop(flow);
+    wait_for_closed(&receiver, 2);
+    let flow = sender(vec![LinkSpec::new(LinkId(0), receiver.local_addr())]);
+    wait_until("up", || up(1)(&flow) && receiver.snapshot().links.len() == 1);
+    flow.close();
+    wait_for_closed(&receiver, 1);
+}
+
+/// A link that was just opened does not listen to last words, for two seconds; on a busy machine they may come too early for it.
+#[test]
+fn a_receiver_that_ends_says_so() {
+    let closed = |event: &Event| matches!(event.cause, Cause::LinkState { reason: StateReason::FarEndClosed, .. });
+    let told = (3..9).any(|seconds| {
+        let receiver = receiver();
+        let flow = sender(vec![LinkSpec::new(LinkId(0), receiver.local_addr())]);
+        std::thread::sleep(Duration::from_secs(seconds));
+        assert!(!flow.events().iter().any(closed));
+        drop(receiver);
+        let until = Instant::now() + Duration::from_secs(5);
+        let mut told = false;
+        while !told && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+            told = flow.events().iter().any(closed);
+        }
+        told
+    });
+    assert!(told, "nothing was heard of the end of six receivers");
 }
 
 /// A link on an interface that is not there fails alone: the flow opens and goes on.

@@ -215,7 +215,12 @@ impl Link {
     }
 
     /// Forgets the path's measures: the address behind the link changed.
-    pub(crate) fn restart(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
+    pub(crate) fn restart(
+        &mut self,
+        now: Timestamp,
+        reason: StateReason,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Option<Moved> {
         self.sent.give_up(outcomes);
         self.delay = Delay::new();
         self.rtt = RoundTrip::new();
@@ -226,7 +231,7 @@ impl Link {
         self.ecn.restart();
         self.heard_at = None;
         self.progress_at = now;
-        self.go(now, LinkState::Probe, StateReason::AddressChanged)
+        self.go(now, LinkState::Probe, reason)
     }
 
     /// Nobody will tell what became of what is on its way, or by other numbers.
@@ -613,6 +618,17 @@ impl Link {
     pub(crate) fn on_error(&mut self, now: Timestamp, reason: StateReason) -> Option<Moved> {
         self.refused_at = Some(now);
         if self.state == LinkState::Up { self.go(now, LinkState::Suspect, reason) } else { None }
+    }
+
+    /// The far end has closed the link: what is on its way is lost, and what was sent before proves nothing. It is asked on,
+    /// for the far end may come again.
+    pub(crate) fn on_closed(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
+        self.refused_at = Some(now);
+        self.sent.give_up(outcomes);
+        match self.state {
+            LinkState::Up | LinkState::Suspect => self.go(now, LinkState::Down, StateReason::FarEndClosed),
+            LinkState::Probe | LinkState::Down => None,
+        }
     }
 
     /// Lets time pass, at most 10 ms while anything is on its way; `Down` gives that up. `queue_wanted` is the queue allowed

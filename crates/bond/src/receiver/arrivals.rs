@@ -86,6 +86,11 @@ impl Arrivals {
         }
     }
 
+    /// The next number begins a new count.
+    pub(crate) fn begin_anew(&mut self) {
+        self.highest = None;
+    }
+
     /// Adds what another 4-tuple of the same link had received.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.packets += other.packets;

@@ -139,6 +139,16 @@ impl Receiver {
         }
     }
 
+    /// Tells the peer that its link is closed; false when it was told often enough, or may not be sent so much.
+    pub(super) fn say_goodbye(&mut self, now: Timestamp, index: usize) -> bool {
+        let peer = &mut self.peers[index];
+        if !peer.farewell.says() {
+            return false;
+        }
+        let Some(datagram) = peer.framing.goodbye(now) else { return false };
+        self.transmit(index, Channel::Media, datagram)
+    }
+
     /// Answers with our own capabilities.
     pub(super) fn answer_keep_alive(&mut self, now: Timestamp, index: usize) {
         if let Some((datagram, _)) = self.peers[index].framing.keep_alive(now)
@@ -216,7 +226,7 @@ impl Receiver {
             }
             let mut paths: Vec<usize> = (0..self.peers.len())
                 .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
-                .filter(|i| self.peers[*i].extension)
+                .filter(|i| self.peers[*i].extension && self.peers[*i].closed.is_none())
                 .collect();
             paths.sort_by_key(|i| self.peers[*i].nearness(now));
             for path in paths.into_iter().take(REPORT_PATHS) {

@@ -144,6 +144,10 @@ pub(crate) struct Flow {
     begin_media: i64,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
+    /// Its sender has closed all its links.
+    pub is_closed: bool,
+    /// And all there was of it is delivered, and its end told.
+    pub is_done: bool,
     /// Packets that were new.
     pub taken: u64,
     pub totals: FlowTotals,
@@ -172,6 +176,8 @@ impl Flow {
             begin_media: i64::MIN,
             repair: Repair::default(),
             heard_at: now,
+            is_closed: false,
+            is_done: false,
             taken: 0,
             totals: FlowTotals::default(),
             losses: Losses::new(),

@@ -60,6 +60,8 @@ pub enum ReceiverInput<'a> {
     },
     /// A new latency budget; out-of-range values are clamped.
     SetLatency(Duration),
+    /// This end ends: the senders are told, in the datagrams that are asked for next, and nothing is taken any more.
+    Close,
     /// The time of the last [`ReceiverOutput::Timeout`] has come.
     Timeout,
 }
@@ -110,6 +112,8 @@ pub const PEERS_MAX: usize = 64;
 const PEER_KEPT: Duration = Duration::from_mins(1);
 /// A peer that has been silent for so long is reported as lost.
 const PEER_LOST: Duration = Duration::from_secs(2);
+/// After so much silence another one may speak at the same address.
+const ANOTHER_AFTER: Duration = Duration::from_secs(10);
 /// A flow without packets for so long has ended.
 const FLOW_ENDED: Duration = Duration::from_secs(10);
 /// A media clock that came before the media is used for so long.
@@ -139,7 +143,7 @@ pub struct Receiver {
     ssrc: u32,
     /// In the order of their first packet; at most [`PEERS_MAX`].
     peers: Vec<Peer>,
-    /// At most `flows_max`, times the virtual ports.
+    /// At most `flows_max`, times the virtual ports, and `flows_max` that their senders have closed.
     flows: Vec<Flow>,
     outputs: VecDeque<ReceiverOutput>,
     events: EventLog,
@@ -159,6 +163,8 @@ pub struct Receiver {
     restored: Vec<u8>,
     /// Numbers to ask for, with the times each was asked for before.
     wanted: Vec<(u16, u8)>,
+    /// Nothing is taken any more; what is held is delivered.
+    is_closed: bool,
 }
 
 impl Receiver {
@@ -193,6 +199,7 @@ impl Receiver {
             blocks: Blocks::default(),
             restored: Vec::new(),
             wanted: Vec::new(),
+            is_closed: false,
         })
     }
 
@@ -201,11 +208,13 @@ impl Receiver {
         let now = self.advance(now);
         self.next_control = now;
         match input {
+            ReceiverInput::Datagram { .. } | ReceiverInput::Connect { .. } if self.is_closed => {}
             ReceiverInput::Datagram { local, from, channel, ecn, bytes } => {
                 self.receive(now, local, from, channel, ecn, bytes);
             }
             ReceiverInput::Connect { local, to } => self.connect(now, local, to),
             ReceiverInput::SetLatency(latency) => self.set_latency(now, latency),
+            ReceiverInput::Close => self.close(now),
             ReceiverInput::Timeout => {}
         }
     }
@@ -296,13 +305,21 @@ impl Receiver {
                 return;
             }
         };
+        let signals = match inbound {
+            Inbound::KeepAlive { adapts, signals, .. } => {
+                peer.adapts = Some(adapts);
+                Some(signals)
+            }
+            _ => None,
+        };
+        let highest = peer.arrivals.highest().map(|(highest, _)| highest);
+        if now - peer.heard_at > ANOTHER_AFTER && peer.closed.is_none() {
+            peer.farewell.forget();
+        }
+        let back = peer.take_back(now, sequence, signals);
         peer.hear(now, from, channel, sequence, length);
         peer.arrivals.ecn.count(ecn);
         let extension = matches!(inbound, Inbound::KeepAlive { extension: true, .. });
-        let answer = matches!(inbound, Inbound::KeepAlive { .. });
-        if let Inbound::KeepAlive { adapts, .. } = inbound {
-            peer.adapts = Some(adapts);
-        }
         let (media, compound) = match inbound {
             Inbound::Media(rtp) => (Some(rtp), None),
             Inbound::Rtcp(compound) => (None, Some(compound)),
@@ -313,11 +330,18 @@ impl Receiver {
             (None, Some(peer)) => self.add_peer(peer),
             (None, None) => return,
         };
+        if back && !self.peers[index].is_half_open() {
+            let cause = Cause::PeerAppeared { peer: from, name: self.peers[index].name.clone() };
+            self.note(now, cause);
+        }
         if extension {
             self.peers[index].extension = true;
         }
-        if answer {
-            self.answer_keep_alive(now, index);
+        if let Some(signals) = signals {
+            self.hear_signals(now, index, signals, sequence, highest);
+            if !signals.disconnect {
+                self.answer_keep_alive(now, index);
+            }
         }
         if let Some(rtp) = media {
             self.take_media(now, index, port, rtp);
@@ -373,6 +397,7 @@ impl Receiver {
             self.refused.count(Reason::Unwanted);
             return;
         };
+        let reopens = self.peers[index].closed.is_none() && self.active_rivals(id) < self.config.flows_max;
         let flow = &mut self.flows[flow];
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
         flow.losses.heard(now, now - flow.heard_at, self.config.latency);
@@ -384,7 +409,13 @@ impl Receiver {
         match taken {
             Taken::Duplicate => peer.duplicates += 1,
             Taken::Refused => self.refused.count(Reason::OutOfWindow),
-            Taken::New => peer.taken = peer.taken.saturating_add(1),
+            Taken::New => {
+                peer.taken = peer.taken.saturating_add(1);
+                flow.is_closed &= !reopens;
+                if std::mem::take(&mut flow.is_done) {
+                    self.note(now, Cause::FlowStarted { flow: id.ssrc });
+                }
+            }
             Taken::Late => {}
         }
     }
@@ -398,9 +429,8 @@ impl Receiver {
         if !ports.is_empty() && !ports.contains(&id.port) {
             return None;
         }
-        // Each port has room of its own.
-        let rivals = |flow: &&Flow| ports.is_empty() || flow.id.port == id.port;
-        if self.flows.iter().filter(rivals).count() >= self.config.flows_max {
+        let rivals = |flow: &&Flow| self.is_active_rival(flow, id);
+        if self.active_rivals(id) >= self.config.flows_max {
             let gives_way = |flow: &Flow| {
                 let quiet = now - flow.heard_at;
                 let known = |peer: &Peer| peer.standing > Standing::HalfOpen && peer.carries.contains(&flow.id);
@@ -409,6 +439,12 @@ impl Receiver {
             };
             let other = self.flows.iter().position(|flow| rivals(&flow) && gives_way(flow))?;
             self.end_flow(now, other);
+        }
+        let closed = |flow: &Flow| flow.is_closed;
+        if self.flows.iter().filter(|flow| closed(flow)).count() > self.config.flows_max
+            && let Some(oldest) = self.flows.iter().position(closed)
+        {
+            self.end_flow(now, oldest);
         }
         let mut flow = Flow::new(id, now);
         for (at, _, rtp_time) in self.peers.iter_mut().filter_map(|peer| peer.clock.take_if(|clock| clock.1 == id)) {
@@ -421,17 +457,44 @@ impl Receiver {
         Some(self.flows.len() - 1)
     }
 
+    /// Other flows that take room from `id` among `flows_max`: each port has room of its own. Those that are closed take none;
+    /// what is left of them is delivered beside it.
+    fn active_rivals(&self, id: FlowId) -> usize {
+        self.flows.iter().filter(|flow| self.is_active_rival(flow, id)).count()
+    }
+
+    fn is_active_rival(&self, flow: &Flow, id: FlowId) -> bool {
+        let same_room = self.config.virtual_ports.is_empty() || flow.id.port == id.port;
+        flow.id != id && !flow.is_closed && same_room
+    }
+
     fn watch_flows(&mut self, now: Timestamp) {
         let latency = self.config.latency;
         for index in 0..self.flows.len() {
             if let Some(lost) = self.flows[index].take_lost(now, latency, false) {
                 self.note(now, lost);
             }
+            self.watch_closed(now, index);
         }
         while let Some(index) =
             self.flows.iter().position(|flow| flow.is_empty() && now - flow.heard_at > FLOW_ENDED.max(2 * latency))
         {
             self.end_flow(now, index);
+        }
+    }
+
+    /// A flow is closed once all links that carry it are closed or silent. It ends when all there is of it is delivered, and is
+    /// remembered for as long as any other, so that what comes late is told from a new one.
+    pub(super) fn watch_closed(&mut self, now: Timestamp, index: usize) {
+        let flow = &mut self.flows[index];
+        let carriers = || self.peers.iter().filter(|peer| peer.carries.contains(&flow.id));
+        if carriers().any(|peer| peer.closed.is_some()) && !carriers().any(|peer| peer.is_live(now)) {
+            flow.is_closed = true;
+        }
+        if flow.is_closed && !flow.is_done && flow.is_empty() {
+            flow.is_done = true;
+            let ended = Cause::FlowEnded { flow: flow.id.ssrc };
+            self.note(now, ended);
         }
     }
 
@@ -444,7 +507,9 @@ impl Receiver {
         for peer in &mut self.peers {
             peer.carries.retain(|id| *id != flow.id);
         }
-        self.note(now, Cause::FlowEnded { flow: flow.id.ssrc });
+        if !flow.is_done {
+            self.note(now, Cause::FlowEnded { flow: flow.id.ssrc });
+        }
     }
 
     fn set_latency(&mut self, now: Timestamp, latency: Duration) {

@@ -9,6 +9,7 @@ use super::flow::FlowId;
 use super::newcomers::{HALF_OPEN_MAX, Standing};
 use super::{PEER_KEPT, PEER_LOST, PEERS_MAX, Profile, Receiver};
 use crate::event::Cause;
+use crate::farewell::{Farewell, Signals, Wish};
 use crate::framing::Framing;
 use crate::link::capacity::Meter;
 use crate::link::delay::RoundTrip;
@@ -23,6 +24,22 @@ const REBIND_SILENCE: Duration = Duration::from_millis(500);
 
 /// Flows of one 4-tuple; a tunnel knows no more.
 const CARRIES_MAX: usize = rist::tunnel::FLOWS_MAX;
+
+/// How far apart the network may bring datagrams that left one after the other.
+const REORDERING_MAX: Duration = Duration::from_millis(500);
+/// A keep-alive whose number is farther ahead was numbered by somebody else.
+const NUMBERS_AHEAD_MAX: u32 = 1024;
+/// A peer that closed its link is remembered for so long, for what was on its way.
+pub(super) const CLOSED_KEPT: Duration = Duration::from_secs(3);
+
+/// A link that its sender has closed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closed {
+    pub at: Timestamp,
+    /// Of the keep-alive that said so: the number, and who.
+    sequence: Option<u32>,
+    mac: [u8; 6],
+}
 
 /// One 4-tuple.
 #[derive(Debug)]
@@ -55,6 +72,10 @@ pub(crate) struct Peer {
     pub echo_ssrc: u32,
     pub heard_at: Timestamp,
     pub lost: bool,
+    /// What it says of closing the link.
+    pub farewell: Farewell,
+    /// Set once it has closed the link.
+    pub closed: Option<Closed>,
     pub next_rtcp: Timestamp,
     pub next_keep_alive: Timestamp,
     /// True when we call it, rather than it us.
@@ -97,6 +118,8 @@ impl Peer {
             echo_ssrc,
             heard_at: now,
             lost: false,
+            farewell: Farewell::default(),
+            closed: None,
             next_rtcp: now,
             next_keep_alive: Timestamp::MAX,
             called: false,
@@ -155,14 +178,49 @@ impl Peer {
         self.control.is_some() && (self.carries.contains(&flow) || self.flow == Some(flow))
     }
 
+    /// True while nothing tells that it is more than an address.
+    pub(super) fn is_half_open(&self) -> bool {
+        self.standing == Standing::HalfOpen && self.media_packets == 0
+    }
+
     /// True for what the operator should see.
     pub(super) fn is_shown(&self) -> bool {
-        self.standing > Standing::HalfOpen || self.media_packets > 0
+        !self.is_half_open() && self.closed.is_none()
     }
 
     /// True while answers make sense.
     pub(super) fn is_live(&self, now: Timestamp) -> bool {
-        now - self.heard_at < PEER_LOST
+        self.closed.is_none() && now - self.heard_at < PEER_LOST
+    }
+
+    /// Notes that it has closed its link, by the keep-alive with this number.
+    pub(super) fn close(&mut self, now: Timestamp, sequence: Option<u32>, mac: [u8; 6], highest: Option<u32>) {
+        let near = |(sequence, highest): &(u32, u32)| sequence.wrapping_sub(*highest) <= NUMBERS_AHEAD_MAX;
+        let sequence = sequence.zip(highest).filter(near).map(|(sequence, _)| sequence);
+        self.closed = Some(Closed { at: now, sequence, mac });
+        self.lost = true;
+    }
+
+    /// Takes it back if a datagram left after it had closed its link: what left before may come behind.
+    pub(super) fn take_back(&mut self, now: Timestamp, sequence: Option<u32>, signals: Option<Signals>) -> bool {
+        let Some(closed) = self.closed else { return false };
+        let another = signals.is_some_and(|signals| signals.mac != closed.mac);
+        let after = match (sequence, closed.sequence) {
+            _ if signals.is_some_and(|signals| signals.disconnect) => return false,
+            _ if another || now - closed.at >= REORDERING_MAX => true,
+            (Some(sequence), Some(last)) => sequence.wrapping_sub(last) as i32 > 0,
+            _ => true,
+        };
+        if after {
+            self.closed = None;
+            self.farewell.forget();
+        }
+        if after && another {
+            self.arrivals.begin_anew();
+            self.carries.clear();
+            (self.flow, self.link, self.extension, self.named) = (None, None, false, false);
+        }
+        after
     }
 
     /// Orders peers for what must arrive soon: the freshest first, in steps of 50 ms, then the nearest.
@@ -233,6 +291,50 @@ impl Receiver {
         self.peers.push(peer);
     }
 
+    /// What the sender at `index` wants of its link itself, in a keep-alive with this number. `highest` is the highest before.
+    pub(super) fn hear_signals(
+        &mut self,
+        now: Timestamp,
+        index: usize,
+        signals: Signals,
+        sequence: Option<u32>,
+        highest: Option<u32>,
+    ) {
+        let peer = &mut self.peers[index];
+        let Some(wish) = peer.farewell.hear(now, signals) else { return };
+        if signals.disconnect {
+            self.say_goodbye(now, index);
+        }
+        let peer = &mut self.peers[index];
+        if wish == Wish::Close {
+            peer.close(now, sequence, signals.mac, highest);
+            if !peer.is_half_open() {
+                let cause = Cause::PeerClosed { peer: peer.address, name: peer.name.clone() };
+                self.note(now, cause);
+            }
+            (0..self.flows.len()).for_each(|flow| self.watch_closed(now, flow));
+        }
+        // Who calls calls again, as a stranger.
+        let peer = &mut self.peers[index];
+        if peer.called && matches!(wish, Wish::Close | Wish::Reopen) {
+            peer.next_keep_alive = now;
+            if !self.config.srp_users.is_empty() {
+                peer.framing = Framing::calling_receiver(&self.config, &self.common, &mut self.random);
+            }
+        }
+    }
+
+    /// This end ends: whoever is heard is told.
+    pub(super) fn close(&mut self, now: Timestamp) {
+        for index in 0..self.peers.len() {
+            if self.peers[index].is_live(now) {
+                while self.say_goodbye(now, index) {}
+            }
+        }
+        self.peers.clear();
+        self.is_closed = true;
+    }
+
     /// The 4-tuple at `index` says which link it is: if another one was that link, it has moved.
     pub(super) fn adopt_link(&mut self, now: Timestamp, index: usize, flow: FlowId, link: LinkId, name: &str) {
         let peer = &mut self.peers[index];
@@ -291,7 +393,10 @@ impl Receiver {
     /// Forgets the silent, tells of losses.
     pub(super) fn watch_peers(&mut self, now: Timestamp) {
         self.forget_half_open(now);
-        self.peers.retain(|peer| peer.called || now - peer.heard_at < PEER_KEPT);
+        let kept = |peer: &Peer| {
+            now - peer.heard_at < PEER_KEPT && peer.closed.is_none_or(|closed| now - closed.at < CLOSED_KEPT)
+        };
+        self.peers.retain(|peer| peer.called || kept(peer));
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
             if now - peer.loss_at >= Duration::from_secs(1) {

@@ -17,8 +17,8 @@ impl Receiver {
         ReceiverSnapshot {
             at: now,
             links: self.peers.iter().filter(|peer| peer.is_shown()).map(|peer| link_snapshot(peer, now)).collect(),
-            half_open: self.peers.iter().filter(|peer| !peer.is_shown()).count() as u64,
-            flows: self.flows.iter().map(|flow| flow_snapshot(flow, now)).collect(),
+            half_open: self.peers.iter().filter(|peer| peer.is_half_open()).count() as u64,
+            flows: self.flows.iter().filter(|flow| !flow.is_done).map(|flow| flow_snapshot(flow, now)).collect(),
             delivered_packets: totals.delivered,
             delivered_bytes: ByteCount::new(totals.delivered_bytes),
             lost_packets: totals.lost,

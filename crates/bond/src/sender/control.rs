@@ -11,9 +11,11 @@ use units::{Ecn, Timestamp};
 use super::far_end::Offer;
 use super::listen::Listening;
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
+use crate::event::StateReason;
 use crate::extension::{
     ANNOUNCE, Announce, CLOCK, NAME, PROBE, RECOVERED, REPORT, Report, emit_clock, parse_recovered,
 };
+use crate::farewell::{Signals, Wish};
 
 /// RTCP while a link is in use (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -188,7 +190,10 @@ impl Sender {
         }
         self.note_moved(now, index, moved);
         match inbound {
-            Inbound::KeepAlive { extension, fec, ecn, .. } => self.hear_offer(now, Offer { extension, fec, ecn }),
+            Inbound::KeepAlive { extension, fec, ecn, signals, .. } => {
+                self.hear_offer(now, Offer { extension, fec, ecn });
+                self.hear_signals(now, index, signals);
+            }
             Inbound::Rtcp(compound) => {
                 let mut requests = REQUESTS_MAX;
                 for packet in packets(compound).filter_map(Result::ok) {
@@ -197,6 +202,41 @@ impl Sender {
             }
             _ => {}
         }
+        true
+    }
+
+    /// What the far end wants of the link itself.
+    fn hear_signals(&mut self, now: Timestamp, index: usize, signals: Signals) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        let (id, listens) = (slot.link.id, slot.listening.is_some());
+        let Some(wish) = slot.farewell.hear(now, signals) else { return };
+        if signals.disconnect {
+            self.say_goodbye(now, index);
+        }
+        match wish {
+            Wish::Close if listens => self.drop_receiver(now, index),
+            Wish::Close => {
+                let Some(slot) = &mut self.slots[index] else { return };
+                let moved = slot.link.on_closed(now, &mut self.outcomes);
+                self.note_moved(now, index, moved);
+                self.settle_outcomes(now, index);
+            }
+            // Who listens waits for a call.
+            Wish::Reopen if !listens => self.open_anew(now, id, StateReason::Reopened),
+            Wish::Reopen | Wish::CloseAgain => {}
+        }
+    }
+
+    /// Tells the far end that the link is closed; false when there is nobody to tell, or it was told often enough.
+    pub(super) fn say_goodbye(&mut self, now: Timestamp, index: usize) -> bool {
+        let Some(slot) = &mut self.slots[index] else { return false };
+        if slot.listening.as_ref().is_some_and(Listening::waits) || !slot.farewell.says() {
+            return false;
+        }
+        let Some(datagram) = slot.framing.goodbye(now) else { return false };
+        let link = slot.link.id;
+        let (channel, ecn, bytes) = (Channel::Media, Ecn::NotEct, Bytes::from(datagram));
+        self.output(SenderOutput::Transmit { link, channel, ecn, bytes });
         true
     }
 

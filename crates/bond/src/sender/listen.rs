@@ -18,7 +18,8 @@ use units::{LinkId, Timestamp};
 
 use super::control::Control;
 use super::{Sender, SenderOutput, Slot};
-use crate::event::Cause;
+use crate::event::{Cause, StateReason};
+use crate::farewell::Farewell;
 use crate::framing::{Framing, Inbound, Refusal};
 use crate::payload::Channel;
 
@@ -216,7 +217,8 @@ impl Sender {
             slot.control = Control::new(now, caller.echo_ssrc);
             slot.mtu.restart(now);
             self.shared.forget(index);
-            slot.link.restart(now, &mut self.outcomes)
+            slot.farewell = Farewell::opened(now);
+            slot.link.restart(now, StateReason::AddressChanged, &mut self.outcomes)
         } else {
             // Most likely the same path through another port of a NAT: what is known of it holds, what is on its way is lost.
             slot.control.announce_soon(now);
@@ -239,16 +241,20 @@ impl Sender {
 
     /// Forgets the receiver of a link when it has been silent for very long.
     pub(super) fn forget_receiver(&mut self, now: Timestamp, index: usize) {
-        let Some(slot) = &mut self.slots[index] else { return };
-        let Some(listening) = &mut slot.listening else { return };
-        if listening.silence(now) > FORGOTTEN
-            && let Some(address) = listening.receiver.take()
-        {
-            let (link, name) = (slot.link.id, slot.link.options.name.clone());
-            let moved = slot.link.restart(now, &mut self.outcomes);
-            self.note(now, Cause::LinkWaits { link, name, receiver: address });
-            self.note_moved(now, index, moved);
-            self.settle_outcomes(now, index);
+        let listening = self.slots[index].as_ref().and_then(|slot| slot.listening.as_ref());
+        if listening.is_some_and(|listening| listening.silence(now) > FORGOTTEN) {
+            self.drop_receiver(now, index);
         }
+    }
+
+    /// Forgets the receiver of a link, if it has one: the link waits for a call.
+    pub(super) fn drop_receiver(&mut self, now: Timestamp, index: usize) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        let Some(receiver) = slot.listening.as_mut().and_then(|listening| listening.receiver.take()) else { return };
+        let (link, name) = (slot.link.id, slot.link.options.name.clone());
+        let moved = slot.link.restart(now, StateReason::AddressChanged, &mut self.outcomes);
+        self.note(now, Cause::LinkWaits { link, name, receiver });
+        self.note_moved(now, index, moved);
+        self.settle_outcomes(now, index);
     }
 }

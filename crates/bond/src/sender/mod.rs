@@ -31,6 +31,7 @@ use crate::blocks::Blocks;
 use crate::config::{ConfigError, Extension, LATENCY_MAX, LATENCY_MIN, LINKS_MAX, LinkOptions, Profile, SenderConfig};
 use crate::door::Door;
 use crate::event::{Cause, Event, EventLog, StateReason};
+use crate::farewell::Farewell;
 use crate::framing::{Common, Framing, Inbound};
 use crate::link::capacity::Meter;
 use crate::link::delay::MinFilter;
@@ -123,11 +124,14 @@ pub enum SenderInput<'a> {
         /// The UDP payload.
         bytes: &'a mut [u8],
     },
-    /// A link is gone; what was in flight on it is sent again elsewhere.
+    /// A link is gone; what was in flight on it is sent again elsewhere. The far end is told, in the datagrams that are asked
+    /// for next: send them before the socket is closed.
     RemoveLink {
         /// Its id.
         link: LinkId,
     },
+    /// The flow ends: all links are removed, and nothing is sent any more but what tells the far end.
+    Close,
     /// The link's local address or the interface behind it changed: handshake again, forget its measures.
     LinkAddressChanged {
         /// Its id.
@@ -235,6 +239,8 @@ struct Slot {
     watch: Watch,
     /// Set when the receiver calls.
     listening: Option<Listening>,
+    /// What the far end says of closing the link.
+    farewell: Farewell,
 }
 
 /// Counters of the flow.
@@ -383,7 +389,8 @@ impl Sender {
             SenderInput::Listen { link, options } => self.listen(now, link, options),
             SenderInput::Called { link, from, bytes } => self.called(now, link, from, bytes),
             SenderInput::RemoveLink { link } => self.remove_link(now, link),
-            SenderInput::LinkAddressChanged { link } => self.change_address(now, link),
+            SenderInput::Close => self.close(now),
+            SenderInput::LinkAddressChanged { link } => self.open_anew(now, link, StateReason::AddressChanged),
             SenderInput::SetLinkOptions { link, options } => self.set_link_options(now, link, options),
             SenderInput::LinkError { link, kind } => self.link_error(now, link, kind),
             SenderInput::SetLatency(latency) => self.set_latency(now, latency),
@@ -580,6 +587,7 @@ impl Sender {
             ecn_told: None,
             watch: Watch::new(now),
             listening: None,
+            farewell: Farewell::opened(now),
         });
         self.note(
             now,
@@ -608,6 +616,7 @@ impl Sender {
 
     fn remove_link(&mut self, now: Timestamp, id: LinkId) {
         let Some(index) = self.slot_index(id) else { return };
+        while self.say_goodbye(now, index) {}
         let Some(slot) = &mut self.slots[index] else { return };
         slot.link.sent.give_up(&mut self.outcomes);
         let name = slot.link.options.name.clone();
@@ -617,13 +626,22 @@ impl Sender {
         self.note(now, Cause::LinkRemoved { link: id, name });
     }
 
-    fn change_address(&mut self, now: Timestamp, id: LinkId) {
+    fn close(&mut self, now: Timestamp) {
+        for index in 0..self.slots.len() {
+            while self.say_goodbye(now, index) {}
+        }
+        self.slots.clear();
+    }
+
+    /// The handshake begins again, and the link's measures.
+    fn open_anew(&mut self, now: Timestamp, id: LinkId, reason: StateReason) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
         self.shared.forget(index);
-        let moved = slot.link.restart(now, &mut self.outcomes);
+        let moved = slot.link.restart(now, reason, &mut self.outcomes);
         slot.control.restart(now);
         slot.mtu.restart(now);
+        slot.farewell = Farewell::opened(now);
         if self.config.srp.is_some() && slot.listening.is_none() {
             // To the far end this is a stranger, who has to log in.
             slot.framing = Framing::client(&self.config, &self.common, &mut self.random);

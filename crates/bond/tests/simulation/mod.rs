@@ -148,6 +148,19 @@ impl Simulation {
         self.drain_receiver();
     }
 
+    /// Puts another sender in the place of the present one, with the links at the same addresses.
+    pub fn replace_sender(&mut self, config: SenderConfig, seed: u64) {
+        self.sender = Sender::new(config, seed, self.now).unwrap();
+        for index in 0..self.paths.len() {
+            self.add_link(index, LinkOptions { name: format!("again-{index}"), ..Default::default() });
+        }
+    }
+
+    /// This end ends, telling so.
+    pub fn close_receiver(&mut self) {
+        self.receive(ReceiverInput::Close);
+    }
+
     /// Puts links behind one bottleneck.
     pub fn share(&mut self, links: &[usize], bottleneck: &Bottleneck) {
         for link in links {

@@ -80,6 +80,9 @@ impl Worker {
             self.publish();
             self.sleep(&mut watched, &mut ready);
         }
+        let now = self.parts.clock.now();
+        self.tell(now, ReceiverInput::Close);
+        self.sockets.iter_mut().for_each(|socket| socket.flush(now, &mut self.train));
     }
 
     /// Gives the machine one input and carries out what it asks for. Arrivals are given a batch at a time.

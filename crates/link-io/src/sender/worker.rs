@@ -120,6 +120,8 @@ impl Worker {
         }
         self.snapshot_at = Timestamp::ZERO;
         self.publish();
+        self.tell(self.parts.clock.now(), SenderInput::Close);
+        self.flush_links();
     }
 
     /// Gives the machine one input and carries out what it asks for. What comes in batches is given as a batch: asking
@@ -194,7 +196,7 @@ impl Worker {
     }
 
     fn add_link(&mut self, now: Timestamp, spec: LinkSpec) {
-        self.forget_link(spec.id);
+        self.remove_link(now, spec.id);
         if self.links.len() >= LINKS_MAX {
             tracing::error!(link = %spec.id, links = LINKS_MAX, "a link was not added: the flow has all it takes");
             return;
@@ -217,15 +219,13 @@ impl Worker {
         }
     }
 
-    fn remove_link(&mut self, now: Timestamp, link: LinkId) {
-        self.tell(now, SenderInput::RemoveLink { link });
-        self.forget_link(link);
-    }
-
-    /// Closes a link's sockets, keeping what they counted.
-    fn forget_link(&mut self, id: LinkId) {
+    /// Takes a link out: the far end is told, and its sockets are closed. What they counted is kept.
+    fn remove_link(&mut self, now: Timestamp, id: LinkId) {
+        self.tell(now, SenderInput::RemoveLink { link: id });
         if let Some(index) = self.links.iter().position(|link| link.id() == id) {
-            let link = self.links.remove(index);
+            let mut link = self.links.remove(index);
+            // That it can not be told any more is no news.
+            let _ = link.flush(now, &mut self.train);
             self.removed = add_counters(self.removed, &link);
         }
     }

@@ -10,6 +10,7 @@ use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use bond::sender::{LinkErrorKind, RadioHint, Sender, SenderInput, SenderOutput};
 use bond::{Channel, PacketClass, Payload};
 use bytes::Bytes;
+use rist::wire::gre::{GreHeader, Protocol};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -256,11 +257,25 @@ fn payload(number: u32) -> Bytes {
     let mut bytes = vec![0x47, 1, 0, 0x10];
     bytes.extend(number.to_be_bytes());
     bytes.resize(188, number as u8);
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         bytes.extend([0x47, 0x1f, 0xff, 0x10]);
         bytes.resize(376, 0xff);
     }
     bytes.into()
+}
+
+/// Sets the bits D and T of a clear keep-alive.
+fn signal(datagram: &mut [u8], bits: u8) {
+    let at = match GreHeader::parse(datagram) {
+        Ok((GreHeader { protocol: Protocol::KeepAlive, nonce: None, .. }, body)) => datagram.len() - body.len() + 7,
+        Ok((GreHeader { protocol: Protocol::Vsf, nonce: None, .. }, [0, 0, 0x80, 0, body @ ..])) => {
+            datagram.len() - body.len() + 7
+        }
+        _ => return,
+    };
+    if let Some(capabilities) = datagram.get_mut(at) {
+        *capabilities = *capabilities & 0x3f | bits & 0xc0;
+    }
 }
 
 /// Kind, then steps.
@@ -278,7 +293,7 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
     let argument = script.byte()?;
     let link = usize::from(argument % LINKS);
     let id = LinkId(link as u16);
-    match operation % 24 {
+    match operation % 26 {
         0 | 1 => world.live(argument % 64),
         2 => world.push(argument % 32, PacketClass::Video),
         3 => world.push(argument % 8, PacketClass::Idr),
@@ -363,7 +378,7 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
         // A stranger repeats what the receiver said, or says anything.
         21 | 22 => {
             let mut bytes = match world.down[link].front() {
-                Some((_, bytes, _)) if operation % 24 == 21 => bytes.clone(),
+                Some((_, bytes, _)) if operation % 26 == 21 => bytes.clone(),
                 _ => {
                     world.forged = true;
                     script.bytes()?.to_vec()
@@ -371,6 +386,20 @@ fn step(world: &mut World, script: &mut Script<'_>) -> Option<()> {
             };
             let from = SocketAddr::from(([203, 0, 113, argument], 9000));
             world.input(SenderInput::Called { link: id, from, bytes: &mut bytes });
+        }
+        // It ends, and goes on with links that are added.
+        24 => {
+            (world.exists, world.listens) = Default::default();
+            world.input(SenderInput::Close);
+        }
+        // Whoever says farewell for another, or asks for another link, spoils nothing.
+        25 => {
+            if let Some((_, bytes, _)) = world.up[link].back_mut() {
+                signal(bytes, argument);
+            }
+            if let Some((_, bytes, _)) = world.down[link].back_mut() {
+                signal(bytes, argument);
+            }
         }
         _ => {
             let hint = RadioHint { handover: argument & 128 == 0, ..RadioHint::default() };

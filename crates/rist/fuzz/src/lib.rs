@@ -35,6 +35,7 @@ pub fn null_deletion(bytes: &[u8]) {
 ///
 /// # Panics
 /// They can not be written.
+#[allow(clippy::disallowed_methods)] // the fuzzer passes all arguments on to libFuzzer
 pub fn write_seeds() {
     let Some(directory) = std::env::var_os("FUZZ_SEEDS").map(PathBuf::from) else { return };
     for (number, bytes) in seeds().iter().enumerate() {
@@ -53,7 +54,7 @@ fn seeds() -> Vec<Vec<u8>> {
     }
     let mut all_steps = Vec::new();
     for round in 0..12u8 {
-        for step in 0..16u8 {
+        for step in 0..26u8 {
             all_steps.extend([step, round, 40]);
         }
     }

@@ -66,8 +66,17 @@ impl Tunnel {
 
     /// Appends a keep-alive with capabilities and announcement to `out`; returns its GRE sequence number.
     pub fn emit_keepalive(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> u32 {
+        self.emit_keepalive_with(CAPABILITIES, out)
+    }
+
+    /// The same with the bit D: this end closes the tunnel, or answers an end that does.
+    pub fn emit_disconnect(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> u32 {
+        self.emit_keepalive_with(CAPABILITIES.with(Capabilities::DISCONNECT), out)
+    }
+
+    fn emit_keepalive_with(&mut self, capabilities: Capabilities, out: &mut Vec<u8>) -> u32 {
         let announcement = std::mem::take(&mut self.announcement);
-        let (mac, capabilities) = (self.mac, CAPABILITIES);
+        let mac = self.mac;
         let vsf = self.revision >= 2;
         let sequence = self.emit(if vsf { Protocol::Vsf } else { Protocol::KeepAlive }, out, |out| {
             if vsf {

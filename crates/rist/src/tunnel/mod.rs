@@ -206,7 +206,34 @@ fn announcement(config: &TunnelConfig) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::keepalive::Capabilities;
     use units::Timestamp;
+
+    #[test]
+    fn a_farewell_is_a_keep_alive_with_one_bit_more() {
+        for psk in [None, Some(PskConfig::new("x"))] {
+            let config = |role, side| TunnelConfig { psk: psk.clone(), ..TunnelConfig::new(role, side) };
+            let mut sender = Tunnel::new(config(Role::Client, Side::Sender), 1);
+            let mut receiver = Tunnel::new(config(Role::Server, Side::Receiver), 2);
+            for revision in [REVISION_FIRST, REVISION_HIGHEST] {
+                sender.revision = revision;
+                let told: Vec<_> = [Tunnel::emit_keepalive, Tunnel::emit_disconnect]
+                    .into_iter()
+                    .map(|emit| {
+                        let mut out = Vec::new();
+                        emit(&mut sender, Timestamp::ZERO, &mut out);
+                        match receiver.parse(Timestamp::ZERO, &mut out).map(|received| received.inner) {
+                            Ok(Inner::KeepAlive(told)) => (told.mac, told.capabilities, told.tail.to_vec()),
+                            other => panic!("{other:?}"),
+                        }
+                    })
+                    .collect();
+                let (mac, capabilities, tail) = told[0].clone();
+                assert!(!capabilities.contains(Capabilities::DISCONNECT));
+                assert_eq!(told[1], (mac, capabilities.with(Capabilities::DISCONNECT), tail));
+            }
+        }
+    }
 
     #[test]
     fn numbers_are_skipped_and_never_repeated_under_a_nonce() {
