@@ -41,6 +41,16 @@ pub enum KeySize {
     Aes256,
 }
 
+/// How media and RTCP are wrapped in the tunnel of Main Profile. Either way is always received, and answered as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Encapsulation {
+    /// With virtual ports. A peer that shows or says that it reads whole datagrams only gets these, from both ends.
+    #[default]
+    ReducedOverhead,
+    /// As whole IPv4 datagrams, with 24 bytes more in each. librist does not read these.
+    FullDatagram,
+}
+
 /// Pre-shared key encryption (TR-06-2 section 6).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PskConfig {
@@ -90,6 +100,8 @@ pub struct SenderConfig {
     pub first_sequence: Option<u16>,
     /// Virtual destination port of the media (even); RTCP uses the next one. Main Profile only.
     pub virtual_port: u16,
+    /// How media and RTCP are wrapped. Main Profile only.
+    pub encapsulation: Encapsulation,
     /// Leave TS null packets out on the wire and restore them at the receiver.
     pub null_deletion: bool,
     /// The engine's own extension.
@@ -110,6 +122,7 @@ impl Default for SenderConfig {
             flow_id: None,
             first_sequence: None,
             virtual_port: VIRTUAL_PORT_DEFAULT,
+            encapsulation: Encapsulation::default(),
             null_deletion: false,
             extension: Extension::Offer,
             ecn: false,
@@ -238,6 +251,9 @@ pub enum ConfigError {
         /// The value given, times the virtual ports.
         got: usize,
     },
+    /// Simple Profile has no tunnel.
+    #[error("Simple Profile has no tunnel for whole datagrams: use Main Profile or leave them out")]
+    SimpleProfileEncapsulation,
     /// Simple Profile has no virtual ports.
     #[error("Simple Profile has no virtual ports: use Main Profile or leave them out")]
     SimpleProfilePorts,
@@ -274,6 +290,9 @@ impl SenderConfig {
         check_latency(self.latency)?;
         check_security(self.profile, self.psk.as_ref(), self.srp.is_some())?;
         check_cname(&self.cname)?;
+        if self.profile == Profile::Simple && self.encapsulation == Encapsulation::FullDatagram {
+            return Err(ConfigError::SimpleProfileEncapsulation);
+        }
         check_virtual_port(self.virtual_port)
     }
 }
@@ -322,6 +341,11 @@ mod tests {
         assert_eq!(
             SenderConfig { virtual_port: 1969, ..Default::default() }.check(),
             Err(ConfigError::VirtualPort { got: 1969 })
+        );
+        let encapsulation = Encapsulation::FullDatagram;
+        assert_eq!(
+            SenderConfig { profile: Profile::Simple, encapsulation, ..Default::default() }.check(),
+            Err(ConfigError::SimpleProfileEncapsulation)
         );
         assert_eq!(ReceiverConfig { flows_max: 0, ..Default::default() }.check(), Err(ConfigError::Flows { got: 0 }));
         let ports = |virtual_ports: &[u16]| ReceiverConfig {

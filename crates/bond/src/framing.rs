@@ -9,7 +9,7 @@ use rist::wire::rtp::RtpHeader;
 use units::Timestamp;
 
 use crate::blocks::Blocks;
-use crate::config::{Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
+use crate::config::{Encapsulation, Extension, KeySize, Login, PskConfig, ReceiverConfig, SenderConfig};
 use crate::extension::{ECN_FEATURE, FEATURE};
 use crate::farewell::Signals;
 use crate::fec;
@@ -17,8 +17,11 @@ use crate::payload::Channel;
 use crate::random::Random;
 use crate::refused::Reason;
 
-/// Headroom for GRE, VSF, virtual ports and RTP when a datagram is allocated.
-const HEADROOM: usize = 48;
+/// Headroom for RTP and its extension when a datagram is allocated, and for what the tunnel adds to RTCP.
+const HEADROOM: usize = 28;
+/// The most that the tunnel adds to what is wrapped with virtual ports, or as whole IPv4 datagrams: with encryption and VSF.
+const REDUCED_BYTES: usize = 20;
+const FULL_BYTES: usize = 40;
 
 /// What a datagram held.
 #[derive(Debug)]
@@ -89,6 +92,9 @@ impl Framing {
         let mut tunnel = tunnel_config(role, Side::Sender, config.psk.as_ref(), &config.cname, config.extension);
         tunnel.features.extend(ecn_feature(config.extension, config.ecn));
         tunnel.virtual_ports.flow = config.virtual_port;
+        if config.encapsulation == Encapsulation::FullDatagram {
+            tunnel.encapsulation = rist::tunnel::Encapsulation::full_datagram(role);
+        }
         tunnel.srp = config.srp.as_ref().map(|login| common.login(vec![srp_login(login)], random));
         Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), common.nonces.clone())))
     }
@@ -110,6 +116,22 @@ impl Framing {
             tunnel.srp = Some(common.login(config.srp_users.iter().map(srp_login).collect(), random));
         }
         Self::Main(Box::new(Tunnel::with_book(tunnel, random.next_u64(), common.nonces.clone())))
+    }
+
+    /// The most that framing adds to RTP and RTCP, as long as the far end asks for nothing else.
+    pub(crate) fn overhead_bytes_max(config: &SenderConfig) -> usize {
+        match config.encapsulation {
+            Encapsulation::ReducedOverhead => REDUCED_BYTES,
+            Encapsulation::FullDatagram => FULL_BYTES,
+        }
+    }
+
+    /// What framing adds at present, at least.
+    fn overhead_bytes(&self) -> usize {
+        match self {
+            Self::Simple => 0,
+            Self::Main(tunnel) => tunnel.overhead_bytes(),
+        }
     }
 
     /// Lets the per-link numbers go on behind those of another framing of the link, `more` numbers further.
@@ -135,7 +157,8 @@ impl Framing {
         payload: &[u8],
         blocks: &mut Blocks,
     ) -> (Bytes, Option<u32>) {
-        blocks.packet(payload.len() + HEADROOM, |datagram| match self {
+        let headroom = HEADROOM + self.overhead_bytes();
+        blocks.packet(payload.len() + headroom, |datagram| match self {
             Self::Simple => {
                 header.emit(payload, datagram);
                 None
@@ -159,7 +182,7 @@ impl Framing {
         match self {
             Self::Simple => Some((Channel::Control, compound.to_vec(), None)),
             Self::Main(tunnel) => {
-                let mut out = Vec::with_capacity(compound.len() + HEADROOM);
+                let mut out = Vec::new();
                 let sequence = match port {
                     Some(port) => tunnel.emit_rtcp_on(now, port, compound, &mut out),
                     None => tunnel.emit_rtcp(now, compound, &mut out),

@@ -52,7 +52,8 @@ fn the_sender_listens_and_the_receiver_calls() {
     assert_eq!((simple.status.code(), complaint.contains("in Simple Profile the receiver does")), (Some(1), true));
 }
 
-/// Two flows of one SSRC come to one port: their virtual ports tell them apart, and each comes out where it belongs.
+/// Two flows of one SSRC come to one port, one of them as whole IP datagrams: their virtual ports tell them apart, and each comes
+/// out where it belongs.
 #[test]
 fn two_flows_share_a_port() {
     const PAYLOADS: u32 = 600;
@@ -68,8 +69,10 @@ fn two_flows_share_a_port() {
         let first = index * 100_000;
         let virtual_port = 2000 + 2 * index;
         let links = format!("127.0.0.1:{port},127.0.0.1:{port}");
-        let send =
-            format!("--in - --latency {LATENCY_MS} --flow-id 4660 --virtual-port {virtual_port} --links {links}");
+        let wrap = if index == 1 { "--full-datagram" } else { "" };
+        let send = format!(
+            "--in - --latency {LATENCY_MS} --flow-id 4660 --virtual-port {virtual_port} --links {links} {wrap}"
+        );
         let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
         sender.send(first..first + PAYLOADS, Duration::from_millis(3));
         assert_eq!(sender.finish(), Some(0));

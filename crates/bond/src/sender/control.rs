@@ -36,8 +36,6 @@ const KEEP_ALIVE_BURST: u32 = 3;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// With reports coming in, echoes and announcements are only needed now and then.
 const EVERY: u32 = 10;
-/// What framing adds to RTCP until the first compound has shown it: GRE with key and number, virtual ports, VSF.
-const FRAMING_BYTES: usize = 20;
 /// Bytes of an RTP header.
 const RTP_BYTES: usize = 12;
 /// Sequence numbers taken from the requests for retransmission in one datagram: all there are, once. It has room for ranges
@@ -71,7 +69,8 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(now: Timestamp, echo_ssrc: u32) -> Self {
+    /// `framing_bytes` is what framing may add to RTCP, until the first compound has shown it.
+    pub(super) fn new(now: Timestamp, echo_ssrc: u32, framing_bytes: usize) -> Self {
         Self {
             echo_ssrc,
             next_rtcp: now,
@@ -79,7 +78,7 @@ impl Control {
             next_answer: now,
             compounds: 0,
             keep_alives: 0,
-            framing_bytes: FRAMING_BYTES,
+            framing_bytes,
         }
     }
 
@@ -95,8 +94,8 @@ impl Control {
     }
 
     /// Begins the handshake again.
-    pub(super) fn restart(&mut self, now: Timestamp) {
-        *self = Self::new(now, self.echo_ssrc);
+    pub(super) fn restart(&mut self, now: Timestamp, framing_bytes: usize) {
+        *self = Self::new(now, self.echo_ssrc, framing_bytes);
     }
 }
 

@@ -214,7 +214,7 @@ impl Sender {
             slot.framing.number_behind(&caller.framing, 0);
         }
         let moved = if strange {
-            slot.control = Control::new(now, caller.echo_ssrc);
+            slot.control = Control::new(now, caller.echo_ssrc, Framing::overhead_bytes_max(&self.config));
             slot.mtu.restart(now);
             self.shared.forget(index);
             slot.farewell = Farewell::opened(now);

@@ -576,7 +576,7 @@ impl Sender {
         link.reported = self.extension == Some(true);
         let name = link.options.name.clone();
         let mtu = PathMtu::new(now, link.options.mtu);
-        let control = Control::new(now, self.random.next_u32());
+        let control = Control::new(now, self.random.next_u32(), Framing::overhead_bytes_max(&self.config));
         self.slots[index] = Some(Slot {
             link,
             framing,
@@ -639,7 +639,7 @@ impl Sender {
         let Some(slot) = &mut self.slots[index] else { return };
         self.shared.forget(index);
         let moved = slot.link.restart(now, reason, &mut self.outcomes);
-        slot.control.restart(now);
+        slot.control.restart(now, Framing::overhead_bytes_max(&self.config));
         slot.mtu.restart(now);
         slot.farewell = Farewell::opened(now);
         if self.config.srp.is_some() && slot.listening.is_none() {

@@ -5,7 +5,9 @@
 //! forged anything it is what was sent.
 
 use crate::script::Script;
-use bond::config::{Extension, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
+use bond::config::{
+    Encapsulation, Extension, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig,
+};
 use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use bond::sender::{LinkErrorKind, RadioHint, Sender, SenderInput, SenderOutput};
 use bond::{Channel, PacketClass, Payload};
@@ -72,6 +74,7 @@ fn configs(kind: u8) -> (SenderConfig, ReceiverConfig) {
         psk: psk.clone(),
         srp: login.clone(),
         null_deletion: kind & 32 == 32,
+        encapsulation: if main && kind & 96 == 96 { Encapsulation::FullDatagram } else { Encapsulation::default() },
         ecn: kind & 128 == 128,
         ..SenderConfig::default()
     };

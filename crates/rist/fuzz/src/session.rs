@@ -106,7 +106,7 @@ impl World {
     }
 }
 
-/// Kind, then steps.
+/// Kind (bit 4: the sender's media and RTCP travel as whole datagrams), then steps.
 pub fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let _ = steps(&mut script);
@@ -115,7 +115,7 @@ pub fn run(bytes: &[u8]) {
 fn steps(script: &mut Script<'_>) -> Option<()> {
     let mut world = World {
         now: Timestamp::ZERO,
-        sender: make(1),
+        sender: make(1 | script.byte()? & 16),
         receiver: make(5),
         wire: VecDeque::new(),
         delivered: VecDeque::new(),

@@ -2,14 +2,18 @@
 
 use crate::script::Script;
 use rist::srp::{Entropy, Login, Password, SrpConfig};
-use rist::tunnel::{Inner, PskConfig, Role, Side, Tunnel, TunnelConfig};
+use rist::tunnel::{Encapsulation, Inner, PskConfig, Role, Side, Tunnel, TunnelConfig};
 use std::time::Duration;
 use units::Timestamp;
 
-/// A tunnel as the bits of `kind` say: 1 encrypted, 2 with a login, 4 listening, 8 taking revision 0 too.
+/// A tunnel as the bits of `kind` say: 1 encrypted, 2 with a login, 4 listening, 8 taking revision 0 too,
+/// 16 sending whole datagrams.
 pub fn make(kind: u8) -> Tunnel {
     let (role, side) = if kind & 4 == 0 { (Role::Client, Side::Sender) } else { (Role::Server, Side::Receiver) };
     let mut config = TunnelConfig::new(role, side);
+    if kind & 16 == 16 {
+        config.encapsulation = Encapsulation::full_datagram(role);
+    }
     if kind & 1 == 1 {
         config.psk = Some(PskConfig {
             accept_revision_0: kind & 8 == 8,

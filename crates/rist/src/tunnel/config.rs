@@ -1,5 +1,6 @@
 //! Settings of a tunnel.
 
+use super::Encapsulation;
 use crate::psk::{KeySize, Psk};
 use crate::srp::SrpConfig;
 
@@ -74,6 +75,8 @@ pub struct TunnelConfig {
     pub psk: Option<PskConfig>,
     /// Virtual ports.
     pub virtual_ports: VirtualPorts,
+    /// How media and RTCP are wrapped. What comes in may be wrapped either way.
+    pub encapsulation: Encapsulation,
     /// Login, if any; media and RTCP wait for it.
     pub srp: Option<SrpConfig>,
     /// Canonical name of this end, told in the keep-alive.
@@ -90,6 +93,7 @@ impl TunnelConfig {
             side,
             psk: None,
             virtual_ports: VirtualPorts::default(),
+            encapsulation: Encapsulation::default(),
             srp: None,
             cname: String::new(),
             features: Vec::new(),

@@ -2,6 +2,7 @@
 
 use super::TunnelError;
 use crate::wire::buffer_negotiation::BufferNegotiation;
+use crate::wire::datagram::{Addresses, Datagram};
 use crate::wire::gre::Protocol;
 use crate::wire::keepalive::KeepAlive;
 use crate::wire::reduced::ReducedHeader;
@@ -9,11 +10,20 @@ use crate::wire::rtp::is_rtcp;
 use crate::wire::vsf::VsfSubtype;
 use crate::wire::{WireError, rtcp};
 
+/// How media and RTCP are wrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrap {
+    /// With virtual ports.
+    Reduced,
+    /// As whole IP datagrams between these.
+    Full(Addresses),
+}
+
 /// The content of a datagram, borrowed from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content<'a> {
-    Media { ports: ReducedHeader, rtp: &'a [u8] },
-    Rtcp { ports: ReducedHeader, compound: &'a [u8] },
+    Media { ports: ReducedHeader, wrap: Wrap, rtp: &'a [u8] },
+    Rtcp { ports: ReducedHeader, wrap: Wrap, compound: &'a [u8] },
     KeepAlive(KeepAlive<'a>),
     FutureNonce([u8; 4]),
     BufferNegotiation(BufferNegotiation),
@@ -31,7 +41,7 @@ impl<'a> Content<'a> {
                 Err(WireError::Field { what, field, value: u32::from(revision) }.into())
             }
             Protocol::Vsf => Self::vsf(body),
-            Protocol::Ip => Ok(Self::OutOfBand(body)),
+            Protocol::Ip | Protocol::Ipv6 => Self::full(body),
             Protocol::Eapol | Protocol::Other(_) => Ok(Self::Other),
         }
     }
@@ -52,16 +62,34 @@ impl<'a> Content<'a> {
 
     fn reduced(bytes: &'a [u8]) -> Result<Self, TunnelError> {
         let (ports, datagram) = ReducedHeader::parse(bytes)?;
+        Ok(Self::of_ports(ports, Wrap::Reduced, datagram))
+    }
+
+    fn full(bytes: &'a [u8]) -> Result<Self, TunnelError> {
+        Ok(match Datagram::parse(bytes)? {
+            Some(Datagram { addresses, ports, payload }) => Self::of_ports(ports, Wrap::Full(addresses), payload),
+            None => Self::OutOfBand(bytes),
+        })
+    }
+
+    fn of_ports(ports: ReducedHeader, wrap: Wrap, datagram: &'a [u8]) -> Self {
         if is_rtcp(datagram) {
-            Ok(Self::Rtcp { ports, compound: datagram })
+            Self::Rtcp { ports, wrap, compound: datagram }
         } else {
-            Ok(Self::Media { ports, rtp: datagram })
+            Self::Media { ports, wrap, rtp: datagram }
         }
+    }
+
+    /// True for a whole UDP datagram, which may go anywhere and carry anything.
+    pub(super) const fn is_full(&self) -> bool {
+        matches!(self, Self::Media { wrap: Wrap::Full(_), .. } | Self::Rtcp { wrap: Wrap::Full(_), .. })
     }
 
     /// How much a decrypted content proves that the key was right.
     pub(super) fn evidence(&self, protocol: Protocol) -> Evidence {
         let genuine = match self {
+            // Lengths, checksums.
+            _ if self.is_full() => true,
             // RIST's RTP is version 2 without padding or contributing sources; the caller checks the ports.
             Self::Media { rtp, .. } => rtp.len() >= crate::wire::rtp::HEADER_BYTES && rtp[0] & 0xef == 0x80,
             Self::Rtcp { compound, .. } => rtcp::is_plausible(compound),
@@ -73,7 +101,7 @@ impl<'a> Content<'a> {
             },
             // These come behind four bytes of VSF header that must be right.
             Self::FutureNonce(_) | Self::BufferNegotiation(_) => true,
-            Self::OutOfBand(ip) => is_ipv4(ip),
+            Self::OutOfBand(ip) => is_ip(ip),
             Self::Other => return Evidence::None,
         };
         if genuine { Evidence::Genuine } else { Evidence::Garbage }
@@ -91,8 +119,14 @@ pub(super) enum Evidence {
     Garbage,
 }
 
-fn is_ipv4(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x45, _, high, low, ..] if usize::from(u16::from_be_bytes([*high, *low])) == bytes.len())
+/// A header without options, and the right length.
+fn is_ip(bytes: &[u8]) -> bool {
+    let length = |high: &u8, low: &u8| usize::from(u16::from_be_bytes([*high, *low]));
+    match bytes {
+        [0x45, _, high, low, ..] => length(high, low) == bytes.len(),
+        [0x60, 0, 0, 0, high, low, ..] => length(high, low) + 40 == bytes.len(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -103,7 +137,8 @@ mod tests {
     #[test]
     fn only_rtp_as_rist_makes_it_proves_a_key() {
         let ports = ReducedHeader { source: 1, destination: 2 };
-        let evidence = |rtp: &[u8]| Content::Media { ports, rtp }.evidence(Protocol::ReducedOverhead);
+        let evidence =
+            |rtp: &[u8]| Content::Media { ports, wrap: Wrap::Reduced, rtp }.evidence(Protocol::ReducedOverhead);
         for first in 0..=255u8 {
             let mut rtp = [0; 20];
             rtp[0] = first;

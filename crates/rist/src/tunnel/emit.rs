@@ -3,12 +3,12 @@
 use super::{OVERHEAD_BYTES_MAX, Role, Side, Tunnel};
 use crate::psk::KeySize;
 use crate::srp::Machine;
-use crate::wire::Output;
 use crate::wire::gre::{GreHeader, Protocol};
 use crate::wire::keepalive::{Capabilities, KeepAlive};
 use crate::wire::reduced::ReducedHeader;
 use crate::wire::rtp::RtpHeader;
 use crate::wire::vsf::VsfSubtype;
+use crate::wire::{Output, datagram};
 use units::Timestamp;
 
 /// What this end can do.
@@ -40,7 +40,7 @@ impl Tunnel {
 
     fn emit_media_with<O: Output>(&mut self, flow: u16, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {
         let ports = ReducedHeader { source: self.ports.media_source, destination: flow };
-        if self.is_ready() { self.emit_reduced(ports, out, write) } else { self.sequence }
+        if self.is_ready() { self.emit_wrapped(ports, out, write) } else { self.sequence }
     }
 
     /// Appends a datagram with an RTCP compound of the default flow to `out`; returns its GRE sequence number. Before the
@@ -58,7 +58,7 @@ impl Tunnel {
         };
         if self.is_ready() || self.role == Role::Client {
             out.reserve(OVERHEAD_BYTES_MAX + compound.len());
-            self.emit_reduced(ports, out, |out| out.put(compound))
+            self.emit_wrapped(ports, out, |out| out.put(compound))
         } else {
             self.sequence
         }
@@ -139,6 +139,13 @@ impl Tunnel {
 
     fn rtcp_peer(&self, flow: u16) -> u16 {
         self.flows.iter().find(|known| known.flow == flow).map_or(self.ports.rtcp_source, |known| known.rtcp_peer)
+    }
+
+    fn emit_wrapped<O: Output>(&mut self, ports: ReducedHeader, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {
+        match self.peer_wraps.choose(self.encapsulation, self.role) {
+            Some((protocol, addresses)) => self.emit(protocol, out, |out| datagram::emit(addresses, ports, out, write)),
+            None => self.emit_reduced(ports, out, write),
+        }
     }
 
     fn emit_reduced<O: Output>(&mut self, ports: ReducedHeader, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {

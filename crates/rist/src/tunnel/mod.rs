@@ -21,20 +21,25 @@ mod content;
 mod emit;
 mod error;
 mod parse;
+mod wraps;
 
 pub use config::{PskConfig, Role, Side, TunnelConfig, VirtualPorts};
 pub use error::TunnelError;
+pub use wraps::Encapsulation;
 
 use crate::psk::{Inbound, KeySize, Nonce, NonceBook, Outbound, Psk};
 use crate::random::Random;
 use crate::srp::{LoginState, Machine};
 use crate::wire::buffer_negotiation::BufferNegotiation;
 use crate::wire::keepalive::{Announcement, Implementation, KeepAlive, Vendor};
+use crate::wire::{datagram, gre};
+use wraps::PeerWraps;
 
 /// Flows that one tunnel carries at most, told apart by virtual port.
 pub const FLOWS_MAX: usize = 8;
-/// The most bytes that framing puts before an RTP packet: GRE with nonce and sequence, VSF, virtual ports.
-pub const OVERHEAD_BYTES_MAX: usize = 20;
+/// The most bytes that framing puts before an RTP packet: GRE with nonce and sequence, and IPv6 with UDP (12 bytes without, VSF
+/// and virtual ports need 8).
+pub const OVERHEAD_BYTES_MAX: usize = gre::HEADER_BYTES_MAX + datagram::HEADERS_BYTES_MAX;
 /// The revision this end speaks first.
 const REVISION_FIRST: u8 = 1;
 /// The highest revision this end speaks.
@@ -65,7 +70,7 @@ pub enum Inner<'a> {
     BufferNegotiation(BufferNegotiation),
     /// A login frame, already handled; ask [`Tunnel::poll_control`] for what to answer.
     Eapol,
-    /// A whole IP datagram: librist's out-of-band channel, to be ignored.
+    /// A whole IP datagram that is neither media nor RTCP of a flow, such as librist's out-of-band channel; to be ignored.
     OutOfBand(&'a [u8]),
     /// Valid, but nothing for the layers above. Also a keep-alive under encryption that proves nothing.
     Nothing,
@@ -77,6 +82,8 @@ pub struct Tunnel {
     role: Role,
     side: Side,
     ports: VirtualPorts,
+    encapsulation: Encapsulation,
+    peer_wraps: PeerWraps,
     accept_revision_0: bool,
     random: Random,
     revision: u8,
@@ -130,6 +137,8 @@ impl Tunnel {
             role: config.role,
             side: config.side,
             ports: config.virtual_ports,
+            encapsulation: config.encapsulation,
+            peer_wraps: PeerWraps::default(),
             accept_revision_0,
             random,
             revision: REVISION_FIRST,
@@ -178,10 +187,13 @@ impl Tunnel {
     }
 
     /// Bytes that framing adds to an RTP packet at present, without UDP and IP.
-    pub const fn overhead_bytes(&self) -> usize {
+    pub fn overhead_bytes(&self) -> usize {
         let gre = if self.outbound.is_some() { 12 } else { 8 };
         let vsf = if self.revision >= 2 { 4 } else { 0 };
-        gre + vsf + 4
+        match self.peer_wraps.choose(self.encapsulation, self.role) {
+            Some((_, addresses)) => gre + addresses.headers_bytes(),
+            None => gre + vsf + 4,
+        }
     }
 }
 

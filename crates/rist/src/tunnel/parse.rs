@@ -5,6 +5,7 @@ use super::{FLOWS_MAX, FlowPorts, Inner, REVISION_HIGHEST, Received, Role, Side,
 use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Psk, Slot};
 use crate::srp::Machine;
 use crate::wire::gre::{GreHeader, Protocol};
+use crate::wire::keepalive::Capabilities;
 use units::Timestamp;
 
 impl Tunnel {
@@ -71,7 +72,13 @@ impl Tunnel {
 
     fn parse_clear<'a>(&mut self, header: GreHeader, body: &'a [u8]) -> Result<Received<'a>, TunnelError> {
         let content = Content::parse(header.protocol, header.revision, body)?;
-        self.admit(&content)?;
+        if let Err(refusal) = self.admit(&content) {
+            return if content.is_full() {
+                Ok(self.received(header.sequence, Inner::OutOfBand(body)))
+            } else {
+                Err(refusal)
+            };
+        }
         self.learn(header, &content);
         Ok(self.deliver(header.sequence, content))
     }
@@ -96,7 +103,10 @@ impl Tunnel {
         let slot = inbound.open(now, nonce, size, sequence, layout, body)?;
         // What fails to parse after decryption is a wrong key or a forgery, not a malformed message of the peer.
         let content = Content::parse(header.protocol, header.revision, body).map_err(|_| TunnelError::Implausible)?;
-        self.settle(now, slot, sequence, size, header, content)
+        let evidence = content.evidence(header.protocol);
+        let foreign = content.is_full() && self.admit(&content).is_err();
+        let content = if foreign { Content::OutOfBand(body) } else { content };
+        self.settle(now, slot, sequence, size, header, (content, evidence))
     }
 
     /// Weighs a decrypted content and lets it change the tunnel only when it proves the key.
@@ -107,9 +117,9 @@ impl Tunnel {
         sequence: u32,
         size: KeySize,
         header: GreHeader,
-        content: Content<'a>,
+        (content, evidence): (Content<'a>, Evidence),
     ) -> Result<Received<'a>, TunnelError> {
-        match content.evidence(header.protocol) {
+        match evidence {
             Evidence::Garbage => return Err(TunnelError::Implausible),
             Evidence::None => return Ok(self.received(None, Inner::Nothing)),
             Evidence::Genuine => self.admit(&content).map_err(|_| TunnelError::Implausible)?,
@@ -167,6 +177,13 @@ impl Tunnel {
         if header.protocol == Protocol::Vsf {
             self.revision = REVISION_HIGHEST;
         }
+        match *content {
+            Content::Media { wrap, .. } | Content::Rtcp { wrap, .. } => self.peer_wraps.learn(header.protocol, wrap),
+            Content::KeepAlive(told) => {
+                self.peer_wraps.refuses_reduced = !told.capabilities.contains(Capabilities::REDUCED_OVERHEAD);
+            }
+            _ => {}
+        }
         let Content::Rtcp { ports, .. } = *content else { return };
         if self.side == Side::Sender || ports.destination % 2 == 0 {
             return;
@@ -181,10 +198,10 @@ impl Tunnel {
 
     fn deliver<'a>(&self, sequence: Option<u32>, content: Content<'a>) -> Received<'a> {
         match content {
-            Content::Media { ports, rtp } => {
+            Content::Media { ports, rtp, .. } => {
                 Received { sequence, flow_port: ports.destination & !1, inner: Inner::Media(rtp) }
             }
-            Content::Rtcp { ports, compound } => {
+            Content::Rtcp { ports, compound, .. } => {
                 let rtcp_port = match self.side {
                     Side::Sender => ports.source,
                     Side::Receiver => ports.destination,

@@ -30,8 +30,10 @@ pub enum Protocol {
     KeepAlive,
     /// 0xCCE0: VSF header, revision 2 and up.
     Vsf,
-    /// 0x0800: a whole IP datagram; librist's out-of-band channel.
+    /// 0x0800: a whole IP datagram, of full-datagram mode or librist's out-of-band channel.
     Ip,
+    /// 0x86DD: a whole IPv6 datagram (RFC 7676).
+    Ipv6,
     /// 0x888E: EAP over LAN, never encrypted.
     Eapol,
     /// Anything else, to be ignored.
@@ -46,6 +48,7 @@ impl Protocol {
             Self::KeepAlive => 0x88b5,
             Self::Vsf => 0xcce0,
             Self::Ip => 0x0800,
+            Self::Ipv6 => 0x86dd,
             Self::Eapol => 0x888e,
             Self::Other(code) => code,
         }
@@ -58,6 +61,7 @@ impl Protocol {
             0x88b5 => Self::KeepAlive,
             0xcce0 => Self::Vsf,
             0x0800 => Self::Ip,
+            0x86dd => Self::Ipv6,
             0x888e => Self::Eapol,
             other => Self::Other(other),
         }

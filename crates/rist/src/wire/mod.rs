@@ -5,6 +5,7 @@
 //! stacked without copies. All integers are big-endian.
 
 pub mod buffer_negotiation;
+pub mod datagram;
 pub mod eapol;
 mod entries;
 pub mod gre;

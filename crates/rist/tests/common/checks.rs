@@ -2,6 +2,7 @@
 
 use rist::null_deletion::{TS_PACKET_BYTES_LONG, TS_PACKETS_MAX, restore};
 use rist::wire::buffer_negotiation::BufferNegotiation;
+use rist::wire::datagram::{self, Datagram};
 use rist::wire::eapol::EapolFrame;
 use rist::wire::gre::GreHeader;
 use rist::wire::keepalive::{Announcement, FEATURES_MAX, JSON_BYTES_MAX, KeepAlive};
@@ -76,6 +77,11 @@ fn framed(bytes: &[u8]) {
         ports.emit(&mut again);
         again.extend_from_slice(rest);
         assert_eq!(again, bytes);
+    }
+    if let Ok(Some(whole)) = Datagram::parse(bytes) {
+        again.clear();
+        datagram::emit(whole.addresses, whole.ports, &mut again, |out| out.extend_from_slice(whole.payload));
+        assert_eq!(Datagram::parse(&again), Ok(Some(whole)));
     }
     if let Ok(negotiation) = BufferNegotiation::parse(bytes) {
         again.clear();

@@ -1,8 +1,10 @@
 //! Messages to begin with, for every test that changes them: captured ones (librist 0.2.7 and its successor) and emitted
 //! ones.
 
+use rist::wire::datagram::{self, Addresses};
 use rist::wire::keepalive::Announcement;
 use rist::wire::lqm::Lqm;
+use rist::wire::reduced::ReducedHeader;
 use rist::wire::rtcp::{
     App, BitmaskEntry, Echo, EchoKind, ExtendedSequence, NackBitmask, NackRange, RangeEntry, ReceiverReport,
     ReportBlock, Xr,
@@ -47,8 +49,23 @@ pub fn corpus() -> Vec<Vec<u8>> {
     Xr::emit(1, Some(5), &[], &mut compound);
     App { subtype: 7, ssrc: 1, name: *b"BOND", body: &[1; 40] }.emit(&mut compound);
     corpus.push(compound);
+    let mut wholes = Vec::new();
     let mut json = vec![0; 8];
     Announcement::default().emit(&mut json);
     corpus.push(json);
+    // Whole datagrams with media, RTCP and something else, in the clear.
+    let ends = [
+        Addresses::V4 { source: [192, 0, 0, 2], destination: [192, 0, 0, 1] },
+        Addresses::V6 { source: [1; 16], destination: [2; 16] },
+    ];
+    for addresses in ends {
+        for (port, content) in [(1968, &corpus[4][8..]), (1969, &corpus[1][8..]), (53, b"else".as_slice())] {
+            let mut whole = vec![0x10, 0x08, 0x08, 0x00, 0, 0, 0, 7];
+            let ports = ReducedHeader { source: 0x8000, destination: port };
+            datagram::emit(addresses, ports, &mut whole, |out| out.extend_from_slice(content));
+            wholes.push(whole);
+        }
+    }
+    corpus.extend(wholes);
     corpus
 }

@@ -1,7 +1,7 @@
 //! The command line of `bond-send`, in two steps: what was typed, and what it means.
 
 use anyhow::{Context, ensure};
-use bond::config::{SenderConfig, VIRTUAL_PORT_DEFAULT};
+use bond::config::{Encapsulation, SenderConfig, VIRTUAL_PORT_DEFAULT};
 use clap::Parser;
 use link_io::media::Endpoint;
 use link_io::program::{FlowArguments, StatsFormat};
@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Leave null packets out on the way.
     #[arg(long)]
     null_deletion: bool,
+    /// Wrap media and RTCP as whole IP datagrams (main profile), for a receiver that reads nothing else; librist does not.
+    #[arg(long)]
+    full_datagram: bool,
 }
 
 /// The links that find themselves.
@@ -111,6 +114,11 @@ impl Arguments {
             flow_id: self.flow_id,
             virtual_port: self.virtual_port,
             null_deletion: self.null_deletion,
+            encapsulation: if self.full_datagram {
+                Encapsulation::FullDatagram
+            } else {
+                Encapsulation::ReducedOverhead
+            },
             extension,
             ..SenderConfig::default()
         };
