@@ -2,10 +2,13 @@
 
 mod simulation;
 
-use link_sim::Capacity;
+use bond::PacketClass;
+use bond::config::{ReceiverConfig, SenderConfig};
+use link_sim::{BurstLoss, BurstPeriod, Capacity, PathConfig};
 use simulation::follow::{self, Encoder};
-use simulation::scenario;
+use simulation::{Simulation, load, scenario};
 use std::time::Duration;
+use units::Timestamp;
 
 const LATENCY: Duration = Duration::from_secs(1);
 
@@ -46,5 +49,48 @@ fn the_encoder_uses_links_that_jitter() {
         println!("seed {seed}: {:.1} % of the capacity used", used * 100.0);
         assert_eq!(run.made_and_lost(5.0, 30.0).1, 0, "seed {seed}");
         assert!(used > 0.8, "seed {seed}: {used}");
+    }
+}
+
+/// What a steady encoder is advised at each packet after five seconds, as shares of its load, in order.
+fn advised(path: PathConfig, bps: f64, seed: u64) -> Vec<f64> {
+    let latency = Duration::from_millis(870);
+    let sender = SenderConfig { latency, ..Default::default() };
+    let receiver = ReceiverConfig { latency, ..Default::default() };
+    let mut simulation = Simulation::new(sender, receiver, &[path], seed);
+    let mut advised = Vec::new();
+    for item in &load::video(bps, 30.0) {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), PacketClass::Video);
+        if item.at > Timestamp::from_millis(5000) {
+            advised.push(simulation.sender.rate_advice(simulation.now).as_bps() as f64 / bps);
+        }
+    }
+    advised.sort_by(f64::total_cmp);
+    advised
+}
+
+/// Goal: delay that swings for as long as several reports, and losses in bursts, are not taken for a bottleneck by a link that is
+/// given a quarter of what it carries: an encoder is advised more than it makes.
+#[test]
+fn a_link_that_swings_is_believed_to_carry_more_than_it_is_given() {
+    for (jitter_ms, tau_ms) in [(11.4, 20.0), (11.4, 47.0), (20.0, 50.0)] {
+        for loss in [0.0, 0.05] {
+            let (mut medians, mut below) = (0.0, 0.0);
+            for seed in 0..6 {
+                let mut path = scenario::link("a", 4000, 17.0, 600);
+                path.down.delay_ms = 113.0;
+                (path.up.jitter_ms, path.up.jitter_tau_ms) = (jitter_ms, tau_ms);
+                path.up.burst_loss =
+                    (loss > 0.0).then_some(BurstLoss { loss, period: BurstPeriod::Millis(62.0), loss_bad: 1.0 });
+                let advised = advised(path, 960_000.0, seed);
+                medians += advised[advised.len() / 2] / 6.0;
+                below += advised.iter().filter(|share| **share < 1.0).count() as f64 / advised.len() as f64 / 6.0;
+            }
+            let case =
+                format!("{jitter_ms} ms of {tau_ms} ms, loss {loss}: median {medians:.2}, below the load {below:.3}");
+            println!("{case}");
+            assert!(medians > 2.2 && below < 0.05, "{case}");
+        }
     }
 }

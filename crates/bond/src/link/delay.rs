@@ -31,6 +31,15 @@ const STAYS: Duration = Duration::from_millis(130);
 /// Samples kept for that; reports come every 10 to 20 ms.
 const RECENT_MAX: usize = 32;
 
+/// A path that swings for longer than a few reports is told from a queue by what packets meet that should find the bottleneck
+/// empty, in the mean of so many and at most this much: so many times what is above the first, at most the last, is no queue of
+/// ours. (The gains are no higher because packets also find more than believed where a capacity has just fallen.)
+const CALM_USUAL: f64 = 6_000.0;
+const CALM_MEMORY: f64 = 64.0;
+const CALM_MAX: f64 = 40_000.0;
+const SWING_GAIN: f64 = 3.0;
+const SWING_MAX: f64 = 20_000.0;
+
 /// The lowest value of about the last ten times `BUCKET_MICROS`.
 #[derive(Debug, Clone)]
 pub(crate) struct MinFilter<const BUCKET_MICROS: u64> {
@@ -73,6 +82,8 @@ pub(crate) struct Delay {
     jitter: f64,
     /// Twice the mean of how far samples fall below the ones before: jitter's mean step, and nothing of a queue that grows.
     unrest: f64,
+    /// The mean of what samples found that should have met no queue of ours.
+    calm: f64,
     last: Option<i64>,
     /// The newest samples, oldest first.
     recent: VecDeque<(Timestamp, i64)>,
@@ -85,6 +96,7 @@ impl Delay {
             queue: 0.0,
             jitter: 5_000.0,
             unrest: 5_000.0,
+            calm: 0.0,
             last: None,
             recent: VecDeque::new(),
         }
@@ -121,6 +133,16 @@ impl Delay {
         self.last = Some(one_way);
         self.recent.clear();
         self.recent.push_back((now, one_way));
+    }
+
+    /// Notes that the last sample should have met no queue of ours.
+    pub(crate) fn push_alone(&mut self) {
+        self.calm += (self.queue_last().min(CALM_MAX) - self.calm) / CALM_MEMORY;
+    }
+
+    /// How much longer than the lowest a packet takes now and then that meets no queue of ours.
+    pub(crate) fn swing(&self) -> f64 {
+        (SWING_GAIN * (self.calm - CALM_USUAL).max(0.0)).min(SWING_MAX)
     }
 
     /// The last sample.
@@ -297,6 +319,24 @@ mod tests {
         let jitter = || (0..40).map(|i| 30 + [0, 35, 60, 40, 5, 20, 50][i % 7]);
         assert!((0..=5).contains(&staying(jitter())), "{}", staying(jitter()));
         assert_eq!(staying(jitter().chain(jitter().map(|ms| ms + 80))), 80, "a queue on top of jitter");
+    }
+
+    #[test]
+    fn what_packets_meet_where_nothing_of_ours_stands_is_the_swing_of_the_path() {
+        let swing = |one_way_ms: &[i64], alone: fn(usize) -> bool| {
+            let mut delay = Delay::new();
+            for (i, one_way) in one_way_ms.iter().cycle().take(600).enumerate() {
+                delay.push(Timestamp::from_millis(i as u64 * 20), one_way * 1000);
+                if alone(i) {
+                    delay.push_alone();
+                }
+            }
+            (delay.swing() / 1000.0).round() as i64
+        };
+        assert_eq!(swing(&[30, 36, 33], |_| true), 0, "every path shows so much");
+        assert_eq!(swing(&[30, 35, 40, 45, 50, 40, 35, 45], |_| true), 12, "three times 10 - 6");
+        assert_eq!(swing(&[30, 35, 40, 45, 50, 40, 35, 45], |_| false), 0, "what our queue makes is none");
+        assert_eq!(swing(&[30, 90, 120, 90], |_| true), 20, "the most");
     }
 
     #[test]

@@ -489,9 +489,16 @@ impl Link {
                 self.delay.prove(now, one_way);
                 self.rtt.prove(now, trip);
             }
+            if progress.newest_alone {
+                self.delay.push_alone();
+            }
             let marked = self.note_marks(now, far_clock, &progress, report);
-            // Where a queue was marked, there is one, however short.
-            let queue = if marked { f64::INFINITY } else { self.delay.queue_staying() };
+            let queue = match (marked, progress.newest_alone) {
+                // Where a queue was marked, there is one, however short.
+                (true, _) => f64::INFINITY,
+                (false, true) => self.delay.queue_staying() - self.delay.swing(),
+                (false, false) => self.delay.queue_staying(),
+            };
             self.capacity.push(arrival, report.bytes, queue, self.delay.jitter());
         } else {
             self.note_marks(now, far_clock, &progress, report);
