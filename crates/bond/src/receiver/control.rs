@@ -73,6 +73,9 @@ impl Receiver {
                 self.begin_compound();
                 echo.emit(EchoKind::Request, &mut self.scratch);
                 let sent = self.send_compound(now, index, port);
+                if sent {
+                    self.peers[index].way_back.ask(now.as_micros());
+                }
                 self.peers[index].next_rtcp = now + if sent { INTERVAL } else { INTERVAL_WITHOUT_CREDIT };
             }
             let peer = &self.peers[index];
@@ -98,6 +101,7 @@ impl Receiver {
                     let delay = u64::from(echo.processing_delay_us);
                     if echo.ssrc == peer.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
                         peer.answered = true;
+                        peer.way_back.answer(echo.timestamp);
                         peer.framing.vouch(now);
                         peer.rtt.push(now, age - delay);
                     }
@@ -206,7 +210,8 @@ impl Receiver {
         }
     }
 
-    /// Tells every sender that speaks the extension what arrived on its links, over its two best links.
+    /// Tells every sender that speaks the extension what arrived on its links, over the two where that gets
+    /// there first, what is lost on the way back considered.
     pub(super) fn send_reports(&mut self, now: Timestamp) {
         let mut told: Vec<FlowId> = Vec::new();
         for index in 0..self.peers.len() {
@@ -228,7 +233,7 @@ impl Receiver {
                 .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
                 .filter(|i| self.peers[*i].extension && self.peers[*i].closed.is_none())
                 .collect();
-            paths.sort_by_key(|i| self.peers[*i].nearness(now));
+            paths.sort_by_key(|i| self.peers[*i].report_nearness(now));
             for path in paths.into_iter().take(REPORT_PATHS) {
                 self.begin_compound();
                 App { subtype: REPORT, ssrc: self.ssrc, name: NAME, body: &body }.emit(&mut self.scratch);

@@ -1,5 +1,6 @@
 //! One 4-tuple that something genuine came from.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 use units::{LinkId, Timestamp};
@@ -41,6 +42,56 @@ pub(crate) struct Closed {
     mac: [u8; 6],
 }
 
+/// Echo requests to a peer whose answers are waited for; an older one is lost.
+const ASKED_MAX: usize = 16;
+/// Weight of one in the share that is lost, and from where on that counts: less is chance.
+const ECHO_GAIN: f64 = 1.0 / 16.0;
+const ECHO_LOST_MIN: f64 = 0.15;
+/// Each report that is lost is one later by so many microseconds, on a way back that is believed to lose this share at the most.
+const REPORT_MICROS: f64 = 20_000.0;
+const WAY_BACK_LOSS_MAX: f64 = 0.95;
+
+/// Which of our echo requests to a peer come back: beside what the way here loses, that is what the way back does.
+#[derive(Debug, Default)]
+pub(super) struct WayBack {
+    /// Times of requests, oldest first.
+    asked: VecDeque<u64>,
+    lost: f64,
+}
+
+impl WayBack {
+    pub(super) fn ask(&mut self, micros: u64) {
+        if self.asked.len() == ASKED_MAX {
+            self.asked.pop_front();
+            self.count(1.0);
+        }
+        self.asked.push_back(micros);
+    }
+
+    /// The answer to the request of this time; those before it are lost.
+    pub(super) fn answer(&mut self, micros: u64) {
+        if !self.asked.contains(&micros) {
+            return;
+        }
+        while let Some(asked) = self.asked.pop_front() {
+            if asked == micros {
+                return self.count(0.0);
+            }
+            self.count(1.0);
+        }
+    }
+
+    fn count(&mut self, lost: f64) {
+        self.lost += (lost - self.lost) * ECHO_GAIN;
+    }
+
+    /// Share lost on the way back, where the way here loses `here`.
+    fn loss(&self, here: f64) -> f64 {
+        let lost = (self.lost - here) / (1.0 - here).max(0.05);
+        if lost < ECHO_LOST_MIN { 0.0 } else { lost.min(WAY_BACK_LOSS_MAX) }
+    }
+}
+
 /// One 4-tuple.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -68,6 +119,7 @@ pub(crate) struct Peer {
     pub named: bool,
     pub arrivals: Arrivals,
     pub rtt: RoundTrip,
+    pub(super) way_back: WayBack,
     /// SSRC of our echo requests to it.
     pub echo_ssrc: u32,
     pub heard_at: Timestamp,
@@ -115,6 +167,7 @@ impl Peer {
             named: false,
             arrivals: Arrivals::new(),
             rtt: RoundTrip::new(),
+            way_back: WayBack::default(),
             echo_ssrc,
             heard_at: now,
             lost: false,
@@ -226,6 +279,13 @@ impl Peer {
     /// Orders peers for what must arrive soon: the freshest first, in steps of 50 ms, then the nearest.
     pub(super) fn nearness(&self, now: Timestamp) -> (u128, Duration) {
         ((now - self.heard_at).as_millis() / 50, self.round_trip())
+    }
+
+    /// The same for reports, which come all the later, the more of them are lost.
+    pub(super) fn report_nearness(&self, now: Timestamp) -> (u128, Duration) {
+        let (freshness, round_trip) = self.nearness(now);
+        let loss = self.way_back.loss(self.loss);
+        (freshness, round_trip + Duration::from_micros((2.0 * REPORT_MICROS * loss / (1.0 - loss)) as u64))
     }
 
     /// Lowest round trip, or a guess where the sender answers no echo (GStreamer).
