@@ -207,6 +207,30 @@ fn a_sender_that_is_closed_and_started_again_is_received_at_once() {
     }
 }
 
+/// One that fell silent without a word, and comes again at the same addresses while reports of its former flow are on their way:
+/// they tell when that is played, which would have all of the new one given up.
+#[test]
+fn a_sender_that_comes_again_without_a_word_is_received() {
+    for seed in 0..40 {
+        let mut paths = paths();
+        for path in &mut paths {
+            (path.up.jitter_ms, path.down.jitter_ms) = (15.0, 15.0);
+            (path.up.loss, path.down.loss) = (0.02, 0.02);
+        }
+        let mut simulation = Simulation::new(sender(None), receiver(None), &paths, seed);
+        let mut next = 0;
+        push(&mut simulation, &mut next, ms(3_000 + seed));
+        simulation.replace_sender(SenderConfig { flow_id: Some(FLOW + 2), ..sender(None) }, 77 + seed);
+        push(&mut simulation, &mut next, ms(4_500));
+        let settled = next;
+        push(&mut simulation, &mut next, ms(6_500));
+        simulation.run_until(ms(8_000));
+        let arrived = delivered(&simulation);
+        let missing = (settled..next).filter(|number| !arrived.contains(number)).count();
+        assert!(missing < 5, "seed {seed}: {missing} of {}", next - settled);
+    }
+}
+
 #[test]
 fn a_link_that_is_taken_out_and_put_back_carries_at_once() {
     for secret in [None, Some("sesame")] {

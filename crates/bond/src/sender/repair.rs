@@ -50,7 +50,12 @@ impl Sender {
     /// Takes the far end's playout, which is told in its clock: as long as no link is timed by that, it says nothing.
     fn learn_playout(&mut self, report: &Report<'_>) {
         let timed = self.slots.iter().flatten().any(|slot| slot.link.delay.base().is_some());
-        let (Some(playout), Some(newest), true) = (report.playout, self.history.newest(), timed) else { return };
+        let Some(playout) = report.playout else {
+            // The receiver knows no such flow: what was told before was another one's, of whoever had these addresses.
+            self.playout = None;
+            return;
+        };
+        let (Some(newest), true) = (self.history.newest(), timed) else { return };
         let ahead = f64::from(playout.rtp_time.wrapping_sub(newest.rtp_time) as i32) * 100.0 / 9.0;
         self.playout = Some(playout.clock_micros as f64 - (newest.source_time.as_micros() as f64 + ahead));
     }
