@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_visitor_that_only_sends_drops_is_shown_out_and_one_that_is_answered_stays() {
         let (near, mut far) = tokio::io::duplex(1024);
         let mut visitor = Visitor::new(near, LIMITS, None, None);
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(visitor.read(&mut [0; 16]).await.unwrap(), 10);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_reads_and_a_visit_without_end_are_ended() {
         let (near, _far) = tokio::io::duplex(16);
         let mut visitor = Visitor::new(near, LIMITS, None, None);

@@ -41,7 +41,7 @@ impl Path {
     }
 }
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 const NOT: Duration = Duration::from_millis(300);
 
 /// Tests of this file share one gateway address and choose free ports in turn.
