@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
 
 pub use crate::refused::RefusedDatagrams;
@@ -213,6 +214,14 @@ impl LatePackets {
     /// All of them.
     pub const fn total(&self) -> u64 {
         self.originals + self.retransmissions + self.outdated
+    }
+}
+
+impl AddAssign for LatePackets {
+    fn add_assign(&mut self, other: Self) {
+        self.originals += other.originals;
+        self.retransmissions += other.retransmissions;
+        self.outdated += other.outdated;
     }
 }
 

@@ -90,9 +90,7 @@ impl FlowTotals {
         self.delivered += other.delivered;
         self.delivered_bytes += other.delivered_bytes;
         self.lost += other.lost;
-        self.late.originals += other.late.originals;
-        self.late.retransmissions += other.late.retransmissions;
-        self.late.outdated += other.late.outdated;
+        self.late += other.late;
         self.recovered += other.recovered;
         self.duplicates += other.duplicates;
         self.asked += other.asked;
