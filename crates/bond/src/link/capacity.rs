@@ -11,6 +11,8 @@ use units::Timestamp;
 const SAMPLES_MAX: usize = 128;
 /// Rates are taken over at least this time.
 const WINDOW_MICROS: u64 = 100_000;
+/// What arrived in so long shows a fall before the estimate has followed it.
+const LATELY_MICROS: u64 = 60_000;
 /// A queue delay above this (plus jitter) shows that the bottleneck is busy.
 const BUSY_MICROS: f64 = 8_000.0;
 /// Time constants of the estimate.
@@ -23,6 +25,8 @@ struct Sample {
     arrival: u64,
     bytes: u64,
     busy: bool,
+    /// So it was by marks: who slows down for these sees less arrive.
+    marked: bool,
 }
 
 /// The capacity estimate of one link, in bytes per second.
@@ -47,7 +51,7 @@ impl Capacity {
         self.last_count = Some(count);
         self.total += u64::from(step);
         let Some(last) = self.samples.back().copied() else {
-            self.samples.push_back(Sample { arrival, bytes: self.total, busy: false });
+            self.samples.push_back(Sample { arrival, bytes: self.total, busy: false, marked: false });
             return;
         };
         if arrival <= last.arrival {
@@ -57,7 +61,7 @@ impl Capacity {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
-        self.samples.push_back(Sample { arrival, bytes: self.total, busy });
+        self.samples.push_back(Sample { arrival, bytes: self.total, busy, marked: queue_micros == f64::INFINITY });
         let Some(rate) = self.rate_over(WINDOW_MICROS) else { return };
         if busy && last.busy {
             let elapsed = (arrival - last.arrival) as f64;
@@ -71,6 +75,17 @@ impl Capacity {
     /// Bytes per second.
     pub(crate) fn estimate(&self) -> f64 {
         self.estimate
+    }
+
+    /// Bytes per second that arrived of late, if a queue stood in front of the bottleneck all that time; at most the estimate.
+    pub(crate) fn lately(&self) -> f64 {
+        let mut busy = self.samples.iter().rev().take_while(|sample| sample.busy && !sample.marked);
+        let Some(last) = busy.next() else { return self.estimate };
+        let Some(start) = busy.find(|start| last.arrival - start.arrival >= LATELY_MICROS) else {
+            return self.estimate;
+        };
+        let rate = (last.bytes - start.bytes) as f64 * 1e6 / (last.arrival - start.arrival) as f64;
+        rate.min(self.estimate)
     }
 
     /// Replaces the estimate, after an outage or a change of path.
@@ -139,6 +154,22 @@ mod tests {
         assert!((capacity.estimate() - 1e6).abs() < 3e4, "{}", capacity.estimate());
         feed(&mut capacity, &mut at, 500, 2e5, 30_000.0);
         assert!((capacity.estimate() - 2e5).abs() < 3e4, "{}", capacity.estimate());
+    }
+
+    #[test]
+    fn a_fall_shows_of_late_before_the_estimate_follows() {
+        let mut capacity = Capacity::new(50_000.0);
+        let mut at = (1_000, 0);
+        feed(&mut capacity, &mut at, 500, 1e6, 30_000.0);
+        feed(&mut capacity, &mut at, 60, 3e5, 30_000.0);
+        assert!(capacity.estimate() > 7e5, "{}", capacity.estimate());
+        assert!((capacity.lately() - 3e5).abs() < 3e4, "{}", capacity.lately());
+        // Less arrives because less is sent.
+        feed(&mut capacity, &mut at, 20, 1e5, 0.0);
+        assert!((capacity.lately() - capacity.estimate()).abs() < 1.0);
+        // A rise is the estimate's to follow.
+        feed(&mut capacity, &mut at, 100, 4e6, 30_000.0);
+        assert!((capacity.lately() - capacity.estimate()).abs() < 1.0);
     }
 
     #[test]

@@ -282,9 +282,14 @@ impl Link {
         self.options.rate_max.map_or(rate, |max| rate.min(max.as_bps() as f64 / 8.0))
     }
 
-    /// What the link carries just now, in bytes per second: the less, the longer it has been stalling.
-    pub(crate) fn rate_now(&self, now: Timestamp) -> f64 {
-        self.rate() * (1.0 - self.overdue(now) / STALL_MICROS).max(0.0)
+    /// No more than arrived of late, in bytes per second: a fall shows there first.
+    pub(crate) fn rate_lately(&self) -> f64 {
+        self.rate().min(self.capacity.lately().max(CAPACITY_MIN))
+    }
+
+    /// The share of its rate that the link carries just now: the less, the longer it has been stalling.
+    pub(crate) fn moving(&self, now: Timestamp) -> f64 {
+        (1.0 - self.overdue(now) / STALL_MICROS).max(0.0)
     }
 
     /// Microseconds that `bytes` more bytes would wait in front of the bottleneck.
@@ -330,8 +335,9 @@ impl Link {
         now.as_micros() as f64 + self.path_delay() - self.round_trip_low() - REPORT_INTERVAL_MICROS
     }
 
-    /// Bytes that may be on their way while a queue of `queue_micros` is wanted in front of the bottleneck.
-    pub(crate) fn window(&self, queue_micros: f64) -> u64 {
+    /// Bytes that may be on their way while a queue of `queue_micros` is wanted in front of the bottleneck, which carries `rate`
+    /// bytes per second.
+    pub(crate) fn window(&self, queue_micros: f64, rate: f64) -> u64 {
         match self.path_check.room() {
             Room::Full => {}
             Room::Less => return self.drained(queue_micros),
@@ -339,7 +345,7 @@ impl Link {
         }
         let queue = queue_micros.min(self.queue_limit);
         let held = if self.echoed.is_some() { self.echo_interval() } else { REPORT_INTERVAL_MICROS / 2.0 };
-        let bytes = self.rate() * (self.round_trip_usual() + held + queue) / 1e6;
+        let bytes = rate * (self.round_trip_usual() + held + queue) / 1e6;
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
     }
 

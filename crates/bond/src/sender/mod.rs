@@ -457,7 +457,7 @@ impl Sender {
     /// True while anything waits or is on its way.
     fn tick(&mut self, now: Timestamp) -> bool {
         let mut busy = self.history.pending_len() > 0;
-        let queue_wanted = self.queue_wanted(now);
+        let queue_wanted = self.wanted(now).queue;
         for index in 0..self.slots.len() {
             let Some(slot) = &mut self.slots[index] else { continue };
             let moved = slot.link.on_tick(now, queue_wanted, &mut self.outcomes);

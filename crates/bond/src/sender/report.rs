@@ -10,6 +10,9 @@ use crate::stats::{SenderLinkSnapshot, SenderSnapshot};
 
 /// Headers per payload byte (60 of 1316, bonding over IPv4 with encryption).
 const HEADER_SHARE: f64 = 0.046;
+/// A link's dips pass, and others make up for them; when less than this share of what all are believed to carry arrives, the bond
+/// has fallen, and nothing waits for the beliefs to follow.
+const FALLEN_SHARE: f64 = 0.7;
 
 impl Sender {
     /// The media rate, in payload bits, that the links can carry in time; within the encoder's range.
@@ -22,12 +25,19 @@ impl Sender {
     pub(super) fn advise(&mut self, now: Timestamp) {
         let links = self.slots.iter().enumerate().filter_map(|(index, slot)| Some((index, &slot.as_ref()?.link)));
         let usable = links.filter(|(_, link)| link.usable());
-        let carried = |(index, link): (usize, &Link)| {
-            self.bottleneck_share(index) * link.rate_now(now) * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE)
+        let carried = |rate: fn(&Link) -> f64| -> f64 {
+            let payload = |(index, link): (usize, &Link)| {
+                let rate = self.bottleneck_share(index) * rate(link) * link.moving(now);
+                rate * 8.0 * (1.0 - link.loss()) / (1.0 + HEADER_SHARE)
+            };
+            usable.clone().map(payload).sum()
         };
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         let waited = oldest.map_or(Duration::ZERO, |packet| now - packet.source_time);
-        let mut capacity = usable.clone().map(carried).sum::<f64>();
+        let (mut capacity, lately) = (carried(Link::rate), carried(Link::rate_lately));
+        if lately < FALLEN_SHARE * capacity {
+            capacity = lately;
+        }
         if self.extension != Some(true) {
             let known = usable.clone().all(|(_, link)| link.reported);
             capacity *= ECHO_TRUST;

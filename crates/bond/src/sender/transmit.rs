@@ -16,6 +16,9 @@ const QUEUE_SHARE: f64 = 0.03;
 const PRESSED_SHARE: f64 = 0.15;
 /// The queue wanted then: no link may run dry.
 const QUEUE_SHARE_PRESSED: f64 = 0.07;
+/// Packets that have been waiting for this share want every link used for what it is believed to carry; before, a link that has
+/// fallen of late gets no more than it carried then, and its queue stays short.
+const HURRIED_SHARE: f64 = 0.11;
 const QUEUE_MICROS_MIN: f64 = 20_000.0;
 const QUEUE_MICROS_MAX: f64 = 70_000.0;
 /// A queue may take so much longer to drain than it seems, as a share of itself: capacities halve within a queue's time.
@@ -40,6 +43,15 @@ const COPY_WAIT: Duration = Duration::from_millis(10);
 /// Bytes of a full datagram.
 const PACKET_BYTES: u64 = 1344;
 
+/// What is wanted in front of bottlenecks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Wanted {
+    /// The queue, in microseconds.
+    pub queue: f64,
+    /// Packets wait: no link may run dry, and one that has fallen of late may have risen again.
+    hurried: bool,
+}
+
 /// The links at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -52,8 +64,8 @@ pub(super) struct Table {
 /// The table of the last packet.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    /// When it was made and the queue wanted then; `None` when something else than packets sent may have happened since.
-    made: Option<(Timestamp, f64)>,
+    /// When it was made and what was wanted then; `None` when something else than packets sent may have happened since.
+    made: Option<(Timestamp, Wanted)>,
     table: Table,
     /// Links that have sent since, one bit a slot.
     stale: u16,
@@ -129,32 +141,38 @@ impl Sender {
 
     /// True once packets have been waiting for a good part of the latency: the load is more than links carry.
     fn is_pressed(&self, now: Timestamp) -> bool {
-        let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
-        let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_micros() as f64);
-        waited > PRESSED_SHARE * self.config.latency.as_micros() as f64
+        self.waited_share(now) > PRESSED_SHARE
     }
 
-    /// The queue wanted in front of bottlenecks, in microseconds.
-    pub(super) fn queue_wanted(&self, now: Timestamp) -> f64 {
-        let share = if self.is_pressed(now) { QUEUE_SHARE_PRESSED } else { QUEUE_SHARE };
-        (self.config.latency.as_micros() as f64 * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX)
+    /// How long the first in the queue has been waiting, as a share of the latency.
+    fn waited_share(&self, now: Timestamp) -> f64 {
+        let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
+        let waited = oldest.map_or(0.0, |packet| (now - packet.source_time).as_micros() as f64);
+        waited / (self.config.latency.as_micros() as f64).max(1.0)
+    }
+
+    pub(super) fn wanted(&self, now: Timestamp) -> Wanted {
+        let waited = self.waited_share(now);
+        let share = if waited > PRESSED_SHARE { QUEUE_SHARE_PRESSED } else { QUEUE_SHARE };
+        let queue = (self.config.latency.as_micros() as f64 * share).clamp(QUEUE_MICROS_MIN, QUEUE_MICROS_MAX);
+        Wanted { queue, hurried: waited > HURRIED_SHARE }
     }
 
     /// The links at this moment.
     pub(super) fn table(&self, now: Timestamp) -> Table {
         let mut table = Table::default();
-        self.fill(&mut table, now, self.queue_wanted(now));
+        self.fill(&mut table, now, self.wanted(now));
         table
     }
 
-    fn fill(&self, table: &mut Table, now: Timestamp, queue: f64) {
+    fn fill(&self, table: &mut Table, now: Timestamp, wanted: Wanted) {
         let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
         let dearest = usable.map(|slot| slot.link.options.price).max().unwrap_or(0).max(1);
         table.price_scale = PRICE_SHARE * self.config.latency.as_micros() as f64 / f64::from(dearest);
         table.candidates.clear();
         table.wakes.clear();
         for index in 0..self.slots.len() {
-            if let Some((candidate, wake)) = self.candidate(now, index, queue, table.price_scale) {
+            if let Some((candidate, wake)) = self.candidate(now, index, wanted, table.price_scale) {
                 table.candidates.push(candidate);
                 table.wakes.push(wake);
             }
@@ -162,14 +180,21 @@ impl Sender {
     }
 
     /// A link that may carry media, and when pacing lets it, if its window does.
-    fn candidate(&self, now: Timestamp, index: usize, queue: f64, price_scale: f64) -> Option<(Candidate, Timestamp)> {
+    fn candidate(
+        &self,
+        now: Timestamp,
+        index: usize,
+        wanted: Wanted,
+        price_scale: f64,
+    ) -> Option<(Candidate, Timestamp)> {
         let link = &self.slots[index].as_ref()?.link;
         if !(link.usable() && link.reported) {
             return None;
         }
+        let rate = if wanted.hurried { link.rate() } else { link.rate_lately() };
         // Echoes show a stall later than reports: by then enough hangs on the link.
         let stalls = link.echoed.is_some() && link.overdue(now) > 0.0;
-        let room = !stalls && link.sent.in_flight_bytes() + PACKET_BYTES <= link.window(queue);
+        let room = !stalls && link.sent.in_flight_bytes() + PACKET_BYTES <= link.window(wanted.queue, rate);
         let paced = link.next_send() <= now;
         let candidate = Candidate {
             slot: index,
@@ -188,19 +213,19 @@ impl Sender {
 
     /// Makes `table`, that of the last packet, the same as [`Sender::table`], at the cost of the links that have sent since.
     fn table_again(&mut self, table: &mut Table, now: Timestamp) {
-        let queue = self.queue_wanted(now);
-        let same = self.kept_table.made.is_some_and(|(at, wanted)| at == now && wanted.to_bits() == queue.to_bits());
+        let wanted = self.wanted(now);
+        let same = self.kept_table.made == Some((now, wanted));
         let stale = std::mem::take(&mut self.kept_table.stale);
-        self.kept_table.made = Some((now, queue));
+        self.kept_table.made = Some((now, wanted));
         if !same {
-            return self.fill(table, now, queue);
+            return self.fill(table, now, wanted);
         }
         for place in 0..table.candidates.len() {
             let index = table.candidates[place].slot;
             if stale >> index & 1 == 1 {
-                let Some((candidate, wake)) = self.candidate(now, index, queue, table.price_scale) else {
+                let Some((candidate, wake)) = self.candidate(now, index, wanted, table.price_scale) else {
                     // No candidate any more (its budget is spent): all of it.
-                    return self.fill(table, now, queue);
+                    return self.fill(table, now, wanted);
                 };
                 (table.candidates[place], table.wakes[place]) = (candidate, wake);
             }
