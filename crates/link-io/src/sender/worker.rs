@@ -196,7 +196,9 @@ impl Worker {
     }
 
     fn add_link(&mut self, now: Timestamp, spec: LinkSpec) {
-        self.remove_link(now, spec.id);
+        if self.links.iter().any(|link| link.id() == spec.id) {
+            self.remove_link(now, spec.id);
+        }
         if self.links.len() >= LINKS_MAX {
             tracing::error!(link = %spec.id, links = LINKS_MAX, "a link was not added: the flow has all it takes");
             return;
