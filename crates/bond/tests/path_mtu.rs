@@ -109,6 +109,18 @@ fn a_link_known_to_be_narrow_loses_nothing() {
     }
 }
 
+/// Goal: the first link's path is followed as soon as it is added: a source that fills its first payload then is told the
+/// right length.
+#[test]
+fn the_first_link_is_followed_as_soon_as_it_is_added() {
+    let path = scenario::link("a", 6000, 30.0, 100);
+    let (sender, receiver) = (SenderConfig::default(), ReceiverConfig::default());
+    let mut simulation = Simulation::without_links(sender, receiver, &[path], 3, SkewedClock::new(77_000_000, 0));
+    assert_eq!(simulation.sender.payload_bytes_max(), 1316, "nothing is known");
+    simulation.add_link(0, LinkOptions { mtu: 1200, ..Default::default() });
+    assert_eq!(simulation.sender.payload_bytes_max(), 1128);
+}
+
 /// Goal: a route that begins to swallow large datagrams costs nothing that others can repair, and its link is used again
 /// with what fits; when the route grows, so does the size after ten minutes.
 #[test]

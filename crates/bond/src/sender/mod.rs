@@ -599,6 +599,7 @@ impl Sender {
                 reason: StateReason::Added,
             },
         );
+        self.limit_payloads(now);
     }
 
     fn listen(&mut self, now: Timestamp, id: LinkId, options: LinkOptions) {

@@ -196,9 +196,7 @@ impl Worker {
     }
 
     fn add_link(&mut self, now: Timestamp, spec: LinkSpec) {
-        if self.links.iter().any(|link| link.id() == spec.id) {
-            self.remove_link(now, spec.id);
-        }
+        self.remove_link(now, spec.id);
         if self.links.len() >= LINKS_MAX {
             tracing::error!(link = %spec.id, links = LINKS_MAX, "a link was not added: the flow has all it takes");
             return;
@@ -424,13 +422,14 @@ impl Worker {
 
     fn publish(&mut self) {
         let now = self.parts.clock.now();
+        // Before the room: who sees that opens packs payloads of this length.
+        let payload_bytes_max = self.parts.machine.payload_bytes_max();
+        self.parts.published.payload_bytes_max.store(payload_bytes_max, Ordering::Relaxed);
         self.parts.published.room.store(self.parts.machine.room(now), Ordering::Release);
         if now >= self.advice_at {
             self.advice_at = now + ADVICE_INTERVAL;
             let advice = self.parts.machine.rate_advice(now);
             self.parts.published.rate_advice_bps.store(advice.as_bps(), Ordering::Relaxed);
-            let payload_bytes_max = self.parts.machine.payload_bytes_max();
-            self.parts.published.payload_bytes_max.store(payload_bytes_max, Ordering::Relaxed);
         }
         if now >= self.snapshot_at {
             self.snapshot_at = now + SNAPSHOT_INTERVAL;
