@@ -179,10 +179,11 @@ impl Framing {
         port: Option<u16>,
         compound: &[u8],
     ) -> Option<(Channel, Vec<u8>, Option<u32>)> {
+        let headroom = HEADROOM + self.overhead_bytes();
         match self {
             Self::Simple => Some((Channel::Control, compound.to_vec(), None)),
             Self::Main(tunnel) => {
-                let mut out = Vec::new();
+                let mut out = Vec::with_capacity(compound.len() + headroom);
                 let sequence = match port {
                     Some(port) => tunnel.emit_rtcp_on(now, port, compound, &mut out),
                     None => tunnel.emit_rtcp(now, compound, &mut out),
