@@ -4,8 +4,9 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{Extension, ReceiverConfig, SenderConfig};
-use link_sim::{Capacity, PathConfig};
+use link_sim::{Capacity, Outage, OutageKind, PathConfig};
 use simulation::load::Item;
+use simulation::score::{self, Classes};
 use simulation::{Simulation, load, scenario};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -126,5 +127,27 @@ fn a_short_queue_is_not_flooded() {
         assert!(dropped < 0.15 * sent, "{queue_ms} ms: {dropped} of {sent}");
         // Of what is offered the link carries 0.77, less its headers.
         assert!(delivered > 0.71, "{queue_ms} ms: {delivered}");
+    }
+}
+
+/// Goal: a link that stalls for half a second and goes on as before has time for everything that waited: while its rate is measured
+/// anew, nothing is given up.
+#[test]
+fn a_stall_costs_nothing_that_still_has_time() {
+    for queue_kb in [40, 400] {
+        for seed in 0..3 {
+            let mut paths = vec![scenario::link("a", 8000, 70.0, queue_kb)];
+            let times = [7_000, 11_000, 15_130, 19_370, 23_710];
+            paths[0].outages = times.map(|at| Outage { from_ms: at, to_ms: at + 480, kind: OutageKind::Hold }).to_vec();
+            let items = load::video(5e6, 30.0);
+            let (score, simulation) = score::run(Duration::from_secs(2), &paths, &items, seed, Classes::Unknown);
+            let snapshot = simulation.sender.snapshot(simulation.now);
+            println!("queue {queue_kb} kB, seed {seed}: {} given up, {score:?}", snapshot.dropped_packets);
+            assert_eq!(
+                (snapshot.dropped_packets, score.delivered_percent),
+                (0, 100.0),
+                "queue {queue_kb} kB, seed {seed}"
+            );
+        }
     }
 }

@@ -13,6 +13,12 @@ const SAMPLES_MAX: usize = 128;
 const WINDOW_MICROS: u64 = 100_000;
 /// What arrived in so long shows a fall before the estimate has followed it.
 const LATELY_MICROS: u64 = 60_000;
+/// When nothing arrives for so long, and for so many packets at the estimate, the link has stalled, or nothing was sent.
+const GAP_MICROS: f64 = 100_000.0;
+const GAP_PACKETS: f64 = 4.0;
+const PACKET_BYTES: f64 = 1400.0;
+/// Share of the estimate that is believed after a stall, until it is measured again.
+const AFTER_STALL: f64 = 0.5;
 /// A queue delay above this (plus jitter) shows that the bottleneck is busy.
 const BUSY_MICROS: f64 = 8_000.0;
 /// Time constants of the estimate.
@@ -58,6 +64,14 @@ impl Capacity {
             return;
         }
         let busy = queue_micros > BUSY_MICROS + jitter_micros.min(20_000.0);
+        let gap = (arrival - last.arrival) as f64;
+        if gap > GAP_MICROS.max(GAP_PACKETS * PACKET_BYTES * 1e6 / self.estimate.max(1.0)) {
+            // No rate over this is the capacity: a link that stalls carries nothing meanwhile, whatever it does after.
+            self.samples.clear();
+            if queue_micros > gap / 2.0 {
+                self.estimate *= AFTER_STALL;
+            }
+        }
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
@@ -170,6 +184,28 @@ mod tests {
         // A rise is the estimate's to follow.
         feed(&mut capacity, &mut at, 100, 4e6, 30_000.0);
         assert!((capacity.lately() - capacity.estimate()).abs() < 1.0);
+    }
+
+    #[test]
+    fn what_stalls_is_believed_by_half_until_it_is_measured_again() {
+        let mut capacity = Capacity::new(50_000.0);
+        let mut at = (1_000, 0);
+        feed(&mut capacity, &mut at, 500, 1e6, 30_000.0);
+        at.0 += 480_000;
+        feed(&mut capacity, &mut at, 20, 1e6, 500_000.0);
+        assert!((capacity.estimate() - 5e5).abs() < 3e4, "{}", capacity.estimate());
+        feed(&mut capacity, &mut at, 300, 1e6, 200_000.0);
+        assert!((capacity.estimate() - 1e6).abs() < 5e4, "{}", capacity.estimate());
+    }
+
+    #[test]
+    fn a_pause_of_the_source_tells_nothing() {
+        let mut capacity = Capacity::new(50_000.0);
+        let mut at = (1_000, 0);
+        feed(&mut capacity, &mut at, 500, 1e6, 30_000.0);
+        at.0 += 480_000;
+        feed(&mut capacity, &mut at, 60, 1e6, 30_000.0);
+        assert!(capacity.estimate() > 9.5e5, "{}", capacity.estimate());
     }
 
     #[test]

@@ -76,7 +76,7 @@ const PACING_GAIN: f64 = 4.0;
 /// The same in front of a queue that has shown to be short.
 const PACING_GAIN_SHALLOW: f64 = 1.25;
 const QUEUE_SHALLOW: f64 = 100_000.0;
-/// The same while a queue that is shorter still overflows: more than this share is lost.
+/// The same while a queue that is shorter still overflows: it is not empty, and more than this share is lost.
 const PACING_GAIN_OVERFLOW: f64 = 1.05;
 const QUEUE_SHORT: f64 = 50_000.0;
 const OVERFLOW_LOSS: f64 = 0.04;
@@ -462,7 +462,8 @@ impl Link {
     }
 
     fn pacing_gain(&self) -> f64 {
-        if self.queue_limit < QUEUE_SHORT && self.loss > OVERFLOW_LOSS {
+        let full = self.delay.queue() > QUEUE_NONE.min(self.queue_limit / 2.0);
+        if self.queue_limit < QUEUE_SHORT && self.loss > OVERFLOW_LOSS && full {
             PACING_GAIN_OVERFLOW
         } else if self.queue_limit < QUEUE_SHALLOW {
             PACING_GAIN_SHALLOW
