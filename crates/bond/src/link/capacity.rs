@@ -64,14 +64,6 @@ impl Capacity {
             return;
         }
         let busy = queue_micros > BUSY_MICROS + jitter_micros.min(20_000.0);
-        let gap = (arrival - last.arrival) as f64;
-        if gap > GAP_MICROS.max(GAP_PACKETS * PACKET_BYTES * 1e6 / self.estimate.max(1.0)) {
-            // No rate over this is the capacity: a link that stalls carries nothing meanwhile, whatever it does after.
-            self.samples.clear();
-            if queue_micros > gap / 2.0 {
-                self.estimate *= AFTER_STALL;
-            }
-        }
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
@@ -83,6 +75,23 @@ impl Capacity {
             self.estimate += (rate - self.estimate) * (1.0 - (-elapsed / constant).exp());
         } else {
             self.estimate = self.estimate.max(rate);
+        }
+    }
+
+    /// Looks whether there was a gap before the report that is taken next: no rate over it is the capacity, for a link that stalls
+    /// carries nothing meanwhile, whatever it does after.
+    pub(crate) fn note_gap(&mut self, arrival: u64, count: u32, queue_micros: f64) {
+        let Some(last) = self.samples.back() else { return };
+        let gap = arrival.saturating_sub(last.arrival) as f64;
+        let arrived = self.last_count.map_or(0, |last| count.wrapping_sub(last));
+        if gap <= GAP_MICROS.max(GAP_PACKETS * PACKET_BYTES * 1e6 / self.estimate.max(1.0)) {
+            return;
+        }
+        self.samples.clear();
+        // What was held up shows it; a mark does not, nor does a report that got lost.
+        let stalled = queue_micros.is_finite() && queue_micros > gap / 2.0;
+        if stalled && f64::from(arrived) * 1e6 / gap < AFTER_STALL * self.estimate {
+            self.estimate *= AFTER_STALL;
         }
     }
 
@@ -156,6 +165,7 @@ mod tests {
         for _ in 0..millis / 20 {
             from.0 += 20_000;
             from.1 = from.1.wrapping_add((rate * 0.02) as u32);
+            capacity.note_gap(from.0, from.1, queue);
             capacity.push(from.0, from.1, queue, 1_000.0);
         }
     }
@@ -206,6 +216,12 @@ mod tests {
         at.0 += 480_000;
         feed(&mut capacity, &mut at, 60, 1e6, 30_000.0);
         assert!(capacity.estimate() > 9.5e5, "{}", capacity.estimate());
+        at.0 += 480_000;
+        feed(&mut capacity, &mut at, 60, 1e6, f64::INFINITY);
+        assert!(capacity.estimate() > 9.5e5, "marked: {}", capacity.estimate());
+        (at.0, at.1) = (at.0 + 200_000, at.1 + 200_000);
+        feed(&mut capacity, &mut at, 60, 1e6, 300_000.0);
+        assert!(capacity.estimate() > 9.5e5, "reports lost: {}", capacity.estimate());
     }
 
     #[test]

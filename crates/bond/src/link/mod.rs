@@ -506,6 +506,7 @@ impl Link {
                 (false, true) => self.delay.queue_staying() - self.delay.swing(),
                 (false, false) => self.delay.queue_staying(),
             };
+            self.capacity.note_gap(arrival, report.bytes, queue);
             self.capacity.push(arrival, report.bytes, queue, self.delay.jitter());
         } else {
             self.note_marks(now, far_clock, &progress, report);

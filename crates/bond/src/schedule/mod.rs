@@ -16,8 +16,6 @@ pub(crate) struct Candidate {
     pub priority: u8,
     /// When a packet sent now would arrive.
     pub arrival: Micros,
-    /// The same if nothing is in front of it.
-    pub earliest: Micros,
     /// Uncertainty of that.
     pub spread: Micros,
     /// Lowest round trip.
@@ -58,7 +56,7 @@ pub(crate) enum Choice {
     Wait,
     /// No link can surely deliver it in time.
     Doubtful,
-    /// No link can deliver it in time, even if nothing is in front of it.
+    /// No link can deliver it in time.
     Hopeless,
 }
 
@@ -81,7 +79,7 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
     let (mut sure, mut reachable) = (candidates.is_empty(), false);
     for candidate in candidates {
         let needed = if ask.gamble { candidate.arrival } else { sure_by(candidate) };
-        reachable |= candidate.earliest <= ask.deadline;
+        reachable |= candidate.arrival <= ask.deadline;
         sure |= needed <= ask.deadline;
         let classes_above = f64::from(candidate.priority - best_priority);
         if !candidate.ready
@@ -133,7 +131,6 @@ mod tests {
             slot,
             priority: 0,
             arrival: arrival_ms * 1e3,
-            earliest: arrival_ms * 1e3,
             spread: 2e3,
             round_trip: 40e3,
             loss: 0.0,
@@ -158,8 +155,6 @@ mod tests {
         assert_eq!(choose(&[link(0, 90.0, true), link(1, 20.0, false)], &ask(95.0)), Choice::Wait);
         assert_eq!(choose(&[link(0, 90.0, true), link(1, 20.0, false)], &ask(25.0)), Choice::Doubtful);
         assert_eq!(choose(&[link(0, 90.0, true), link(1, 20.0, false)], &ask(15.0)), Choice::Hopeless);
-        let queued = Candidate { earliest: 15e3, ..link(1, 20.0, false) };
-        assert_eq!(choose(&[queued], &ask(15.0)), Choice::Doubtful, "what is believed of a queue may be wrong");
         assert_eq!(choose(&[], &ask(15.0)), Choice::Wait);
     }
 

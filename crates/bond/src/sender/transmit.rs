@@ -201,7 +201,6 @@ impl Sender {
             // Where there is no time to send again, links that lose packets come after those that do not.
             priority: link.options.priority.saturating_add(u8::from(self.protection.avoids(index))),
             arrival: link.arrival(now, PACKET_BYTES),
-            earliest: now.as_micros() as f64 + link.path_delay(),
             spread: 2.0 * link.delay.jitter() + QUEUE_DOUBT * link.queue_with(PACKET_BYTES),
             round_trip: link.round_trip_low(),
             loss: link.loss(),
