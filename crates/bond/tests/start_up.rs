@@ -75,3 +75,28 @@ fn what_is_given_up_in_the_start_up_is_no_loss_of_the_link() {
         assert!(outcome.overhead < 1.005, "{}", outcome.overhead);
     }
 }
+
+/// Goal: links that wait for the media keep what is believed of them, however their delay swings meanwhile: it is no queue, and the
+/// few bytes of reports and echoes say nothing of what they carry.
+#[test]
+fn links_that_wait_with_jitter_carry_media_at_once() {
+    let idle = Duration::from_secs(15);
+    let mut lost = 0;
+    for seed in 0..10 {
+        let jitter = LinkConfig { delay_ms: 30.0, jitter_ms: 15.0, jitter_tau_ms: 80.0, ..Default::default() };
+        let up = LinkConfig { capacity: Capacity::Constant { kbps: 4000 }, queue_bytes: 100_000, ..jitter.clone() };
+        let path = PathConfig { up, down: jitter, ..Default::default() };
+        let latency = Duration::from_millis(400);
+        let sender = SenderConfig { latency, ..Default::default() };
+        let receiver = ReceiverConfig { latency, ..Default::default() };
+        let mut simulation = Simulation::new(sender, receiver, &vec![path; 3], seed);
+        let items = load::video(5e6, 2.0);
+        for item in &items {
+            simulation.run_until(item.at + idle);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(2));
+        lost += items.len() - simulation.delivered.len();
+    }
+    assert!(lost == 0, "{lost} packets of the first seconds");
+}

@@ -501,6 +501,8 @@ impl Link {
             }
             let marked = self.note_marks(now, far_clock, &progress, report);
             let queue = match (marked, progress.newest_alone) {
+                // What goes alone on an idle link meets no queue of ours, however its path swings.
+                (false, true) if progress.newest_single => 0.0,
                 // Where a queue was marked, there is one, however short.
                 (true, _) => f64::INFINITY,
                 (false, true) => self.delay.queue_staying() - self.delay.swing(),

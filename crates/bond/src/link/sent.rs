@@ -29,6 +29,9 @@ enum Fate {
     Lost,
 }
 
+/// Up to so many bytes on the way make no queue to speak of: one full datagram.
+const SINGLE_BYTES: u64 = 1500;
+
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     at: Timestamp,
@@ -44,6 +47,8 @@ struct Sent {
     ect: bool,
     /// What was sent before it should have left the bottleneck.
     alone: bool,
+    /// At most one datagram was on its way before it.
+    single: bool,
 }
 
 /// What became of one flow packet's copy on this link.
@@ -64,6 +69,8 @@ pub(crate) struct Progress {
     pub newest_order: u64,
     /// It should have met no queue of what was sent before it.
     pub newest_alone: bool,
+    /// At most one datagram was on its way before it.
+    pub newest_single: bool,
     /// Datagrams newly confirmed.
     pub confirmed: u32,
     /// Bytes newly confirmed.
@@ -125,6 +132,7 @@ impl SentLog {
                     fate: Fate::Confirmed,
                     ect: false,
                     alone: false,
+                    single: false,
                 });
             }
         }
@@ -137,6 +145,7 @@ impl SentLog {
             fate: Fate::Waiting,
             ect: false,
             alone: false,
+            single: self.in_flight_bytes <= SINGLE_BYTES,
         });
         self.in_flight_bytes += bytes as u64;
         self.in_flight_packets += u64::from(packet.is_some());
@@ -204,6 +213,7 @@ impl SentLog {
             self.highest_confirmed = Some(highest);
             progress.newest_sent_at = self.entry(highest).map(|sent| sent.at);
             progress.newest_order = self.entry(highest).map_or(0, |sent| sent.order);
+            progress.newest_single = self.entry(highest).is_some_and(|sent| sent.single);
             progress.newest_alone = self.entry(highest).is_some_and(|sent| sent.alone);
         }
         self.confirm(highest, &mut progress, outcomes);
