@@ -217,13 +217,15 @@ impl Framing {
         }
     }
 
-    /// A datagram that the tunnel itself wants sent.
-    pub(crate) fn control(&mut self, now: Timestamp) -> Option<Vec<u8>> {
+    /// A datagram that the tunnel itself wants sent, and its per-link number if it has one.
+    pub(crate) fn control(&mut self, now: Timestamp) -> Option<(Vec<u8>, Option<u32>)> {
         match self {
             Self::Simple => None,
             Self::Main(tunnel) => {
                 let mut out = Vec::new();
-                tunnel.poll_control(now, &mut out).then_some(out)
+                let next = tunnel.next_sequence();
+                let numbered = |tunnel: &Tunnel| (tunnel.next_sequence() != next).then_some(next);
+                tunnel.poll_control(now, &mut out).then(|| (out, numbered(tunnel)))
             }
         }
     }
@@ -262,6 +264,9 @@ impl Framing {
                         let named = |feature: &str| offer == Extension::Offer && features.iter().any(|f| f == feature);
                         let adapts = keep_alive.capabilities.contains(Capabilities::ADAPTIVE_ENCODING);
                         let (extension, fec, ecn) = (named(FEATURE), named(fec::FEATURE), named(ECN_FEATURE));
+                        if extension {
+                            tunnel.announce_nonces();
+                        }
                         Inbound::KeepAlive { extension, fec, ecn, adapts, signals: Signals::of(&keep_alive) }
                     }
                     _ => Inbound::Nothing,

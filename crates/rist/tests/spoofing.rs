@@ -252,10 +252,15 @@ fn several_flows_share_a_tunnel_by_virtual_port() {
 
 /// The three links of one bond: senders and receivers, each end with its book when `together`.
 fn bond(together: bool) -> ([Tunnel; 3], [Tunnel; 3]) {
+    bond_rotating(together, None)
+}
+
+fn bond_rotating(together: bool, rotate_after_packets: Option<u32>) -> ([Tunnel; 3], [Tunnel; 3]) {
     let end = |side, role, seed: u64| {
         let book = NonceBook::default();
         [0, 1, 2].map(|link| {
-            let config = TunnelConfig { psk: Some(PskConfig::new("the passphrase")), ..TunnelConfig::new(role, side) };
+            let psk = PskConfig { rotate_after_packets, ..PskConfig::new("the passphrase") };
+            let config = TunnelConfig { psk: Some(psk), ..TunnelConfig::new(role, side) };
             let book = if together { book.clone() } else { NonceBook::default() };
             Tunnel::with_book(config, seed + link, book)
         })
@@ -297,6 +302,47 @@ fn what_was_overheard_on_other_links_kills_no_link() {
         }
         assert_eq!(taken, if together { 0 } else { 20 }, "each once where nothing is known of the other links");
     }
+}
+
+/// Goal: nobody is faster than the announcement of a nonce: handed in at the other links before it arrives at its own, what is sent
+/// under a new one is refused there from the first datagram on. One announcement in two gets lost.
+#[test]
+fn a_nonce_that_is_announced_is_claimed_by_no_other_link() {
+    let (mut senders, mut receivers) = bond_rotating(true, Some(200));
+    let (mut nonces, mut announced) = (std::collections::BTreeSet::new(), 0);
+    for sender in &mut senders {
+        sender.announce_nonces();
+    }
+    for sequence in 0..10_000u16 {
+        let now = START + Duration::from_millis(u64::from(sequence));
+        for link in 0..3 {
+            let mut sent = vec![media(&mut senders[link], sequence)];
+            let mut control = Vec::new();
+            while senders[link].poll_control(now, &mut control) {
+                announced += 1;
+                sent.extend((announced % 2 == 0).then(|| control.clone()));
+                control.clear();
+            }
+            for (datagram, is_media) in sent.iter().zip([true, false]) {
+                nonces.insert(datagram[4..8].to_vec());
+                for other in (0..3).filter(|other| sequence > 0 && *other != link) {
+                    assert_eq!(refusal(&mut receivers[other], now, datagram), TunnelError::OtherLink, "{sequence}");
+                }
+                if is_media {
+                    assert_delivers(&mut receivers[link], now, datagram, sequence);
+                } else {
+                    assert_eq!(receivers[link].parse(now, &mut datagram.clone()).unwrap().inner, Inner::Nothing);
+                }
+            }
+            receivers[link].vouch(now);
+        }
+    }
+    assert!(nonces.len() > 3 * 10_000 / 200, "{}", nonces.len());
+    assert_eq!(senders[0].revision(), 1, "an announcement is no other revision");
+    // Nothing is announced again while nothing else is sent.
+    let later = START + Duration::from_secs(20);
+    let polled = (0..100).filter(|i| senders[0].poll_control(later + Duration::from_secs(*i), &mut Vec::new())).count();
+    assert!(polled <= 1, "{polled}");
 }
 
 /// Goal: what an end sent on one of its links is not taken when it comes back on another, also after new keys.

@@ -56,7 +56,7 @@ impl Receiver {
     pub(super) fn run_control(&mut self, now: Timestamp) -> Timestamp {
         let mut next = Timestamp::MAX;
         for index in 0..self.peers.len() {
-            while let Some(datagram) = self.peers[index].framing.control(now) {
+            while let Some((datagram, _)) = self.peers[index].framing.control(now) {
                 self.transmit(index, Channel::Media, datagram);
             }
             if self.peers[index].next_keep_alive <= now {

@@ -112,7 +112,11 @@ impl Sender {
             }
             let id = slot.link.id;
             let mut made: Vec<(Channel, Ecn, Vec<u8>)> = Vec::new();
-            while let Some(datagram) = slot.framing.control(now) {
+            while let Some((datagram, sequence)) = slot.framing.control(now) {
+                if sequence.is_some() {
+                    self.order += 1;
+                    slot.link.on_sent(now, self.order, sequence, datagram.len(), None, Ecn::NotEct);
+                }
                 made.push((Channel::Media, Ecn::NotEct, datagram));
             }
             if slot.control.next_keep_alive <= now {

@@ -93,7 +93,7 @@ impl Caller {
     /// The datagram that may be sent to it now.
     fn poll(&mut self, now: Timestamp, greeting: &[u8]) -> Option<Vec<u8>> {
         if self.held.is_none() {
-            self.held = self.framing.control(now);
+            self.held = self.framing.control(now).map(|(datagram, _)| datagram);
         }
         if self.held.is_none() && self.next_greeting <= now {
             self.held = self.framing.rtcp(now, greeting).map(|(_, datagram, _)| datagram);

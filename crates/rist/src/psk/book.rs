@@ -32,7 +32,7 @@ pub(crate) struct TunnelId(u64);
 pub(crate) enum Claim {
     /// It goes on where the tunnel's former nonce ended: rotation by the peer, or a rival whose numbers are near.
     Continues,
-    /// Its peer has answered an echo of this tunnel under it.
+    /// Its peer has answered an echo of this tunnel under it, or announced it under one with which it had.
     Answered,
 }
 
@@ -50,7 +50,8 @@ struct Home {
     tunnel: TunnelId,
     claim: Claim,
     used_at: Timestamp,
-    highest: u32,
+    /// `None` for one that is announced and not yet used.
+    highest: Option<u32>,
 }
 
 /// Nonces with a number each, at most [`NONCES_REMEMBERED_MAX`].
@@ -93,12 +94,21 @@ impl NonceBook {
     /// `nonce` went out of use, with `highest` as its highest number.
     pub(crate) fn give_up(&self, nonce: Nonce, highest: u32) {
         let mut pages = self.pages();
-        pages.homes.retain(|home| home.nonce != nonce || home.highest > highest);
+        pages.homes.retain(|home| home.nonce != nonce || home.highest > Some(highest));
         pages.given_up.note(nonce, highest);
     }
 
     /// The peer of `tunnel` uses `nonce`, up to the number `highest`. An answer outweighs what only continues.
     pub(crate) fn note_home(&self, now: Timestamp, nonce: Nonce, tunnel: TunnelId, claim: Claim, highest: u32) {
+        self.note(now, nonce, tunnel, claim, Some(highest));
+    }
+
+    /// The peer of `tunnel` says that it will use `nonce`, and that one must be believed by `claim`.
+    pub(crate) fn note_next(&self, now: Timestamp, nonce: Nonce, tunnel: TunnelId, claim: Claim) {
+        self.note(now, nonce, tunnel, claim, None);
+    }
+
+    fn note(&self, now: Timestamp, nonce: Nonce, tunnel: TunnelId, claim: Claim, highest: Option<u32>) {
         let mut pages = self.pages();
         let homes = &mut pages.homes;
         if let Some(home) = homes.iter_mut().find(|home| home.nonce == nonce) {
@@ -122,6 +132,11 @@ impl NonceBook {
         self.pages().homes.iter().find(of_other).map(|home| home.claim)
     }
 
+    /// Why `nonce` belongs to `tunnel`, if it does.
+    pub(crate) fn claim(&self, nonce: Nonce, tunnel: TunnelId) -> Option<Claim> {
+        self.pages().homes.iter().find(|home| home.nonce == nonce && home.tunnel == tunnel).map(|home| home.claim)
+    }
+
     /// Judges a nonce that a tunnel does not hold: the number below which everything under it is a replay, if any.
     ///
     /// # Errors
@@ -131,7 +146,7 @@ impl NonceBook {
         if pages.own.numbers.contains_key(&nonce) {
             return Err(TunnelError::Reflected);
         }
-        let home = pages.homes.iter().find(|home| home.nonce == nonce).map(|home| home.highest);
+        let home = pages.homes.iter().find(|home| home.nonce == nonce).and_then(|home| home.highest);
         Ok(pages.given_up.numbers.get(&nonce).copied().max(home))
     }
 

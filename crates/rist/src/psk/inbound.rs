@@ -146,12 +146,16 @@ impl Inbound {
         self.book.note_home(now, known.nonce, self.tunnel, Claim::Answered, known.window.highest());
     }
 
-    /// Derives the key of a nonce that the peer announced.
+    /// Takes what the packet last accepted announced: the peer's next nonce. Its key is derived, and it belongs where the
+    /// present one does: nobody else's link can claim it by being first.
     pub(crate) fn expect(&mut self, now: Timestamp, nonce: Nonce, size: KeySize) -> Result<(), TunnelError> {
         if self.position(nonce).is_some() {
             return Ok(());
         }
         self.book.floor(nonce)?;
+        if let Some((_, claim)) = self.home.filter(|(home, _)| self.latest == Some(*home)) {
+            self.book.note_next(now, nonce, self.tunnel, claim);
+        }
         self.candidate(now, nonce, size, true).map(|_| ())
     }
 
@@ -235,8 +239,9 @@ impl Inbound {
         self.candidates.retain(|candidate| candidate.nonce != nonce);
         let window = ReplayWindow::above(floor, sequence);
         if self.home(now).is_some_and(|home| home.is_followed_by(sequence)) {
-            self.home = Some((nonce, Claim::Continues));
-            self.book.note_home(now, nonce, self.tunnel, Claim::Continues, window.highest());
+            let claim = self.book.claim(nonce, self.tunnel).unwrap_or(Claim::Continues);
+            self.home = Some((nonce, claim));
+            self.book.note_home(now, nonce, self.tunnel, claim, window.highest());
         }
         self.accepted.push_front(Accepted { nonce, key, window, used_at: now });
         self.latest = Some(nonce);

@@ -40,7 +40,7 @@ impl Outbound {
 
     /// True when `nonce` is one that this end uses or will use.
     pub(crate) fn owns(&self, nonce: Nonce) -> bool {
-        self.current.nonce == nonce || self.next.as_ref().is_some_and(|next| next.nonce == nonce)
+        self.current.nonce == nonce || self.will_use(nonce)
     }
 
     /// Derives the next key while there is time; returns its nonce once, to be announced.
@@ -53,6 +53,11 @@ impl Outbound {
         let nonce = next.nonce;
         self.next = Some(next);
         Some(nonce)
+    }
+
+    /// True when `nonce` is the one that comes next.
+    pub(crate) fn will_use(&self, nonce: Nonce) -> bool {
+        self.next.as_ref().is_some_and(|next| next.nonce == nonce)
     }
 
     /// Counts one packet and returns the nonce to write into it, and whether it is the first under it.

@@ -1,6 +1,6 @@
 //! What a tunnel sends.
 
-use super::{OVERHEAD_BYTES_MAX, Role, Side, Tunnel};
+use super::{NextNonce, OVERHEAD_BYTES_MAX, REVISION_HIGHEST, Role, Side, Tunnel};
 use crate::psk::KeySize;
 use crate::srp::Machine;
 use crate::wire::gre::{GreHeader, Protocol};
@@ -92,7 +92,7 @@ impl Tunnel {
     /// none. Call it until then after each [`Tunnel::parse`] and some times a second. It also derives the next key ahead
     /// of its use, so that the emit calls stay cheap.
     pub fn poll_control(&mut self, now: Timestamp, out: &mut Vec<u8>) -> bool {
-        self.poll_login(now, out) || self.poll_future_nonce(out)
+        self.poll_login(now, out) || self.poll_next_nonce(now, out)
     }
 
     /// When [`Tunnel::poll_control`] has something to do next if nothing is parsed or emitted before; `Timestamp::MAX` for
@@ -120,20 +120,23 @@ impl Tunnel {
         written
     }
 
-    fn poll_future_nonce(&mut self, out: &mut Vec<u8>) -> bool {
-        if let Some(outbound) = &mut self.outbound
-            && let Some(nonce) = outbound.prepare(&mut self.random)
-        {
-            self.future_nonce = Some(nonce);
+    fn poll_next_nonce(&mut self, now: Timestamp, out: &mut Vec<u8>) -> bool {
+        let Some(outbound) = &mut self.outbound else { return false };
+        if let Some(nonce) = outbound.prepare(&mut self.random) {
+            self.next_nonce = Some(NextNonce::new(now, nonce));
         }
-        let Some(nonce) = self.future_nonce.take() else { return false };
-        if self.revision < 2 {
+        self.next_nonce = self.next_nonce.filter(|next| outbound.will_use(next.nonce));
+        let Some(mut next) = self.next_nonce else { return false };
+        let understood = self.announces_nonces || self.revision >= 2;
+        if !understood || !next.is_due(now, self.sequence, self.announces_nonces) {
             return false;
         }
         self.emit(Protocol::Vsf, out, |out| {
             VsfSubtype::FutureNonce.emit(out);
-            out.extend_from_slice(&nonce);
+            out.extend_from_slice(&next.nonce);
         });
+        next.tell(now, self.sequence);
+        self.next_nonce = Some(next);
         true
     }
 
@@ -163,8 +166,9 @@ impl Tunnel {
     fn emit<O: Output>(&mut self, protocol: Protocol, out: &mut O, write: impl FnOnce(&mut O)) -> u32 {
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
-        let mut header =
-            GreHeader { revision: self.revision, aes_256: false, protocol, nonce: None, sequence: Some(sequence) };
+        // What is of the later revision says so, whatever else is spoken.
+        let revision = if protocol == Protocol::Vsf { REVISION_HIGHEST } else { self.revision };
+        let mut header = GreHeader { revision, aes_256: false, protocol, nonce: None, sequence: Some(sequence) };
         if let Some(outbound) = &mut self.outbound {
             let (nonce, first) = outbound.advance(sequence, &mut self.random);
             header.nonce = Some(nonce);

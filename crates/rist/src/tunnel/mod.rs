@@ -20,6 +20,7 @@ mod config;
 mod content;
 mod emit;
 mod error;
+mod next_nonce;
 mod parse;
 mod wraps;
 
@@ -27,12 +28,13 @@ pub use config::{PskConfig, Role, Side, TunnelConfig, VirtualPorts};
 pub use error::TunnelError;
 pub use wraps::Encapsulation;
 
-use crate::psk::{Inbound, KeySize, Nonce, NonceBook, Outbound, Psk};
+use crate::psk::{Inbound, KeySize, NonceBook, Outbound, Psk};
 use crate::random::Random;
 use crate::srp::{LoginState, Machine};
 use crate::wire::buffer_negotiation::BufferNegotiation;
 use crate::wire::keepalive::{Announcement, Implementation, KeepAlive, Vendor};
 use crate::wire::{datagram, gre};
+use next_nonce::NextNonce;
 use wraps::PeerWraps;
 
 /// Flows that one tunnel carries at most, told apart by virtual port.
@@ -95,7 +97,10 @@ pub struct Tunnel {
     /// Shared with the other tunnels of this end.
     book: NonceBook,
     flows: Vec<FlowPorts>,
-    future_nonce: Option<Nonce>,
+    /// What the peer is told of the nonce that comes next.
+    next_nonce: Option<NextNonce>,
+    /// True when the peer makes use of that.
+    announces_nonces: bool,
     mac: [u8; 6],
     announcement: Vec<u8>,
     login: Option<Machine>,
@@ -148,12 +153,19 @@ impl Tunnel {
             previous: None,
             book,
             flows: Vec::new(),
-            future_nonce: None,
+            next_nonce: None,
+            announces_nonces: false,
             mac,
             announcement,
             login,
             passphrase,
         }
+    }
+
+    /// The peer is one that takes announcements of nonces in any revision (this implementation does): from now on each is
+    /// announced, repeatedly, before it is used, so that no stranger who is faster can pass it off as another link's.
+    pub const fn announce_nonces(&mut self) {
+        self.announces_nonces = true;
     }
 
     /// True when media and RTCP may flow: at once, or after the login.

@@ -174,7 +174,8 @@ impl Tunnel {
 
     /// Takes over what a trusted datagram shows about the peer.
     fn learn(&mut self, header: GreHeader, content: &Content<'_>) {
-        if header.protocol == Protocol::Vsf {
+        // Announcements of nonces come in any revision.
+        if header.protocol == Protocol::Vsf && !matches!(content, Content::FutureNonce(_)) {
             self.revision = REVISION_HIGHEST;
         }
         match *content {
