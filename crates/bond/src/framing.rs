@@ -1,7 +1,7 @@
 //! How RTP and RTCP travel on one link: bare on two ports (Simple Profile) or in a GRE tunnel (Main Profile).
 
 use bytes::Bytes;
-use rist::psk::{NonceBook, Psk};
+use rist::psk::{NonceBook, Ownership, Psk};
 use rist::srp::{Entropy, ExchangeLimit, Password, SrpConfig};
 use rist::tunnel::{Inner, Role, Side, Tunnel, TunnelConfig, TunnelError};
 use rist::wire::keepalive::Capabilities;
@@ -234,6 +234,14 @@ impl Framing {
     pub(crate) fn vouch(&mut self, now: Timestamp) {
         if let Self::Main(tunnel) = self {
             tunnel.vouch(now);
+        }
+    }
+
+    /// Whose the datagram last unpacked is.
+    pub(crate) fn ownership(&self, now: Timestamp) -> Ownership {
+        match self {
+            Self::Simple => Ownership::Peer,
+            Self::Main(tunnel) => tunnel.ownership(now),
         }
     }
 

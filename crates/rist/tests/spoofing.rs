@@ -2,7 +2,7 @@
 //! delivered unchanged before, during and after. Long mixtures of attacks are in `session_fuzz`.
 #![allow(clippy::unwrap_used)]
 
-use rist::psk::NonceBook;
+use rist::psk::{NonceBook, Ownership};
 use rist::tunnel::{Inner, PskConfig, Received, Role, Side, Tunnel, TunnelConfig, TunnelError, VirtualPorts};
 use rist::wire::rtcp::{ReceiverReport, Sdes};
 use rist::wire::rtp::RtpHeader;
@@ -301,6 +301,43 @@ fn what_was_overheard_on_other_links_kills_no_link() {
             assert!(matches!(senders[1].parse(now, &mut down.clone()).unwrap().inner, Inner::Rtcp(_)));
         }
         assert_eq!(taken, if together { 0 } else { 20 }, "each once where nothing is known of the other links");
+    }
+}
+
+/// Goal: a tunnel tells whose a datagram is: open while the same nonce is in use at another one, its peer's once that has answered an
+/// echo there, and somebody else's then if it is under another nonce.
+#[test]
+fn a_tunnel_knows_whose_its_datagrams_are() {
+    let (mut senders, mut receivers) = bond(true);
+    let ms = |ms| START + Duration::from_millis(ms);
+    let mut hand = |now: Timestamp, datagram: &[u8], at: usize| {
+        receivers[at].parse(now, &mut datagram.to_vec()).unwrap();
+        receivers[at].ownership(now)
+    };
+    assert_eq!(hand(ms(0), &media(&mut senders[0], 0), 0), Ownership::Peer, "nothing speaks against it");
+    // A stranger hands it in at the second one first.
+    let mut sent = [1, 2, 3].map(|sequence| media(&mut senders[0], sequence));
+    assert_eq!(hand(ms(1), &sent[0], 1), Ownership::Peer);
+    assert_eq!(hand(ms(2), &sent[0], 0), Ownership::Open);
+    assert_eq!(hand(ms(3), &sent[1], 1), Ownership::Open);
+    assert_eq!(hand(ms(4), &sent[1], 0), Ownership::Open);
+    assert_eq!(hand(ms(4), &media(&mut senders[1], 0), 1), Ownership::Open, "whatever else comes in there");
+    assert_eq!(hand(ms(4), &media(&mut senders[2], 0), 2), Ownership::Peer);
+    hand(ms(5), &sent[2], 0);
+    receivers[0].vouch(ms(5));
+    assert_eq!(receivers[0].ownership(ms(5)), Ownership::Peer);
+    assert_eq!(receivers[0].parse(ms(6), &mut media(&mut senders[2], 1)).map(|_| ()), Ok(()));
+    assert_eq!(receivers[0].ownership(ms(6)), Ownership::Other);
+    // A link that moves is heard in one place only.
+    let config =
+        TunnelConfig { psk: Some(PskConfig::new("the passphrase")), ..TunnelConfig::new(Role::Server, Side::Receiver) };
+    let book = NonceBook::default();
+    let mut addresses = [1, 2].map(|seed| Tunnel::with_book(config.clone(), 90 + seed, book.clone()));
+    for sequence in 0..20u16 {
+        sent[0] = media(&mut senders[2], 2 + sequence);
+        let address = &mut addresses[usize::from(sequence / 10)];
+        address.parse(ms(10 + u64::from(sequence)), &mut sent[0]).unwrap();
+        assert_eq!(address.ownership(ms(10 + u64::from(sequence))), Ownership::Peer, "{sequence}");
     }
 }
 

@@ -19,6 +19,8 @@ const GAP_PACKETS: f64 = 4.0;
 const PACKET_BYTES: f64 = 1400.0;
 /// Share of the estimate that is believed after a stall, until it is measured again.
 const AFTER_STALL: f64 = 0.5;
+/// More bytes than this, 512 MB, arrive on no link between two reports: they are counted otherwise.
+const STEP_MAX: u32 = 1 << 29;
 /// A queue delay above this (plus jitter) shows that the bottleneck is busy.
 const BUSY_MICROS: f64 = 8_000.0;
 /// Time constants of the estimate.
@@ -53,16 +55,17 @@ impl Capacity {
     /// Takes a report: `count` bytes (wrapping) had arrived at `arrival` (far clock, microseconds), and how long the
     /// newest of them had queued.
     pub(crate) fn push(&mut self, arrival: u64, count: u32, queue_micros: f64, jitter_micros: f64) {
+        let last = self.samples.back().copied();
+        if last.is_some_and(|last| arrival <= last.arrival) {
+            return;
+        }
         let step = self.last_count.map_or(0, |last| count.wrapping_sub(last));
         self.last_count = Some(count);
-        self.total += u64::from(step);
-        let Some(last) = self.samples.back().copied() else {
+        self.total += if step > STEP_MAX { 0 } else { u64::from(step) };
+        let Some(last) = last else {
             self.samples.push_back(Sample { arrival, bytes: self.total, busy: false, marked: false });
             return;
         };
-        if arrival <= last.arrival {
-            return;
-        }
         let busy = queue_micros > BUSY_MICROS + jitter_micros.min(20_000.0);
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
@@ -76,6 +79,11 @@ impl Capacity {
         } else {
             self.estimate = self.estimate.max(rate);
         }
+    }
+
+    /// Whether the far end has disowned what it had counted. (A report that was overtaken goes back a little only.)
+    pub(crate) fn is_disowned(&self, count: u32) -> bool {
+        self.last_count.is_some_and(|last| last.wrapping_sub(count) as i32 > STEP_MAX as i32)
     }
 
     /// Looks whether there was a gap before the report that is taken next: no rate over it is the capacity, for a link that stalls
@@ -222,6 +230,18 @@ mod tests {
         (at.0, at.1) = (at.0 + 200_000, at.1 + 200_000);
         feed(&mut capacity, &mut at, 60, 1e6, 300_000.0);
         assert!(capacity.estimate() > 9.5e5, "reports lost: {}", capacity.estimate());
+    }
+
+    #[test]
+    fn a_count_that_goes_back_is_no_rate() {
+        let mut capacity = Capacity::new(50_000.0);
+        let mut at = (1_000, 0);
+        feed(&mut capacity, &mut at, 500, 1e6, 30_000.0);
+        at.1 = at.1.wrapping_sub(1 << 30);
+        assert!(capacity.is_disowned(at.1) && !Capacity::new(1.0).is_disowned(at.1));
+        assert!(!capacity.is_disowned(at.1.wrapping_add((1 << 30) - 100_000)), "overtaken");
+        feed(&mut capacity, &mut at, 200, 1e6, 0.0);
+        assert!(capacity.estimate() < 1.2e6, "{}", capacity.estimate());
     }
 
     #[test]

@@ -481,6 +481,11 @@ impl Link {
         outcomes: &mut Vec<Outcome>,
     ) -> Progress {
         self.reported = true;
+        if self.capacity.is_disowned(report.bytes) {
+            self.forget_far_end();
+            self.rtt = RoundTrip::new();
+            self.sent.forget_highest();
+        }
         let progress = self.sent.report(now, report.highest, report.words(), outcomes);
         if let Some(sent_at) = progress.newest_sent_at {
             let arrival = far_clock.saturating_sub(u64::from(report.held_micros));

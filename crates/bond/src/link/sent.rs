@@ -171,6 +171,11 @@ impl SentLog {
         capable.map(|sent| sent.ect = false).count() as u64
     }
 
+    /// What was told of the highest number was wrong.
+    pub(crate) fn forget_highest(&mut self) {
+        self.highest_confirmed = None;
+    }
+
     /// Bytes on their way.
     pub(crate) fn in_flight_bytes(&self) -> u64 {
         self.in_flight_bytes

@@ -13,6 +13,8 @@ const JUMP_MAX: u64 = 65_536;
 /// So many numbers that had come before, and no higher one in between: the far end counts anew. So does a link that is taken
 /// out before it has sent a window's worth, and put back.
 const REPEATED_MAX: u32 = 8;
+/// The bytes go back so far when what was counted was another link's; less than half of what reports can tell.
+const DISOWNED_BYTES: u64 = 1 << 30;
 /// Reports look back at least over what arrived in this time, so that losing some of them does no harm.
 const LOOK_BACK: Duration = Duration::from_millis(300);
 
@@ -31,6 +33,8 @@ pub(crate) struct Arrivals {
     pub ecn: Marks,
     /// True while something arrived that no report has told of.
     pub unreported: bool,
+    /// Whether a report has told of this count.
+    told: bool,
     /// Numbers that never came, over all.
     pub missing: u64,
     /// Numbers that had come before, since the highest.
@@ -48,6 +52,7 @@ impl Arrivals {
             bytes: 0,
             ecn: Marks::default(),
             unreported: false,
+            told: false,
             missing: 0,
             repeated: 0,
         }
@@ -91,6 +96,16 @@ impl Arrivals {
         self.highest = None;
     }
 
+    /// What was counted was not this link's. The next number begins a new count, and the bytes go back, by which the sender knows that
+    /// what it took from the reports was wrong.
+    pub(crate) fn disown(&mut self) {
+        self.highest = None;
+        self.unreported = false;
+        if std::mem::take(&mut self.told) {
+            self.bytes = self.bytes.wrapping_sub(DISOWNED_BYTES);
+        }
+    }
+
     /// Adds what another 4-tuple of the same link had received.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.packets += other.packets;
@@ -122,6 +137,7 @@ impl Arrivals {
     pub(crate) fn mark(&mut self, now: Timestamp) -> usize {
         let Some(highest) = self.highest else { return 0 };
         self.unreported = false;
+        self.told = true;
         while self.marks.get(1).is_some_and(|mark| now - mark.0 >= LOOK_BACK) || self.marks.len() > 64 {
             self.marks.pop_front();
         }
@@ -169,6 +185,23 @@ mod tests {
 
     fn ms(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
+    }
+
+    #[test]
+    fn what_was_told_and_was_not_the_links_goes_back() {
+        let mut arrivals = Arrivals::new();
+        arrivals.push(ms(0), 70, 1000);
+        arrivals.disown();
+        assert_eq!((arrivals.highest(), arrivals.bytes), (None, 1000), "nobody was told");
+        for _ in 0..3 {
+            arrivals.push(ms(1), 5, 1000);
+            arrivals.mark(ms(1));
+            let told = arrivals.bytes as u32;
+            arrivals.disown();
+            assert!(arrivals.highest().is_none() && (arrivals.bytes as u32).wrapping_sub(told) as i32 <= -(1 << 30));
+        }
+        arrivals.push(ms(2), 3, 1000);
+        assert_eq!(arrivals.highest(), Some((3, ms(2))));
     }
 
     #[test]

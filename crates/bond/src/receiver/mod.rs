@@ -15,6 +15,7 @@ mod repair;
 mod report;
 
 use bytes::Bytes;
+use rist::psk::Ownership;
 use rist::wire::rtp::RtpPacket;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -317,6 +318,8 @@ impl Receiver {
             peer.farewell.forget();
         }
         let back = peer.take_back(now, sequence, signals);
+        peer.watch_owner(now);
+        let sequence = sequence.filter(|_| peer.owner == Ownership::Peer);
         peer.hear(now, from, channel, sequence, length);
         peer.arrivals.ecn.count(ecn);
         let extension = matches!(inbound, Inbound::KeepAlive { extension: true, .. });

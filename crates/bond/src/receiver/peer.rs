@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use rist::psk::Ownership;
 use units::{LinkId, Timestamp};
 
 use super::arrivals::Arrivals;
@@ -118,6 +120,8 @@ pub(crate) struct Peer {
     pub name: String,
     pub named: bool,
     pub arrivals: Arrivals,
+    /// Whose the last datagram was; only the peer's own are counted.
+    pub owner: Ownership,
     pub rtt: RoundTrip,
     pub(super) way_back: WayBack,
     /// SSRC of our echo requests to it.
@@ -166,6 +170,7 @@ impl Peer {
             name: String::new(),
             named: false,
             arrivals: Arrivals::new(),
+            owner: Ownership::Peer,
             rtt: RoundTrip::new(),
             way_back: WayBack::default(),
             echo_ssrc,
@@ -213,6 +218,16 @@ impl Peer {
         if channel == Channel::Control {
             self.control = Some(from);
         }
+    }
+
+    /// Looks whose the datagram is that came. Once that is open, what was learned of the link before is worth nothing.
+    pub(super) fn watch_owner(&mut self, now: Timestamp) {
+        let owner = self.framing.ownership(now);
+        if owner == Ownership::Open && self.owner != Ownership::Open {
+            (self.link, self.rtt) = (None, RoundTrip::new());
+            self.arrivals.disown();
+        }
+        self.owner = owner;
     }
 
     /// A packet of this flow came over it.
@@ -403,6 +418,9 @@ impl Receiver {
             peer.named = true;
         }
         if peer.link == Some(link) && peer.flow == Some(flow) {
+            return;
+        }
+        if peer.owner != Ownership::Peer {
             return;
         }
         let same = |(other, peer): (usize, &Peer)| other != index && peer.link == Some(link) && peer.flow == Some(flow);

@@ -36,12 +36,21 @@ pub(crate) enum Claim {
     Answered,
 }
 
+/// A tunnel without a nonce of its own that takes packets under this one.
+struct Guest {
+    nonce: Nonce,
+    tunnel: TunnelId,
+    came_at: Timestamp,
+    used_at: Timestamp,
+}
+
 #[derive(Default)]
 struct Pages {
     tunnels: u64,
     own: Remembered,
     given_up: Remembered,
     homes: Vec<Home>,
+    guests: Vec<Guest>,
 }
 
 /// A nonce and the tunnel to which it belongs.
@@ -137,6 +146,37 @@ impl NonceBook {
         self.pages().homes.iter().find(|home| home.nonce == nonce && home.tunnel == tunnel).map(|home| home.claim)
     }
 
+    /// `tunnel`, which has no nonce of its own yet, has taken a packet under `nonce`.
+    pub(crate) fn note_guest(&self, now: Timestamp, nonce: Nonce, tunnel: TunnelId) {
+        let guests = &mut self.pages().guests;
+        if let Some(guest) = guests.iter_mut().find(|guest| guest.nonce == nonce && guest.tunnel == tunnel) {
+            guest.used_at = now;
+            return;
+        }
+        guests.retain(|guest| now.since(guest.used_at) < IN_USE);
+        if guests.len() >= HOMES_MAX
+            && let Some((oldest, _)) = guests.iter().enumerate().min_by_key(|(_, guest)| guest.used_at)
+        {
+            guests.swap_remove(oldest);
+        }
+        guests.push(Guest { nonce, tunnel, came_at: now, used_at: now });
+    }
+
+    /// Whether a nonce under which `tunnel`, which has none of its own yet, took packets was used at another tunnel too since then.
+    /// (A link that has moved is heard at its new address only.)
+    pub(crate) fn is_contested(&self, now: Timestamp, tunnel: TunnelId) -> bool {
+        let pages = self.pages();
+        let guests = &pages.guests;
+        let rivals = |mine: &Guest| {
+            let there = guests.iter().map(|guest| (guest.nonce, guest.tunnel, guest.used_at));
+            let at_home = pages.homes.iter().map(|home| (home.nonce, home.tunnel, home.used_at));
+            there.chain(at_home).any(|(nonce, other, used_at)| {
+                nonce == mine.nonce && other != tunnel && used_at > mine.came_at && now.since(used_at) < IN_USE
+            })
+        };
+        guests.iter().any(|guest| guest.tunnel == tunnel && now.since(guest.used_at) < IN_USE && rivals(guest))
+    }
+
     /// Judges a nonce that a tunnel does not hold: the number below which everything under it is a replay, if any.
     ///
     /// # Errors
@@ -162,6 +202,7 @@ impl std::fmt::Debug for Pages {
             .field("own", &self.own.order.len())
             .field("given_up", &self.given_up.order.len())
             .field("homes", &self.homes.len())
+            .field("guests", &self.guests.len())
             .finish_non_exhaustive()
     }
 }

@@ -43,6 +43,17 @@ struct Candidate {
     key: PacketKey,
 }
 
+/// Whose datagram came in at a tunnel. All are genuine, but somebody may have overheard them on another link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// The tunnel's peer, as far as anything tells.
+    Peer,
+    /// Under the same nonce some come in at another tunnel at the same time, and no answer to an echo has shown yet where it belongs.
+    Open,
+    /// The tunnel's peer uses another nonce: it has started anew, or this is another link's.
+    Other,
+}
+
 /// Names the key that decrypted a packet, until the packet is accepted or refused.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Slot {
@@ -129,6 +140,9 @@ impl Inbound {
                 known.window.accept(sequence);
                 known.used_at = now;
                 self.latest = Some(known.nonce);
+                let nonce = known.nonce;
+                self.note_guest(now, nonce);
+                let known = &self.accepted[index];
                 if let Some((home, claim)) = self.home.filter(|(home, _)| *home == known.nonce) {
                     self.book.note_home(now, home, self.tunnel, claim, known.window.highest());
                 }
@@ -177,6 +191,28 @@ impl Inbound {
     fn home(&self, now: Timestamp) -> Option<&Accepted> {
         let (home, _) = self.home?;
         self.accepted.iter().find(|known| known.nonce == home && now.since(known.used_at) < IN_USE)
+    }
+
+    /// Whether this tunnel has, in use, a nonce that is known to be its peer's.
+    fn is_at_home(&self, now: Timestamp) -> bool {
+        self.home.is_some_and(|(_, claim)| claim == Claim::Answered) && self.home(now).is_some()
+    }
+
+    fn note_guest(&self, now: Timestamp, nonce: Nonce) {
+        if !self.is_at_home(now) {
+            self.book.note_guest(now, nonce, self.tunnel);
+        }
+    }
+
+    /// Whose packet was accepted last.
+    pub(crate) fn ownership(&self, now: Timestamp) -> Ownership {
+        let own = self.home.map(|(home, _)| home) == self.latest;
+        match self.is_at_home(now) {
+            true if own => Ownership::Peer,
+            true => Ownership::Other,
+            false if self.book.is_contested(now, self.tunnel) => Ownership::Open,
+            false => Ownership::Peer,
+        }
     }
 
     /// Whether the nonce is that of another link, while this one has its own. A tunnel without takes it: its peer has moved.
@@ -245,6 +281,7 @@ impl Inbound {
         }
         self.accepted.push_front(Accepted { nonce, key, window, used_at: now });
         self.latest = Some(nonce);
+        self.note_guest(now, nonce);
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ mod outbound;
 mod replay;
 
 pub use book::{NONCES_REMEMBERED_MAX, NonceBook};
+pub use inbound::Ownership;
 pub(crate) use inbound::{Inbound, Slot};
 pub(crate) use outbound::Outbound;
 pub use replay::REPLAY_WINDOW_PACKETS;

@@ -2,7 +2,7 @@
 
 use super::content::{Content, Evidence};
 use super::{FLOWS_MAX, FlowPorts, Inner, REVISION_HIGHEST, Received, Role, Side, Tunnel, TunnelError};
-use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Psk, Slot};
+use crate::psk::{Inbound, IvLayout, KeySize, Nonce, Outbound, Ownership, Psk, Slot};
 use crate::srp::Machine;
 use crate::wire::gre::{GreHeader, Protocol};
 use crate::wire::keepalive::Capabilities;
@@ -68,6 +68,11 @@ impl Tunnel {
         for inbound in [&mut self.inbound, &mut self.previous].into_iter().flatten() {
             inbound.vouch(now);
         }
+    }
+
+    /// Whose the datagram last parsed is. If it is not the peer's, what it carries is genuine, but of the link it tells nothing.
+    pub fn ownership(&self, now: Timestamp) -> Ownership {
+        self.inbound.as_ref().map_or(Ownership::Peer, |inbound| inbound.ownership(now))
     }
 
     fn parse_clear<'a>(&mut self, header: GreHeader, body: &'a [u8]) -> Result<Received<'a>, TunnelError> {
