@@ -5,6 +5,7 @@ mod simulation;
 use bond::PacketClass;
 use bond::config::{ReceiverConfig, SenderConfig};
 use bond::event::Cause;
+use bond::sender::SenderInput;
 use bond::stats::SenderSnapshot;
 use link_sim::{Bottleneck, Capacity, PathConfig};
 use simulation::follow::{self, Encoder};
@@ -207,4 +208,30 @@ fn the_advice_counts_a_shared_bottleneck_once() {
     assert!(queue < 100.0, "{queue} ms");
     let advised = run.between(15.0, 40.0).map(|frame| frame.advised).fold(0.0, f64::max);
     assert!(advised < 1.3 * 10e6 * PAYLOAD, "{advised}");
+}
+
+/// Goal: where one of the links behind a bottleneck dies, the advice leaves the other one all of it.
+#[test]
+fn a_dead_link_takes_no_part_of_its_bottleneck() {
+    let mut paths = two_and_one(0.0, 0.0);
+    paths.truncate(2);
+    paths[1].outages = scenario::outages_of(&[(25_000, 200_000)]);
+    let mut simulation = bond(&paths, 1000, 5);
+    share_two(&mut simulation, 6000);
+    let run = follow::run_in(simulation, Duration::from_secs(1), 60, Encoder::default(), |_| ());
+    assert_eq!(found(&run.simulation).len(), 1);
+    let used = run.delivered(35.0, 60.0) / (6e6 * PAYLOAD);
+    assert!(used > 0.85, "{used}");
+}
+
+/// Goal: a sender that closes while it watches its links goes on to the end of what it says.
+#[test]
+fn a_sender_closes_at_any_moment() {
+    for close_ms in (2_000..8_000).step_by(250) {
+        let mut simulation = bond(&two_and_one(0.0, 0.0), 1000, 3);
+        share_two(&mut simulation, 6000);
+        feed(&mut simulation, &load::video(0.85 * 10e6 * PAYLOAD, close_ms as f64 / 1e3), |_| PacketClass::Video);
+        simulation.input(SenderInput::Close);
+        simulation.run_until(simulation.now + Duration::from_secs(4));
+    }
 }

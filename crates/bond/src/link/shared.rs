@@ -74,6 +74,20 @@ impl SentBytes {
     }
 }
 
+/// What a report tells of all links of a bottleneck.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    /// The links it tells of, one bit a slot.
+    pub members: u16,
+    /// In the far end's clock, microseconds.
+    pub arrival: u64,
+    /// Bytes that had arrived over them, wrapping.
+    pub count: u32,
+    /// The longest of their queues and the largest of their jitters, in microseconds.
+    pub queue: f64,
+    pub jitter: f64,
+}
+
 /// A packet that a report has timed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timed {
@@ -174,8 +188,8 @@ pub(crate) struct Shared {
     pairs: Vec<Pair>,
     /// Links of the same bottleneck as each link, itself included; one bit a slot.
     groups: [u16; LINKS_MAX],
-    /// What a bottleneck carries, at the lowest slot of its links.
-    capacities: [Option<Capacity>; LINKS_MAX],
+    /// What a bottleneck carries, and of which of its links that was told, at the lowest slot of its links.
+    capacities: [Option<(u16, Capacity)>; LINKS_MAX],
     judged_at: Timestamp,
 }
 
@@ -288,25 +302,21 @@ impl Shared {
         self.groups.iter().enumerate().any(|(slot, group)| *group != 1 << slot)
     }
 
-    /// A report tells that `count` bytes (wrapping) had arrived over all links of the bottleneck whose lowest slot is `root`;
-    /// `believed` is what the links are believed to carry in all.
-    pub(crate) fn push_arrived(
-        &mut self,
-        root: usize,
-        believed: f64,
-        arrival: u64,
-        count: u32,
-        queue: f64,
-        jitter: f64,
-    ) {
-        if let Some(capacity) = self.capacities.get_mut(root) {
-            capacity.get_or_insert_with(|| Capacity::new(believed)).push(arrival, count, queue, jitter);
+    /// Takes what a report tells of the bottleneck whose lowest slot is `root`; its links are believed to carry `believed` in all.
+    pub(crate) fn push_arrived(&mut self, root: usize, believed: f64, arrived: &Arrived) {
+        let Some(known) = self.capacities.get_mut(root) else { return };
+        let (members, capacity) = known.get_or_insert_with(|| (arrived.members, Capacity::new(believed)));
+        if *members != arrived.members {
+            // The sum is of other counts.
+            *members = arrived.members;
+            *capacity = Capacity::new(capacity.estimate());
         }
+        capacity.push(arrived.arrival, arrived.count, arrived.queue, arrived.jitter);
     }
 
     /// What the bottleneck whose lowest slot is `root` carries, in bytes per second, while it is known.
     pub(crate) fn capacity(&self, root: usize) -> Option<f64> {
-        self.capacities.get(root)?.as_ref().map(Capacity::estimate)
+        self.capacities.get(root)?.as_ref().map(|(_, capacity)| capacity.estimate())
     }
 
     /// The links of the same bottleneck, one bit a slot, the link's own included.

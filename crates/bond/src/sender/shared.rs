@@ -5,7 +5,7 @@ use units::{LinkId, Timestamp};
 use super::{Sender, Slot};
 use crate::event::Cause;
 use crate::extension::Report;
-use crate::link::shared::Timed;
+use crate::link::shared::{Arrived, Timed};
 use crate::schedule::Candidate;
 
 impl Sender {
@@ -58,16 +58,18 @@ impl Sender {
             if group == 1 << root || group.trailing_zeros() as usize != root {
                 continue;
             }
-            let (mut count, mut believed, mut queue, mut jitter) = (0u32, 0.0, 0.0f64, 0.0f64);
+            let (mut members, mut count, mut believed, mut queue, mut jitter) = (0u16, 0u32, 0.0, 0.0f64, 0.0f64);
             for told in report.links() {
                 let Some(index) = self.slot_index(told.link).filter(|index| group >> index & 1 == 1) else { continue };
                 let Some(Slot { link, .. }) = &self.slots[index] else { continue };
+                members |= 1 << index;
                 count = count.wrapping_add(told.bytes);
                 believed += link.rate();
                 queue = queue.max(link.delay.queue_last());
                 jitter = jitter.max(link.delay.jitter());
             }
-            self.shared.push_arrived(root, believed, report.clock_micros, count, queue, jitter);
+            let arrived = Arrived { members, arrival: report.clock_micros, count, queue, jitter };
+            self.shared.push_arrived(root, believed, &arrived);
         }
     }
 
@@ -76,7 +78,8 @@ impl Sender {
         let group = self.shared.group(index);
         let Some(capacity) = self.shared.capacity(group.trailing_zeros() as usize) else { return 1.0 };
         let members = self.slots.iter().enumerate().filter(|(other, _)| group >> other & 1 == 1);
-        let believed: f64 = members.filter_map(|(_, slot)| slot.as_ref()).map(|slot| slot.link.rate()).sum();
+        let used = members.filter_map(|(_, slot)| slot.as_ref()).filter(|slot| slot.link.usable());
+        let believed: f64 = used.map(|slot| slot.link.rate()).sum();
         (capacity / believed.max(1.0)).min(1.0)
     }
 
@@ -84,7 +87,7 @@ impl Sender {
     pub(super) fn find_shared(&mut self, now: Timestamp) {
         for found in self.shared.judge(now) {
             let named = |index: usize| -> Option<(LinkId, String)> {
-                let link = &self.slots[index].as_ref()?.link;
+                let link = &self.slots.get(index)?.as_ref()?.link;
                 Some((link.id, link.options.name.clone()))
             };
             let (Some((link, name)), Some((with, with_name))) = (named(found.slots.0), named(found.slots.1)) else {
