@@ -317,3 +317,19 @@ fn marks_starve_no_fading_link() {
         }
     }
 }
+
+/// Goal: a receiver that takes the place of another one counts marks anew, by a clock of its own: its path is tested anew, and passes.
+#[test]
+fn marks_are_counted_anew_by_another_receiver() {
+    let mut path = scenario::link("a", 4000, 20.0, 400);
+    path.up.mark_above_ms = Some(5.0);
+    let mut simulation = simulation(&[path], true, true, 3);
+    let items = load::video(3e6, 40.0);
+    let (before, after) = items.split_at(items.len() / 2);
+    send(&mut simulation, before);
+    assert_eq!(states(&simulation), [EcnState::InUse]);
+    let receiver = ReceiverConfig { latency: LATENCY, ecn: true, ..Default::default() };
+    simulation.replace_receiver(receiver, 99, SkewedClock::new(50_000_000, 0));
+    send(&mut simulation, after);
+    assert_eq!(states(&simulation), [EcnState::InUse], "{:?}", told(&simulation));
+}

@@ -222,8 +222,9 @@ impl LinkEcn {
         }
     }
 
-    /// Another address is another path.
+    /// Another address is another path; another far end has counts and a clock of its own.
     pub(crate) fn restart(&mut self) {
+        self.told = None;
         self.stop(Phase::Idle);
     }
 
