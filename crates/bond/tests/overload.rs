@@ -151,3 +151,26 @@ fn a_stall_costs_nothing_that_still_has_time() {
         }
     }
 }
+
+/// Goal: what no link could take before its time was over is counted, however long all were out.
+#[test]
+fn what_an_outage_of_all_links_costs_is_counted() {
+    let mut paths = links();
+    for path in &mut paths {
+        path.outages = vec![Outage { from_ms: 6_000, to_ms: 16_000, kind: OutageKind::Lose }];
+    }
+    let latency = Duration::from_secs(1);
+    let sender = SenderConfig { latency, ..Default::default() };
+    let receiver = ReceiverConfig { latency, ..Default::default() };
+    let mut simulation = Simulation::new(sender, receiver, &paths, 3);
+    let items = load::video(3e6, 20.0);
+    for item in &items {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    simulation.run_until(simulation.now + Duration::from_secs(4));
+    let missing = (items.len() - simulation.delivered.len()) as u64;
+    let dropped = simulation.sender.snapshot(simulation.now).dropped_packets;
+    // What was on its way when the links went was sent.
+    assert!(missing > 2000 && dropped <= missing && dropped + 150 > missing, "{dropped} of {missing}");
+}

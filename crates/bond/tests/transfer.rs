@@ -7,8 +7,9 @@ use bond::PacketClass;
 use bond::config::{Extension, KeySize, LinkOptions, Login, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
 use bond::event::Cause;
 use link_sim::{Capacity, LinkConfig, Outage, OutageKind, PathConfig, SkewedClock};
-use simulation::{Simulation, load, score};
+use simulation::{Simulation, load, scenario, score};
 use std::time::Duration;
+use units::Timestamp;
 
 fn path(name: &str, kbps: u64, delay_ms: f64, loss: f64) -> PathConfig {
     let queue_bytes = kbps * 50;
@@ -202,4 +203,30 @@ fn null_packets_are_restored() {
     let delivered: Vec<_> = simulation.delivered.iter().map(|(_, d)| d.bytes.clone()).collect();
     assert!(delivered == sent, "{} of {}", delivered.len(), sent.len());
     assert!(simulation.up_bytes < 1000 * 800, "{} bytes sent", simulation.up_bytes);
+}
+
+/// Goal: fixed shares are of what is carried while a link is up: one that was away is not sent everything until it has made up for it.
+#[test]
+fn a_link_that_comes_back_has_its_share_and_no_more() {
+    let mut paths = [path("a", 8000, 30.0, 0.0), path("b", 8000, 30.0, 0.0)];
+    paths[1].outages = scenario::outages_of(&[(3_000, 18_000)]);
+    let latency = Duration::from_secs(1);
+    let sender = SenderConfig { latency, extension: Extension::Off, ..Default::default() };
+    let receiver = ReceiverConfig { latency, extension: Extension::Off, ..Default::default() };
+    let mut simulation = Simulation::without_links(sender, receiver, &paths, 5, SkewedClock::new(3_000_000, 40));
+    for index in 0..2 {
+        simulation.add_link(index, LinkOptions { weight: Some(1 + index as u32), ..Default::default() });
+    }
+    let mut before = None;
+    for item in load::video(6e6, 26.0) {
+        simulation.run_until(item.at);
+        if before.is_none() && item.at > Timestamp::from_millis(22_000) {
+            before = Some(simulation.sender.snapshot(simulation.now));
+        }
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    let (before, after) = (before.expect("it ran for 26 s"), simulation.sender.snapshot(simulation.now));
+    let sent = before.links.iter().zip(&after.links).map(|(before, after)| after.packets_sent - before.packets_sent);
+    let sent: Vec<f64> = sent.map(|packets| packets as f64).collect();
+    assert!((1.9..2.1).contains(&(sent[1] / sent[0])), "{sent:?}");
 }

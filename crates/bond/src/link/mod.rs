@@ -170,8 +170,8 @@ pub(crate) struct Link {
     pub radio: Radio,
     /// Far clock minus ours, for a link that no report has timed yet; in microseconds.
     pub clock_offset: f64,
-    /// Bytes carried per weight, towards a plain RIST peer: the smallest is next.
-    pub share: f64,
+    /// Towards a plain RIST peer: bytes per weight up to which the link has had its part, on a scale common to all links.
+    share: f64,
 }
 
 impl Link {
@@ -428,10 +428,16 @@ impl Link {
         }
     }
 
+    /// Where the link's next packet stands on the scale of fixed shares, of which all have had their part up to `turn`: a link that
+    /// was away makes up for nothing (start-time fair queueing, Goyal 1996).
+    pub(crate) fn share_from(&self, turn: f64) -> f64 {
+        self.share.max(turn)
+    }
+
     /// Accounts for the fixed share of a link towards a plain RIST peer.
-    pub(crate) fn add_share(&mut self, bytes: usize) {
+    pub(crate) fn add_share(&mut self, turn: f64, bytes: usize) {
         let weight = self.options.weight.unwrap_or(1).max(1);
-        self.share += bytes as f64 / f64::from(weight);
+        self.share = self.share_from(turn) + bytes as f64 / f64::from(weight);
     }
 
     /// The ECN codepoint of an RTCP compound to a far end that counts marks.

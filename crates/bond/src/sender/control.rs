@@ -313,7 +313,7 @@ impl Slot {
     /// True while nothing but keep-alive goes over the link: its budget is spent. A plain RIST peer would give up a link
     /// that is so silent.
     fn rests(&self) -> bool {
-        self.link.reported && self.link.budget_spent() && self.link.is_up() && !self.link.usable()
+        self.link.reported && self.link.echoed.is_none() && self.link.budget_spent() && self.link.is_up() && !self.link.usable()
     }
 }
 

@@ -251,8 +251,9 @@ impl History {
         self.packets.iter_mut().skip(index).for_each(change);
     }
 
-    /// Removes packets from the old end while they are settled or `expired`.
-    pub(crate) fn trim(&mut self, expired: impl Fn(&Packet) -> bool) {
+    /// Removes packets from the old end while they are settled or `expired`; returns how many were never sent nor given up.
+    pub(crate) fn trim(&mut self, expired: impl Fn(&Packet) -> bool) -> u64 {
+        let mut unsent = 0;
         while let Some(packet) = self.packets.front() {
             if packet.standing == Standing::Open && !expired(packet) {
                 break;
@@ -260,9 +261,11 @@ impl History {
             self.pending.remove(&self.first);
             self.aside.remove(&self.first);
             self.critical.remove(&self.first);
+            unsent += u64::from(packet.standing == Standing::Open && packet.transmissions == 0);
             self.packets.pop_front();
             self.first += 1;
         }
+        unsent
     }
 
     /// Packets kept, waiting or not.

@@ -305,6 +305,8 @@ pub struct Sender {
     /// Microseconds from the making of media until it was handed to us, the least of the last ten seconds.
     handed_after: MinFilter<1_000_000>,
     dropped_told: u64,
+    /// Towards a plain RIST peer: bytes per weight up to which all links have had their part.
+    turn: f64,
     media_meter: Meter,
     encoder: (Bitrate, Bitrate),
     advice: RateAdvice,
@@ -364,6 +366,7 @@ impl Sender {
             unit_began: Timestamp::ZERO,
             handed_after: MinFilter::new(),
             dropped_told: 0,
+            turn: 0.0,
             media_meter: Meter::default(),
             encoder: (Bitrate::ZERO, Bitrate::from_bps(u64::MAX)),
             advice: RateAdvice::new(now),
@@ -500,7 +503,7 @@ impl Sender {
 
     fn trim(&mut self, now: Timestamp) {
         let keep = self.config.latency + KEEP_AFTER;
-        self.history.trim(|packet| now - packet.source_time > keep);
+        self.totals.dropped += self.history.trim(|packet| now - packet.source_time > keep);
     }
 
     fn accept(&mut self, now: Timestamp, payload: Payload) {

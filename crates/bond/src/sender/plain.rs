@@ -192,13 +192,16 @@ impl Sender {
             let cost = if repair {
                 slot.link.round_trip_low() * if lost_on >> index & 1 == 1 { 2.0 } else { 1.0 }
             } else {
-                slot.link.share
+                slot.link.share_from(self.turn)
             };
             if best.is_none_or(|(lowest, _)| cost < lowest) {
                 best = Some((cost, index));
             }
         }
-        let Some((_, index)) = best else { return Err(wake) };
+        let Some((cost, index)) = best else { return Err(wake) };
+        if !repair {
+            self.turn = cost;
+        }
         if duplicate && !repair {
             let others = self
                 .slots

@@ -5,7 +5,7 @@ use rist::wire::rtp::{PAYLOAD_TYPE_MPEG_TS, RtpHeader, SSRC_RETRANSMIT};
 use std::time::Duration;
 use units::Timestamp;
 
-use super::{Channel, Extension, Profile, SETTLE, Sender, SenderOutput, Standing};
+use super::{Channel, Extension, Packet, Profile, SETTLE, Sender, SenderOutput, Slot, Standing};
 use crate::event::Cause;
 use crate::schedule::{Ask, Candidate, Choice, choose, copies, sure_by};
 
@@ -306,11 +306,20 @@ impl Sender {
         Some(Ask {
             deadline: self.deadline(packet.source_time),
             age: (now - packet.source_time).as_micros() as f64,
-            avoid: packet.avoid | self.too_narrow(packet.bytes.len()),
+            avoid: self.avoided(packet) | self.too_narrow(packet.bytes.len()),
             lost_on: packet.lost_on,
             latency: self.config.latency.as_micros() as f64,
             gamble: gamble || packet.critical || self.history.unit_begun(number),
         })
+    }
+
+    /// The links that carry a copy already. A repair goes over one of these where no other is left: what made it may be over.
+    fn avoided(&self, packet: &Packet) -> u16 {
+        let other = |(index, slot): (usize, &Option<Slot>)| {
+            packet.avoid >> index & 1 == 0 && slot.as_ref().is_some_and(|slot| slot.link.usable())
+        };
+        let only_these = packet.repair && packet.avoid != 0 && !self.slots.iter().enumerate().any(other);
+        if only_these { 0 } else { packet.avoid }
     }
 
     /// A copy in advance waits for a second link only briefly: it must not hold up packets that nobody has yet.
@@ -404,11 +413,11 @@ impl Sender {
         self.order += 1;
         let ecn = slot.link.ecn.media();
         slot.link.on_sent(now, self.order, sequence, bytes.len(), Some(number), ecn);
-        slot.link.add_share(bytes.len());
+        slot.link.add_share(self.turn, bytes.len());
         self.kept_table.on_sent(index);
         if again {
-            slot.link.counters.retransmits += 1;
             let again = packet.repair && !packet.further;
+            slot.link.counters.retransmits += u64::from(again);
             if again { self.totals.retransmits += 1 } else { self.totals.copies += 1 }
         }
         packet.transmissions = packet.transmissions.saturating_add(1);
