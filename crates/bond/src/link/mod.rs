@@ -222,6 +222,7 @@ impl Link {
         outcomes: &mut Vec<Outcome>,
     ) -> Option<Moved> {
         self.sent.give_up(outcomes);
+        self.sent.forget_reordering();
         self.delay = Delay::new();
         self.rtt = RoundTrip::new();
         self.capacity.restart(CAPACITY_START);

@@ -18,6 +18,9 @@ const REORDER_TIME_FEW: Duration = Duration::from_millis(20);
 const LOST_KEPT: Duration = Duration::from_millis(600);
 /// The longest a link's own reordering is waited for.
 const REORDER_TIME_MAX: Duration = Duration::from_millis(100);
+/// The time grows by this with each report that shows a loss to be none, and shrinks by it after so many confirmed datagrams without.
+const REORDER_STEP: Duration = Duration::from_millis(5);
+const REORDER_FORGET_PACKETS: u64 = 20_000;
 
 /// How far a report looks back from its highest sequence number, in numbers.
 pub(crate) const BITMAP_BITS_MAX: u32 = 1024;
@@ -101,7 +104,10 @@ pub(crate) struct SentLog {
     highest_confirmed: Option<u64>,
     in_flight_bytes: u64,
     in_flight_packets: u64,
+    /// What is missing is waited for at least so long behind what overtook it.
     reorder_time: Duration,
+    /// Datagrams confirmed since a loss was found to be none.
+    in_order: u64,
 }
 
 impl SentLog {
@@ -234,11 +240,28 @@ impl SentLog {
             sequence = base;
         }
         self.find_losses(&mut progress, outcomes);
-        if progress.spurious > 0 {
-            self.reorder_time = (self.reorder_time + Duration::from_millis(5)).min(REORDER_TIME_MAX);
-        }
+        self.learn_reordering(&progress);
         self.forget(now, outcomes);
         progress
+    }
+
+    /// Waits longer for what overtakes, and again less, the longer nothing does.
+    fn learn_reordering(&mut self, progress: &Progress) {
+        if progress.spurious > 0 {
+            self.reorder_time = (self.reorder_time + REORDER_STEP).min(REORDER_TIME_MAX);
+            self.in_order = 0;
+            return;
+        }
+        self.in_order += u64::from(progress.confirmed);
+        if self.in_order >= REORDER_FORGET_PACKETS {
+            self.in_order = 0;
+            self.reorder_time = self.reorder_time.saturating_sub(REORDER_STEP);
+        }
+    }
+
+    /// Another path reorders otherwise.
+    pub(crate) fn forget_reordering(&mut self) {
+        (self.reorder_time, self.in_order) = (Duration::ZERO, 0);
     }
 
     /// Takes everything undecided for lost: the link is gone.
@@ -378,6 +401,31 @@ mod tests {
         assert_eq!(outcomes, [Outcome::Arrived(105), Outcome::Lost(102)]);
         assert_eq!((log.in_flight_packets(), log.in_flight_bytes()), (4, 4000));
         assert_eq!(log.oldest_waiting(), Some(ms(6)));
+    }
+
+    /// Goal: a link that once reordered is not waited for as long for ever.
+    #[test]
+    fn the_wait_for_what_was_overtaken_grows_and_is_forgotten() {
+        let mut log = SentLog::default();
+        let (mut outcomes, mut longest) = (Vec::new(), Duration::ZERO);
+        for i in 0..500_000u32 {
+            let at = ms(u64::from(i));
+            log.push(at, 0, i, 1000, Some(u64::from(i)), 0.0);
+            // Every fiftieth of the first two thousand comes 30 packets late.
+            let late = i < 2000 && i % 50 == 0;
+            if late {
+                continue;
+            }
+            let bits = (0..32).fold(0u32, |bits, back| {
+                let number = i.wrapping_sub(1 + back);
+                bits | u32::from(number < i && (number >= 2000 || number % 50 != 0 || back >= 29)) << back
+            });
+            log.report(at, i, [bits].into_iter(), &mut outcomes);
+            outcomes.clear();
+            longest = longest.max(log.reorder_time);
+        }
+        assert!(longest >= Duration::from_millis(25), "{longest:?}");
+        assert_eq!(log.reorder_time, Duration::ZERO);
     }
 
     #[test]
