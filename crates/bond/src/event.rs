@@ -296,6 +296,13 @@ pub enum Cause {
     },
     /// Another receiver than before reports (it was started again, perhaps): its clock and counts are others.
     ReceiverChanged,
+    /// The far end has another latency than this one: media is given up too early, or kept in vain.
+    LatencyDiffers {
+        /// Of this end.
+        ours: std::time::Duration,
+        /// Of the far end.
+        theirs: std::time::Duration,
+    },
     /// The latency budget changed.
     Latency {
         /// Before.
@@ -451,6 +458,12 @@ impl fmt::Display for Cause {
                 silence_ms / 1e3
             ),
             Self::ReceiverChanged => write!(f, "another receiver reports: its clock is another"),
+            Self::LatencyDiffers { ours, theirs } => write!(
+                f,
+                "the far end has a latency of {} ms, this one of {} ms: set the same on both",
+                theirs.as_millis(),
+                ours.as_millis()
+            ),
             Self::Latency { before, now } => {
                 write!(f, "latency {} -> {} ms", before.as_millis(), now.as_millis())
             }

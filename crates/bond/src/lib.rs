@@ -20,6 +20,7 @@
 //! Every queue has a named maximum beside its owner; a flow never holds more than
 //! [`config::HISTORY_PACKETS_MAX`] payloads at either end.
 
+mod agreed_latency;
 mod blocks;
 pub mod config;
 mod door;

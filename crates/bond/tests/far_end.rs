@@ -249,3 +249,25 @@ fn reports_that_are_lost_do_not_end_the_flow() {
     assert!(parts.iter().all(|(made, delivered)| made == delivered), "{parts:?}");
     assert_eq!((run.extension(), run.fallen_back()), (true, 1));
 }
+
+/// Goal: ends that were set differently both say so, once.
+#[test]
+fn different_latencies_are_told_at_both_ends() {
+    let sender = SenderConfig { latency: LATENCY, ..Default::default() };
+    let receiver = ReceiverConfig { latency: 2 * LATENCY, ..Default::default() };
+    let mut simulation = Simulation::new(sender, receiver, &paths(), 3);
+    for item in load::video(3e6, 8.0) {
+        simulation.run_until(item.at);
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    let told = |events: &[bond::event::Event]| -> Vec<String> {
+        let differs = |event: &&bond::event::Event| matches!(event.cause, Cause::LatencyDiffers { .. });
+        events.iter().filter(differs).map(ToString::to_string).collect()
+    };
+    let [one, two] = ["1000", "2000"];
+    let says = |theirs, ours| {
+        vec![format!("the far end has a latency of {theirs} ms, this one of {ours} ms: set the same on both")]
+    };
+    assert_eq!(told(&simulation.sender_events), says(two, one));
+    assert_eq!(told(&simulation.receiver_events), says(one, two));
+}

@@ -227,10 +227,10 @@ fn a_dead_link_takes_no_part_of_its_bottleneck() {
 /// Goal: a sender that closes while it watches its links goes on to the end of what it says.
 #[test]
 fn a_sender_closes_at_any_moment() {
-    for close_ms in (2_000..8_000).step_by(250) {
+    for close_ms in (2_000..8_000_u32).step_by(250) {
         let mut simulation = bond(&two_and_one(0.0, 0.0), 1000, 3);
         share_two(&mut simulation, 6000);
-        feed(&mut simulation, &load::video(0.85 * 10e6 * PAYLOAD, close_ms as f64 / 1e3), |_| PacketClass::Video);
+        feed(&mut simulation, &load::video(0.85 * 10e6 * PAYLOAD, f64::from(close_ms) / 1e3), |_| PacketClass::Video);
         simulation.input(SenderInput::Close);
         simulation.run_until(simulation.now + Duration::from_secs(4));
     }

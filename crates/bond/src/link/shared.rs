@@ -424,7 +424,11 @@ mod tests {
     fn a_link_behind_another_address_is_a_stranger() {
         let mut made = Made::new();
         made.run(0, 20, true);
-        made.shared.push_arrived(0, 5e5, &Arrived { members: 3, arrival: 1_000, count: 0, queue: 9_000.0, jitter: 100.0 });
+        made.shared.push_arrived(
+            0,
+            5e5,
+            &Arrived { members: 3, arrival: 1_000, count: 0, queue: 9_000.0, jitter: 100.0 },
+        );
         assert!(made.shared.any() && made.shared.capacity(0).is_some());
         made.shared.forget(1);
         assert!(!made.shared.any() && made.shared.capacity(0).is_none());

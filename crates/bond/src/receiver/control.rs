@@ -11,6 +11,7 @@ use units::Timestamp;
 use super::flow::{AskPolicy, FlowId};
 use super::newcomers::Standing;
 use super::{Channel, Receiver, ReceiverOutput};
+use crate::agreed_latency::told_ms;
 use crate::config::{Extension, Profile};
 use crate::extension::{
     ANNOUNCE, Announce, CLOCK, NAME, Playout, RECOVERED, REPORT, REPORT_WORDS_MAX, ReportWriter, emit_recovered,
@@ -116,6 +117,7 @@ impl Receiver {
                         self.peers[index].extension = true;
                         let flow = FlowId { port, ssrc: ssrc & !1 };
                         self.adopt_link(now, index, flow, announce.link, announce.name);
+                        self.compare_latency(now, flow, announce.latency_ms);
                     }
                 }
                 RtcpPacket::App(App { name: NAME, subtype: CLOCK, ssrc, body })
@@ -127,6 +129,15 @@ impl Receiver {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The sender of a flow tells its latency.
+    fn compare_latency(&mut self, now: Timestamp, id: FlowId, theirs_ms: u16) {
+        let ours = self.config.latency;
+        let flow = self.flows.iter_mut().find(|flow| flow.id == id);
+        if let Some(cause) = flow.and_then(|flow| flow.agreed.hear(now, ours, theirs_ms)) {
+            self.note(now, cause);
         }
     }
 
@@ -251,7 +262,7 @@ impl Receiver {
             let (rtp_time, media) = known.playout.reference()?;
             Some(Playout { rtp_time, clock_micros: known.playout.due(media, latency).as_micros() })
         });
-        let latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
+        let latency_ms = told_ms(latency);
         let mut body = Vec::with_capacity(512);
         let mut writer = ReportWriter::new(&mut body, latency_ms, now.as_micros(), playout);
         let mut marks = Vec::new();

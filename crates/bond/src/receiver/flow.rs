@@ -16,6 +16,7 @@ use super::losses::Losses;
 use super::playout::{Playout, Timed};
 use super::quality::Quality;
 use super::repair::Repair;
+use crate::agreed_latency::AgreedLatency;
 use crate::config::HISTORY_PACKETS_MAX;
 use crate::event::Cause;
 use crate::link::capacity::Meter;
@@ -149,6 +150,7 @@ pub(crate) struct Flow {
     /// Packets that were new.
     pub taken: u64,
     pub totals: FlowTotals,
+    pub agreed: AgreedLatency,
     pub losses: Losses,
     pub quality: Quality,
     pub meter: Meter,
@@ -178,6 +180,7 @@ impl Flow {
             is_done: false,
             taken: 0,
             totals: FlowTotals::default(),
+            agreed: AgreedLatency::default(),
             losses: Losses::new(),
             quality: Quality::new(now),
             meter: Meter::default(),

@@ -11,6 +11,7 @@ use units::{Ecn, Timestamp};
 use super::far_end::Offer;
 use super::listen::Listening;
 use super::{Channel, Extension, Inbound, LinkId, LinkState, Sender, SenderOutput, Slot};
+use crate::agreed_latency::told_ms;
 use crate::event::StateReason;
 use crate::extension::{
     ANNOUNCE, Announce, CLOCK, NAME, PROBE, RECOVERED, REPORT, Report, emit_clock, parse_recovered,
@@ -313,7 +314,11 @@ impl Slot {
     /// True while nothing but keep-alive goes over the link: its budget is spent. A plain RIST peer would give up a link
     /// that is so silent.
     fn rests(&self) -> bool {
-        self.link.reported && self.link.echoed.is_none() && self.link.budget_spent() && self.link.is_up() && !self.link.usable()
+        self.link.reported
+            && self.link.echoed.is_none()
+            && self.link.budget_spent()
+            && self.link.is_up()
+            && !self.link.usable()
     }
 }
 
@@ -374,7 +379,7 @@ fn write_compound(
     }
     if (known || offered) && (asking || now_and_then || slot.control.compounds < EVERY) {
         let mut body = Vec::with_capacity(32);
-        let latency_ms = u16::try_from(config.latency.as_millis()).unwrap_or(u16::MAX);
+        let latency_ms = told_ms(config.latency);
         Announce { link: slot.link.id, latency_ms, name: &slot.link.options.name }.emit(&mut body);
         App { subtype: ANNOUNCE, ssrc: flow, name: NAME, body: &body }.emit(out);
         if let Some(handed) = clocks.handed {

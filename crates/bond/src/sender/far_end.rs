@@ -10,6 +10,7 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::{Sender, Slot};
+use crate::agreed_latency::AgreedLatency;
 use crate::event::Cause;
 use crate::extension::Report;
 
@@ -47,6 +48,7 @@ pub(super) struct FarEnd {
     /// Answers since then, and when the last of them came.
     answers: u32,
     answered_at: Timestamp,
+    agreed: AgreedLatency,
     /// The last offer of the extension.
     offer: Option<(Timestamp, Offer)>,
 }
@@ -100,6 +102,10 @@ impl Sender {
             }
             self.far_end.reporter = Some(ssrc);
             self.use_extension(now);
+        }
+        let latency = self.config.latency;
+        if let Some(cause) = self.far_end.agreed.hear(now, latency, report.latency_ms) {
+            self.note(now, cause);
         }
         if self.on_report(now, report) {
             self.far_end.confirm(now);
