@@ -12,7 +12,7 @@ use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
 use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train};
 use crate::waker::{Backlog, Ready, Sleeper};
-use bond::config::{LINKS_MAX, Profile};
+use bond::config::{LATENCY_MAX, LATENCY_MIN, LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
 use bond::{Channel, Payload};
 use std::sync::Arc;
@@ -176,7 +176,7 @@ impl Worker {
                     }
                 }
                 Command::SetLatency(latency) => {
-                    self.parts.latency = latency;
+                    self.parts.latency = latency.clamp(LATENCY_MIN, LATENCY_MAX);
                     self.tell(now, SenderInput::SetLatency(latency));
                 }
                 Command::SetEncoderRange { min, max } => self.tell(now, SenderInput::SetEncoderRange { min, max }),
@@ -285,7 +285,7 @@ impl Worker {
         let now = self.parts.clock.now();
         for payload in payloads.drain(..) {
             let QueuedPayload { bytes, class, source_time, pushed_at } = payload;
-            let source_time = self.source_clock.map(pushed_at, source_time);
+            let source_time = self.source_clock.map(pushed_at, source_time, self.parts.latency);
             let input = SenderInput::Payload(Payload { bytes, source_time, class });
             self.parts.machine.handle_input(now, input);
         }
