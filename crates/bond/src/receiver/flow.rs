@@ -137,6 +137,8 @@ pub(crate) struct Flow {
     started: bool,
     gap: u64,
     pub(super) last_media: i64,
+    /// What the last packet delivered was told to be of. Kept when another timeline begins.
+    last_source: Timestamp,
     /// Of all packets taken the latest media time, and what it was when numbers were taken anew: what is older than that is
     /// numbered in the old way, and comes too late.
     newest_media: i64,
@@ -172,6 +174,7 @@ impl Flow {
             started: false,
             gap: 0,
             last_media: i64::MIN,
+            last_source: Timestamp::ZERO,
             newest_media: i64::MIN,
             begin_media: i64::MIN,
             repair: Repair::default(),
@@ -386,7 +389,9 @@ impl Flow {
         self.meter.add(now, bytes.len() as u64);
         let discontinuity = self.gap > 0;
         self.last_media = self.last_media.max(media);
-        let source_time = self.playout.due(self.last_media, Duration::ZERO);
+        // The mapping may have been corrected. What is delivered in time is of later than this: only what is overdue then is held.
+        let source_time = self.playout.due(self.last_media, Duration::ZERO).max(self.last_source);
+        self.last_source = source_time;
         let FlowId { port: virtual_port, ssrc: flow } = self.id;
         Delivered { flow, virtual_port, bytes, source_time, discontinuity }
     }

@@ -77,7 +77,8 @@ pub struct Delivered {
     /// The payload as it went in at the sender.
     pub bytes: Bytes,
     /// When its content was produced, from the RTP time, in the receiver's clock: delivery minus the latency budget.
-    /// Never goes back within a flow.
+    /// Never goes back within a flow: where the receiver finds that it took media for younger than it is, what it delivers to
+    /// catch up has the time of the last packet before.
     pub source_time: Timestamp,
     /// Packets before this one are missing.
     pub discontinuity: bool,

@@ -39,6 +39,8 @@ pub struct Simulation {
     sender_wake: Timestamp,
     receiver_wake: Timestamp,
     pub delivered: Vec<(Timestamp, Delivered)>,
+    /// The last source time of each flow at this receiver.
+    newest: BTreeMap<(u16, u32), Timestamp>,
     pub sender_events: Vec<Event>,
     pub receiver_events: Vec<Event>,
     /// IP bytes sent from the sender.
@@ -126,6 +128,7 @@ impl Simulation {
             sender_wake: Timestamp::ZERO,
             receiver_wake: Timestamp::ZERO,
             delivered: Vec::new(),
+            newest: BTreeMap::new(),
             sender_events: Vec::new(),
             receiver_events: Vec::new(),
             up_bytes: 0,
@@ -145,6 +148,7 @@ impl Simulation {
     pub fn replace_receiver(&mut self, config: ReceiverConfig, seed: u64, clock: SkewedClock) {
         self.clock = clock;
         self.receiver = Receiver::new(config, seed, clock.local(self.now)).unwrap();
+        self.newest.clear();
         self.drain_receiver();
     }
 
@@ -320,7 +324,12 @@ impl Simulation {
                     let packet = (self.now, channel, bytes.to_vec());
                     let _ = self.paths[index].push_down(self.now, binding, ip_bytes, packet);
                 }
-                ReceiverOutput::Deliver(delivered) => self.delivered.push((self.now, delivered)),
+                ReceiverOutput::Deliver(delivered) => {
+                    let newest = self.newest.entry((delivered.virtual_port, delivered.flow)).or_default();
+                    assert!(delivered.source_time >= *newest, "the source time of a flow went back");
+                    *newest = delivered.source_time;
+                    self.delivered.push((self.now, delivered));
+                }
                 ReceiverOutput::Event(event) => self.receiver_events.push(event),
                 ReceiverOutput::Timeout(at) => {
                     assert!(at > local_now, "a timeout must lie ahead");
