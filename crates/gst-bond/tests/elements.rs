@@ -365,6 +365,34 @@ fn what_is_set_during_a_start_reaches_the_flow() {
     }
 }
 
+/// The lowest rate holds without a highest one, and a highest that is taken back while playing holds no more.
+#[test]
+fn either_end_of_the_encoder_range_may_be_left_open() {
+    init();
+    let sink = gst::ElementFactory::make("rsristbondsink")
+        .property("async", false)
+        .property("encoder-bitrate-min", 3_000_000_u64)
+        .build()
+        .unwrap();
+    sink.set_state(gst::State::Paused).unwrap();
+    // Without links there is nothing to advise: the lowest rate is what it says.
+    let wait_for_advice = |bps: u64| {
+        let until = Instant::now() + PATIENCE;
+        while sink.property::<u64>("rate-advice") != bps {
+            assert!(Instant::now() < until, "{} instead of {bps}", sink.property::<u64>("rate-advice"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_for_advice(3_000_000);
+    sink.set_property("encoder-bitrate-max", 4_000_000_u64);
+    sink.set_property("encoder-bitrate-min", 1_000_000_u64);
+    wait_for_advice(1_000_000);
+    sink.set_property("encoder-bitrate-max", 0_u64);
+    sink.set_property("encoder-bitrate-min", 9_000_000_u64);
+    wait_for_advice(9_000_000);
+    sink.set_state(gst::State::Null).unwrap();
+}
+
 /// A sink adds its processing deadline and nothing else: what the bond takes passes after it, on the way to the receiver.
 #[test]
 fn the_sink_answers_the_latency_query_with_that_of_its_source() {

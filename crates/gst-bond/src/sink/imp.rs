@@ -91,17 +91,15 @@ impl Sink {
         self.with_flow(|flow| flow.set_latency(latency));
     }
 
-    /// A range with nothing in it is the default of the properties: the bond is not told.
+    /// A highest rate of 0 is none.
     pub(crate) fn set_encoder_range(&self, min: Bitrate, max: Bitrate) {
         let _changing = lock(&self.changing);
-        let range = {
+        let (min, max) = {
             let mut settings = self.settings();
             (settings.encoder_min, settings.encoder_max) = (min, max);
             settings.encoder_range()
         };
-        if let Some((min, max)) = range {
-            self.with_flow(|flow| flow.set_encoder_range(min, max));
-        }
+        self.with_flow(|flow| flow.set_encoder_range(min, max));
     }
 
     pub(crate) fn counters(&self) -> SinkCounters {

@@ -52,7 +52,7 @@ impl BondSink {
         self.imp().set_latency(latency);
     }
 
-    /// Tells the bond between which rates of payload it may advise, also while running.
+    /// Tells the bond between which rates of payload it may advise, also while running; a highest of 0 is none.
     pub fn set_encoder_range(&self, min: Bitrate, max: Bitrate) {
         self.imp().set_encoder_range(min, max);
     }

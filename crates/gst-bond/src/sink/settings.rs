@@ -50,10 +50,10 @@ impl Settings {
         self.links.len() < before
     }
 
-    /// The lowest and highest rate to advise; none where the properties leave it open.
-    pub(crate) fn encoder_range(&self) -> Option<(Bitrate, Bitrate)> {
+    /// The lowest and highest rate to advise; a highest of 0 is none. Where they contradict each other the lowest counts.
+    pub(crate) fn encoder_range(&self) -> (Bitrate, Bitrate) {
         let (min, max) = (self.encoder_min, self.encoder_max);
-        (max > Bitrate::ZERO && min <= max).then_some((min, max))
+        (min, if max == Bitrate::ZERO { Bitrate::from_bps(u64::MAX) } else { max.max(min) })
     }
 
     /// Opens the flow these settings describe.
@@ -63,7 +63,7 @@ impl Settings {
         }
         let psk =
             self.flow.psk().map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{}", chain(&error))))?;
-        let range = self.encoder_range();
+        let (min, max) = self.encoder_range();
         let config = SenderConfig {
             profile: self.flow.profile.into(),
             psk,
@@ -77,9 +77,26 @@ impl Settings {
         };
         let flow = FlowSender::open(SenderOptions { bond: config, links: self.links })
             .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{}", chain(&error))))?;
-        if let Some((min, max)) = range {
-            flow.set_encoder_range(min, max);
-        }
+        flow.set_encoder_range(min, max);
         Ok(flow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_highest_rate_of_zero_is_none() {
+        let range = |min, max| {
+            let (encoder_min, encoder_max) = (Bitrate::from_bps(min), Bitrate::from_bps(max));
+            let (min, max) = Settings { encoder_min, encoder_max, ..Settings::default() }.encoder_range();
+            (min.as_bps(), max.as_bps())
+        };
+        assert_eq!(range(0, 0), (0, u64::MAX));
+        assert_eq!(range(500, 0), (500, u64::MAX));
+        assert_eq!(range(0, 4000), (0, 4000));
+        assert_eq!(range(500, 4000), (500, 4000));
+        assert_eq!(range(5000, 4000), (5000, 5000));
     }
 }
