@@ -2,6 +2,7 @@
 
 use super::properties;
 use super::settings::Settings;
+use super::times::Times;
 use crate::lock;
 use crate::monitor::Monitor;
 use crate::stats;
@@ -34,6 +35,7 @@ pub struct Source {
     /// Held by a change of the latency until it has reached a running flow, and by a start.
     changing: Mutex<()>,
     unlocked: AtomicBool,
+    times: Mutex<Times>,
 }
 
 impl Source {
@@ -63,13 +65,12 @@ impl Source {
 
     /// A buffer whose time is that of its content: the receiver holds everything back by the latency budget.
     fn buffer(&self, flow: &FlowReceiver, delivered: Delivered) -> gst::Buffer {
-        let age = flow.now().since(delivered.source_time);
         let running_time = self.obj().current_running_time();
+        let age = gst::ClockTime::from_nseconds(flow.now().since(delivered.source_time).as_nanos() as u64);
         let mut buffer = gst::Buffer::from_slice(delivered.bytes);
         // A fresh buffer has one owner.
         let header = buffer.make_mut();
-        header
-            .set_pts(running_time.map(|now| now.saturating_sub(gst::ClockTime::from_nseconds(age.as_nanos() as u64))));
+        header.set_pts(running_time.map(|now| lock(&self.times).pts(now, age)));
         if delivered.discontinuity {
             header.set_flags(gst::BufferFlags::DISCONT);
         }
@@ -135,6 +136,7 @@ impl BaseSrcImpl for Source {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let _changing = lock(&self.changing);
         let flow = Arc::new(self.settings().clone().open()?);
+        *lock(&self.times) = Times::default();
         *lock(&self.running) = Some(Running { flow, _monitor: Monitor::start(&*self.obj()) });
         Ok(())
     }

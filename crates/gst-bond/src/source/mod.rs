@@ -3,6 +3,7 @@
 mod imp;
 mod properties;
 mod settings;
+mod times;
 
 use crate::monitor::Monitored;
 use bond::config::Secret;
