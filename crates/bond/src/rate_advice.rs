@@ -37,6 +37,8 @@ pub(crate) struct Measured {
     pub waited: Duration,
     /// The latency budget.
     pub latency: Duration,
+    /// How long packets wait before every link is open to them.
+    pub spill: Duration,
 }
 
 /// The advice and its memory.
@@ -60,7 +62,8 @@ impl RateAdvice {
             return;
         }
         let waited = self.waited(now, measured.waited);
-        let wait_wanted = (measured.latency.as_secs_f64() * WAIT_SHARE).max(WAIT_SECONDS_MIN);
+        let wait_wanted =
+            (measured.latency.as_secs_f64() * WAIT_SHARE).max(WAIT_SECONDS_MIN) + measured.spill.as_secs_f64();
         let share = CAPACITY_SHARE * (1.0 + (wait_wanted - waited) / BALANCE_SECONDS).max(SHARE_MIN);
         let climbed = self.bits * (1.0 + CLIMB_PER_SECOND * elapsed);
         let most = climbed.max(measured.capacity * CLIMB_FROM_SHARE);
@@ -84,7 +87,8 @@ impl RateAdvice {
 mod tests {
     use super::*;
 
-    const IDLE: Measured = Measured { capacity: 2e6, waited: Duration::ZERO, latency: Duration::from_secs(1) };
+    const IDLE: Measured =
+        Measured { capacity: 2e6, waited: Duration::ZERO, latency: Duration::from_secs(1), spill: Duration::ZERO };
     const BALANCED: Measured = Measured { waited: Duration::from_millis(50), ..IDLE };
 
     fn run(advice: &mut RateAdvice, from_ms: u64, to_ms: u64, measured: Measured) -> f64 {

@@ -6,6 +6,7 @@ mod simulation;
 use bond::PacketClass;
 use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
 use bond::event::Cause;
+use bond::sender::SenderInput;
 use bytes::Bytes;
 use link_sim::SkewedClock;
 use simulation::{Simulation, load, scenario, score};
@@ -209,4 +210,30 @@ fn repair_packets_fit_the_path() {
             assert!(snapshot.fec_packets > 500 && snapshot.fec_recovered > 40 && lost < 60, "{case}");
         }
     }
+}
+
+/// Goal: a link that comes back under its number behind another address finds its path anew, though for seconds reports go on telling
+/// of its former life.
+#[test]
+fn a_link_put_in_again_finds_its_path_anew() {
+    let mut paths = vec![scenario::link("a", 8000, 20.0, 200), scenario::link("b", 8000, 40.0, 200)];
+    paths[1].up.mtu_steps = vec![(25_000, 1000)];
+    paths[1].rebind_ms = vec![20_200];
+    let mut simulation = Simulation::new(SenderConfig::default(), ReceiverConfig::default(), &paths, 3);
+    let items = load::video(6e6, 40.0);
+    let mut removed = [20_000, 20_300].into_iter().peekable();
+    for item in &items {
+        simulation.run_until(item.at);
+        if let Some(ms) = removed.next_if(|ms| item.at >= Timestamp::from_millis(*ms)) {
+            if ms == 20_000 {
+                simulation.input(SenderInput::RemoveLink { link: LinkId(1) });
+            } else {
+                simulation.add_link(1, LinkOptions { name: "b".into(), ..Default::default() });
+            }
+        }
+        simulation.push(load::payload(item.number), PacketClass::Video);
+    }
+    simulation.run_until(simulation.now + Duration::from_secs(3));
+    assert!(mtus(&simulation)[1] < 1000, "{:?}", mtus(&simulation));
+    assert_eq!(items.len() - simulation.delivered.len(), 0);
 }

@@ -9,7 +9,7 @@ use bond::event::Cause;
 use link_sim::{Capacity, LinkConfig, Outage, OutageKind, PathConfig, SkewedClock};
 use simulation::{Simulation, load, scenario, score};
 use std::time::Duration;
-use units::Timestamp;
+use units::{Bitrate, Timestamp};
 
 fn path(name: &str, kbps: u64, delay_ms: f64, loss: f64) -> PathConfig {
     let queue_bytes = kbps * 50;
@@ -229,4 +229,34 @@ fn a_link_that_comes_back_has_its_share_and_no_more() {
     let sent = before.links.iter().zip(&after.links).map(|(before, after)| after.packets_sent - before.packets_sent);
     let sent: Vec<f64> = sent.map(|packets| packets as f64).collect();
     assert!((1.9..2.1).contains(&(sent[1] / sent[0])), "{sent:?}");
+}
+
+/// Goal: what is sent on every link of one class is held up by none of them: not by one of another class, nor by one that may carry
+/// less than the media.
+#[test]
+fn copies_hold_up_nothing_that_nobody_has_yet() {
+    let both = |change: fn(&mut LinkOptions)| {
+        let mut other = LinkOptions { weight: Some(0), ..Default::default() };
+        change(&mut other);
+        [LinkOptions { weight: Some(0), ..Default::default() }, other]
+    };
+    for options in [both(|other| other.priority = 1), both(|other| other.rate_max = Some(Bitrate::from_kbps(1500)))] {
+        let paths = [path("a", 8000, 30.0, 0.0), path("b", 8000, 50.0, 0.0)];
+        let latency = Duration::from_millis(500);
+        let sender = SenderConfig { latency, extension: Extension::Off, ..Default::default() };
+        let receiver = ReceiverConfig { latency, extension: Extension::Off, ..Default::default() };
+        let mut simulation = Simulation::without_links(sender, receiver, &paths, 5, SkewedClock::new(3_000_000, 40));
+        options.iter().cloned().enumerate().for_each(|(index, options)| simulation.add_link(index, options));
+        let items = load::video(3e6, 10.0);
+        for item in &items {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(2));
+        assert_eq!(simulation.delivered.len(), items.len(), "{options:?}");
+        if options[1].rate_max.is_some() {
+            let sent = simulation.sender.snapshot(simulation.now).links[1].packets_sent as f64 / items.len() as f64;
+            assert!((0.3..0.6).contains(&sent), "copies of {sent}");
+        }
+    }
 }

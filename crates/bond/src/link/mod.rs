@@ -560,10 +560,11 @@ impl Link {
 
     fn note_loss(&mut self, now: Timestamp, progress: &Progress) {
         let (arrived, lost, runs) = (progress.confirmed, progress.lost, progress.lost_runs);
-        self.losses.push(now, &Losses { arrived, lost, runs, span_micros: progress.lost_span });
-        let total = f64::from(progress.lost + progress.confirmed);
-        if total > 0.0 {
-            let share = f64::from(progress.lost) / total;
+        let total = f64::from(lost + arrived);
+        // What was sent on a dead link tells nothing of the losses of one that lives.
+        if total > 0.0 && self.state != LinkState::Down {
+            self.losses.push(now, &Losses { arrived, lost, runs, span_micros: progress.lost_span });
+            let share = f64::from(lost) / total;
             self.loss += (share - self.loss) * (total / LOSS_MEMORY_PACKETS).min(0.5);
         }
         self.counters.lost += u64::from(progress.lost);

@@ -62,7 +62,8 @@ pub(crate) enum Choice {
 
 /// Certainty below which another link is looked for: lost or held up, a packet needs time for a second try.
 const MARGIN_MICROS: Micros = 10_000.0;
-/// Share of the latency budget after which each further priority class is opened.
+/// Share of the latency budget that a packet has waited for when the second priority class is opened; each further one is opened
+/// after half as long again.
 const SPILL_SHARE: f64 = 0.15;
 /// Extra cost, in its round trips, of a link that lost a copy of this very packet.
 const LOST_PENALTY: f64 = 0.5;
@@ -70,6 +71,18 @@ const LOST_PENALTY: f64 = 0.5;
 /// When a packet sent now has surely arrived.
 pub(crate) fn sure_by(candidate: &Candidate) -> Micros {
     candidate.arrival + candidate.spread + MARGIN_MICROS
+}
+
+/// How long a packet has waited when so many classes above the best are open to it.
+pub(crate) fn spill_age(classes_above: usize, latency: Micros) -> Micros {
+    SPILL_SHARE * latency * (2.0 - 2.0 * 0.5f64.powi(classes_above.min(16) as i32))
+}
+
+/// How many classes are better than `priority`: what their numbers are does not matter.
+fn classes_above(candidates: &[Candidate], priority: u8) -> usize {
+    let first_of_class =
+        |(i, c): &(usize, &Candidate)| candidates[..*i].iter().all(|before| before.priority != c.priority);
+    candidates.iter().enumerate().filter(first_of_class).filter(|(_, c)| c.priority < priority).count()
 }
 
 /// Chooses a link for a packet.
@@ -81,11 +94,11 @@ pub(crate) fn choose(candidates: &[Candidate], ask: &Ask) -> Choice {
         let needed = if ask.gamble { candidate.arrival } else { sure_by(candidate) };
         reachable |= candidate.arrival <= ask.deadline;
         sure |= needed <= ask.deadline;
-        let classes_above = f64::from(candidate.priority - best_priority);
-        if !candidate.ready
-            || ask.avoid >> candidate.slot & 1 == 1
-            || ask.age < classes_above * SPILL_SHARE * ask.latency
-        {
+        if !candidate.ready || ask.avoid >> candidate.slot & 1 == 1 {
+            continue;
+        }
+        let is_best = candidate.priority == best_priority;
+        if !is_best && ask.age < spill_age(classes_above(candidates, candidate.priority), ask.latency) {
             continue;
         }
         if needed > ask.deadline {

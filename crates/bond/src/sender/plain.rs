@@ -10,6 +10,7 @@
 use units::Timestamp;
 
 use super::control::RtcpEcho;
+use super::transmit::LOOK_MAX;
 use super::{Packet, Sender, SenderOutput, Slot, Standing};
 use crate::event::Cause;
 use crate::link::echo::Echoed;
@@ -166,20 +167,43 @@ impl Sender {
 
     /// Plain RIST: fixed shares, everything at once, repairs over the link with the shortest round trip.
     pub(super) fn transmit_plain(&mut self, now: Timestamp) -> Result<SenderOutput, Timestamp> {
-        let Some(number) = self.history.pending_from(0) else { return Err(Timestamp::MAX) };
-        if let Some(at) = self.held_until(now, number) {
-            return Err(at);
+        let (mut from, mut wake) = (0, Timestamp::MAX);
+        for _ in 0..LOOK_MAX {
+            let Some(number) = self.history.pending_from(from) else { break };
+            if let Some(at) = self.held_until(now, number) {
+                return Err(wake.min(at));
+            }
+            if self.drop_waiting_copy(now, number) {
+                continue;
+            }
+            match self.transmit_one(now, number) {
+                Ok(output) => return Ok(output),
+                Err(at) => wake = wake.min(at),
+            }
+            // A copy that waits for its link holds up nothing that nobody has yet.
+            if !self.history.get(number).is_some_and(|packet| packet.further) {
+                break;
+            }
+            from = number + 1;
         }
+        Err(wake)
+    }
+
+    fn transmit_one(&mut self, now: Timestamp, number: u64) -> Result<SenderOutput, Timestamp> {
         let Some(packet) = self.history.get(number) else { return Err(Timestamp::MAX) };
-        let avoid = packet.avoid | self.too_narrow(packet.bytes.len());
+        let narrow = self.too_narrow(packet.bytes.len());
+        let avoid = packet.avoid | narrow;
         let (lost_on, repair) = (packet.lost_on, packet.repair);
         let usable = |slot: &Slot| slot.link.usable();
         let duplicate =
             self.slots.iter().flatten().filter(|slot| usable(slot)).all(|slot| slot.link.options.weight == Some(0));
         let mut wake = Timestamp::MAX;
         let mut best: Option<(f64, usize)> = None;
-        let lowest =
-            self.slots.iter().flatten().filter(|slot| usable(slot)).map(|slot| slot.link.options.priority).min();
+        let fits = |(index, slot): (usize, &Option<Slot>)| {
+            let slot = slot.as_ref().filter(|slot| narrow >> index & 1 == 0 && usable(slot))?;
+            Some(slot.link.options.priority)
+        };
+        let lowest = self.slots.iter().enumerate().filter_map(fits).min();
         for (index, slot) in self.slots.iter().enumerate() {
             let Some(slot) = slot.as_ref().filter(|slot| usable(slot)) else { continue };
             if avoid >> index & 1 == 1 || Some(slot.link.options.priority) != lowest {
@@ -207,25 +231,12 @@ impl Sender {
                 .slots
                 .iter()
                 .enumerate()
-                .filter(|(i, slot)| *i != index && avoid >> i & 1 == 0 && slot.as_ref().is_some_and(usable));
+                .filter(|(i, slot)| *i != index && avoid >> i & 1 == 0 && fits((*i, slot)) == lowest);
             let left = others.count() as u8;
             if let Some(packet) = self.history.get_mut(number) {
                 packet.copies = left + 1;
             }
         }
         Ok(self.send(now, number, index))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waited_is_caught_up_with_at_twice_its_speed() {
-        let at = Timestamp::from_millis;
-        let catch_up = CatchUp { made: at(1000), sent: at(1300) };
-        let times = [1000, 1100, 1300, 1600, 1700].map(|ms| catch_up.time(at(ms)));
-        assert_eq!(times, [at(1300), at(1350), at(1450), at(1600), at(1700)]);
     }
 }

@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
 
+/// The numbers given out last, of which reports may tell.
+const NUMBERS_SENT: u32 = 1 << 24;
+
 impl Sender {
     /// Takes a report of the far end; true when it confirms anything.
     pub(super) fn on_report(&mut self, now: Timestamp, report: &Report<'_>) -> bool {
@@ -25,6 +28,10 @@ impl Sender {
         for told in report.links() {
             let Some(index) = self.slot_index(told.link) else { continue };
             let Some(slot) = &mut self.slots[index] else { continue };
+            // A link that was added again, or a sender that began again: it is of numbers that are not this one's.
+            if !slot.framing.has_sent(told.highest, NUMBERS_SENT) {
+                continue;
+            }
             let progress = slot.link.on_report(now, report.clock_micros, &told, &mut self.outcomes);
             confirms |= progress.confirmed > 0;
             if let Some(sent_at) = progress.newest_sent_at {

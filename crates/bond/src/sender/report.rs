@@ -43,7 +43,7 @@ impl Sender {
             capacity *= ECHO_TRUST;
             capacity = self.quality.limit(now, capacity, known);
         }
-        let measured = Measured { capacity, waited, latency: self.config.latency };
+        let measured = Measured { capacity, waited, latency: self.config.latency, spill: self.spill() };
         self.advice.update(now, &measured, self.encoder.1);
     }
 

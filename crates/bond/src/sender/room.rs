@@ -9,6 +9,7 @@ use units::Timestamp;
 use super::path_mtu::PAYLOAD_BYTES_USUAL;
 use super::{SETTLE, Sender};
 use crate::config::HISTORY_PACKETS_MAX;
+use crate::schedule::spill_age;
 
 /// Media may wait so long for a link, as a share of the latency. What waits longer is pressed: the scheduler begins to weigh
 /// pictures against each other at twice this share. With much less, links run dry between two looks of the source.
@@ -19,6 +20,20 @@ const WAIT_MIN: Duration = Duration::from_millis(20);
 const PACKETS_MIN: usize = 8;
 
 impl Sender {
+    /// How long packets wait before every usable link is open to them: where priorities differ, those of the last class are for
+    /// what the others can not carry.
+    pub(super) fn spill(&self) -> Duration {
+        if self.extension == Some(false) {
+            return Duration::ZERO;
+        }
+        let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
+        let mut priorities: Vec<u8> = usable.map(|slot| slot.link.options.priority).collect();
+        priorities.sort_unstable();
+        priorities.dedup();
+        let latency = self.config.latency.as_micros() as f64;
+        Duration::from_micros(spill_age(priorities.len().saturating_sub(1), latency) as u64)
+    }
+
     /// Payloads that may be handed over now and will leave in good time, for a source that can wait and shall lose nothing; none
     /// while no link is up. A live source hands everything over at once instead.
     ///
@@ -29,7 +44,7 @@ impl Sender {
         if !known || !self.slots.iter().flatten().any(|slot| slot.link.usable()) {
             return 0;
         }
-        let wait = self.config.latency.mul_f64(WAIT_SHARE).max(WAIT_MIN);
+        let wait = self.config.latency.mul_f64(WAIT_SHARE).max(WAIT_MIN) + self.spill();
         let oldest = self.history.pending_from(0).and_then(|number| self.history.get(number));
         if oldest.is_some_and(|packet| now - packet.source_time > wait) {
             return 0;

@@ -26,7 +26,7 @@ const QUEUE_DOUBT: f64 = 1.0;
 /// The dearest link is used instead of a free one when it is faster by this share of the latency.
 const PRICE_SHARE: f64 = 0.1;
 /// Packets looked at for one transmission, when links have room but are too slow for the most urgent.
-const LOOK_MAX: usize = 64;
+pub(super) const LOOK_MAX: usize = 64;
 /// A picture is weighed before it begins once it has waited for this share of the latency, and longer than behind a key picture.
 const PRESSED_AGE_SHARE: f64 = 0.2;
 const PRESSED_AGE_MICROS_MIN: f64 = 100_000.0;
@@ -323,7 +323,7 @@ impl Sender {
     }
 
     /// A copy in advance waits for a second link only briefly: it must not hold up packets that nobody has yet.
-    fn drop_waiting_copy(&mut self, now: Timestamp, number: u64) -> bool {
+    pub(super) fn drop_waiting_copy(&mut self, now: Timestamp, number: u64) -> bool {
         let Some(packet) = self.history.get_mut(number) else { return false };
         if packet.repair || packet.transmissions == 0 || now - packet.sent_at < COPY_WAIT {
             return false;
