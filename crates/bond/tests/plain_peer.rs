@@ -8,13 +8,14 @@ mod simulation;
 use bond::config::{Extension, LinkOptions, Profile, ReceiverConfig, SenderConfig};
 use bond::sender::SenderInput;
 use bond::{Channel, PacketClass};
+use bytes::Bytes;
 use link_sim::{Capacity, Outage, OutageKind, PathConfig, Rng, SkewedClock, Trace};
 use rist::wire::rtcp::{NackRange, RangeEntry, ReceiverReport, Sdes};
 use simulation::follow::{self, Encoder};
 use simulation::score::Score;
 use simulation::{Simulation, load, scenario, score};
 use std::time::Duration;
-use units::LinkId;
+use units::{LinkId, Timestamp};
 
 const LATENCY: Duration = Duration::from_secs(1);
 
@@ -96,6 +97,42 @@ fn losses_are_repaired_once() {
     for link in simulation.sender.snapshot(simulation.now).links {
         let loss = link.loss.as_f64();
         assert!((0.005..0.04).contains(&loss), "{}: {loss}", link.name);
+    }
+}
+
+/// Goal: hundreds of isolated losses that are found at once are asked for in datagrams that every path takes, and all come: half
+/// of a burst is lost, every second packet, on paths that carry datagrams of 1200 bytes towards the sender.
+#[test]
+fn many_requests_fit_their_datagrams() {
+    for profile in [Profile::Main, Profile::Simple] {
+        let sender = SenderConfig { profile, extension: Extension::Off, ..Default::default() };
+        let receiver = ReceiverConfig { profile, extension: Extension::Off, ..Default::default() };
+        let mut paths = [scenario::link("a", 10_000_000, 20.0, 4000), scenario::link("b", 10_000_000, 20.0, 4000)];
+        for path in &mut paths {
+            path.down.mtu = Some(1228);
+        }
+        paths[1].up.outages = scenario::outages_of(&[(2000, 2010)]);
+        let mut simulation = Simulation::without_links(sender, receiver, &paths, 8, SkewedClock::new(3_000_000, 0));
+        simulation.overheard_down = Some(Vec::new());
+        for index in 0..paths.len() {
+            simulation.add_link(index, LinkOptions { weight: Some(1), ..Default::default() });
+        }
+        let burst = (0..900).map(|number| (2001, number));
+        let items: Vec<(u64, u32)> =
+            (0..200).map(|n| (10 * u64::from(n), 900 + n)).chain(burst).chain([(2011, 1100)]).collect();
+        for &(ms, number) in &items {
+            simulation.run_until(Timestamp::from_millis(ms));
+            simulation.push(load::payload(number), PacketClass::Video);
+        }
+        simulation.run_until(simulation.now + Duration::from_secs(3));
+        let receiver = simulation.receiver.snapshot(simulation.clock.local(simulation.now));
+        let nacks: u64 = simulation.sender.snapshot(simulation.now).links.iter().map(|l| l.nacks_received).sum();
+        let overheard = simulation.overheard_down.unwrap_or_default();
+        let longest = overheard.iter().map(Bytes::len).max();
+        println!("{profile:?}: {longest:?} bytes, {nacks} requests, {} lost", receiver.lost_packets);
+        assert!(longest.is_some_and(|bytes| bytes <= 1200), "{profile:?}: {longest:?} bytes");
+        assert!(nacks >= 440, "{profile:?}: {nacks} requests");
+        assert_eq!((simulation.delivered.len(), receiver.lost_packets), (items.len(), 0), "{profile:?}");
     }
 }
 

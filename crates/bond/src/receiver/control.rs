@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use rist::wire::lqm::Lqm;
 use rist::wire::rtcp::{
-    App, BitmaskEntry, Echo, EchoKind, NackBitmask, NackRange, RangeEntry, ReceiverReport, RtcpPacket, Sdes, packets,
+    App, BitmaskEntry, Echo, EchoKind, NACK_ENTRIES_MAX, NackBitmask, NackRange, RangeEntry, ReceiverReport,
+    RtcpPacket, Sdes, packets,
 };
 use std::time::Duration;
 use units::Timestamp;
@@ -34,8 +35,11 @@ const REPORT_INTERVAL_MAX: Duration = Duration::from_millis(20);
 pub(super) const REPORT_NUMBERS: u64 = (REPORT_WORDS_MAX as u64) * 32 / 3;
 /// Links over which each report goes.
 const REPORT_PATHS: usize = 2;
-/// Packets asked for in one compound; what does not fit is asked for at the next look.
+/// Packets asked for at one look; the others are asked for at the next.
 const WANTED_MAX: usize = 400;
+/// A compound of so many bytes takes no more requests: one message behind it fits any path, and what is too large for its path
+/// is lost, each time it is repeated.
+const REQUESTS_BYTES: usize = 900;
 /// A gap on a single path is closed by reordering within this time at least.
 const PATIENCE_MIN: Duration = Duration::from_millis(15);
 const PATIENCE_MAX: Duration = Duration::from_millis(200);
@@ -189,22 +193,41 @@ impl Receiver {
             self.wanted.clear();
             let latency = self.config.latency;
             self.flows[index].ask(now, latency, &policy, WANTED_MAX, &mut self.wanted);
+            let wanted = std::mem::take(&mut self.wanted);
             for (turn, &path) in live.iter().enumerate() {
-                self.begin_compound();
-                let empty = self.scratch.len();
-                let of_turn = self.wanted.iter().filter(|(_, asked)| usize::from(*asked) % live.len() == turn);
+                let of_turn = wanted.iter().filter(|(_, asked)| usize::from(*asked) % live.len() == turn);
                 let numbers = of_turn.map(|(sequence, _)| *sequence);
+                let (ours, port) = (self.ssrc, id.port);
                 match self.config.profile {
-                    Profile::Main => NackRange::emit(id.ssrc, RangeEntry::cover(numbers), &mut self.scratch),
+                    Profile::Main => self.request(now, path, port, RangeEntry::cover(numbers), |entries, out| {
+                        NackRange::emit(id.ssrc, entries, out);
+                    }),
                     // GStreamer takes ranges on the first of several links only, bitmasks on all.
-                    Profile::Simple => {
-                        NackBitmask::emit(self.ssrc, id.ssrc, BitmaskEntry::cover(numbers), &mut self.scratch);
-                    }
-                }
-                if self.scratch.len() > empty {
-                    self.send_compound(now, path, Some(id.port));
+                    Profile::Simple => self.request(now, path, port, BitmaskEntry::cover(numbers), |entries, out| {
+                        NackBitmask::emit(ours, id.ssrc, entries, out);
+                    }),
                 }
             }
+            self.wanted = wanted;
+        }
+    }
+
+    /// Sends `entries`, which `emit` writes as one message each [`NACK_ENTRIES_MAX`], in as many compounds as they need.
+    fn request<T>(
+        &mut self,
+        now: Timestamp,
+        path: usize,
+        port: u16,
+        entries: impl Iterator<Item = T>,
+        emit: impl Fn(&mut dyn Iterator<Item = T>, &mut Vec<u8>),
+    ) {
+        let mut entries = entries.peekable();
+        while entries.peek().is_some() {
+            self.begin_compound();
+            while entries.peek().is_some() && self.scratch.len() < REQUESTS_BYTES {
+                emit(&mut entries.by_ref().take(NACK_ENTRIES_MAX), &mut self.scratch);
+            }
+            self.send_compound(now, path, Some(port));
         }
     }
 
