@@ -189,7 +189,9 @@ pub struct LinkOptions {
     /// What the link costs per byte, in any unit common to the links of a flow: of two that carry a packet in time and have
     /// room, the cheaper one is preferred over one that is faster by less than a tenth of the latency budget.
     pub price: u32,
-    /// Once so much has been sent since the link was added (with IP headers), it carries nothing but keep-alive.
+    /// Once so much has been sent (with IP headers) since the flow first had a link of this id and name, it carries nothing but
+    /// keep-alive. What it used counts on when it is removed and added again, of the last 64 that were removed; a new sender
+    /// begins at nothing.
     pub byte_budget: Option<ByteCount>,
     /// Use the link beyond its byte budget while no other link is up.
     pub last_resort: bool,

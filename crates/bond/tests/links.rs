@@ -89,6 +89,42 @@ fn a_spent_budget_ends_the_media_of_a_link() {
     assert_eq!(run.finish(), 0);
 }
 
+/// Goal: a metered link that is taken out and put back again and again, as a modem that reconnects, carries no more than its
+/// budget in all; with a larger one it carries the difference, and another link under its id has a budget of its own.
+#[test]
+fn a_budget_counts_on_when_its_link_comes_again() {
+    let named = |name, bytes| LinkOptions { byte_budget: Some(ByteCount::new(bytes)), ..options(name) };
+    let mut run = Run::new(&pair(), vec![named("a", 2_000_000), options("b")], 3e6, 50.0);
+    let (mut packets, mut bytes) = (0, 0);
+    let mut again = |run: &mut Run, second, options: LinkOptions| {
+        run.until(second);
+        let carried = sent(&run.simulation)[0];
+        (packets, bytes) = (packets + carried.0, bytes + carried.1);
+        // Removed and added, or replaced.
+        if second % 4 == 0 {
+            run.simulation.input(SenderInput::RemoveLink { link: LinkId(0) });
+        }
+        run.simulation.add_link(0, options);
+        (packets, bytes)
+    };
+    let (mut before, mut all) = ((0, 0), (0, 0));
+    for second in (2..=24).step_by(2) {
+        before = all;
+        all = again(&mut run, second, named("a", 2_000_000));
+    }
+    assert!((1_800_000..2_020_000).contains(&all.1), "{all:?} without IP headers");
+    assert_eq!(all.0, before.0, "no media at last");
+    assert_eq!(again(&mut run, 26, named("a", 3_000_000)).0, all.0);
+    for second in (28..=36).step_by(2) {
+        all = again(&mut run, second, named("a", 3_000_000));
+    }
+    assert!((2_700_000..3_030_000).contains(&all.1), "{all:?} without IP headers");
+    again(&mut run, 38, named("c", 2_000_000));
+    run.until(42);
+    assert!(sent(&run.simulation)[0].0 > 200, "{:?}", sent(&run.simulation));
+    assert_eq!(run.finish(), 0);
+}
+
 /// Goal: a link of last resort goes on beyond its budget while nothing else is up, and rests again afterwards.
 #[test]
 fn a_last_resort_carries_on_beyond_its_budget() {

@@ -159,7 +159,7 @@ pub(crate) struct Link {
     /// The queue that this link's bottleneck holds without dropping, in microseconds, as far as learned.
     queue_limit: f64,
     /// Bytes sent with IP headers, against the byte budget.
-    budget_used: u64,
+    pub budget_used: u64,
     /// Used beyond its byte budget, because no other link is up.
     pub resort: bool,
     /// When media was last sent.

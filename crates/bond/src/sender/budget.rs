@@ -1,11 +1,39 @@
 //! Byte budgets: what a metered link may carry, and what it does afterwards.
 
-use units::Timestamp;
+use std::collections::VecDeque;
+use units::{LinkId, Timestamp};
 
 use super::Sender;
 use crate::config::LinkOptions;
 use crate::event::Cause;
-use units::LinkId;
+
+/// Removed links of which is known what they have used.
+const REMOVED_MAX: usize = 64;
+
+/// What removed links have used of their budgets. One that comes again under its id and name, as a modem that reconnects, goes
+/// on from there; another that is given a free id begins at nothing.
+#[derive(Debug, Default)]
+pub(super) struct UsedBefore {
+    /// Bytes with IP headers. Oldest first, at most [`REMOVED_MAX`].
+    links: VecDeque<(LinkId, String, u64)>,
+}
+
+impl UsedBefore {
+    /// A link that has used so many bytes is removed.
+    pub(super) fn keep(&mut self, id: LinkId, name: String, bytes: u64) {
+        self.take(id, &name);
+        if self.links.len() >= REMOVED_MAX {
+            self.links.pop_front();
+        }
+        self.links.push_back((id, name, bytes));
+    }
+
+    /// What the link had used when it was removed.
+    pub(super) fn take(&mut self, id: LinkId, name: &str) -> u64 {
+        let index = self.links.iter().position(|(of, named, _)| *of == id && named == name);
+        index.and_then(|index| self.links.remove(index)).map_or(0, |(.., bytes)| bytes)
+    }
+}
 
 impl Sender {
     /// Tells of spent budgets, and calls links of last resort while no other can carry media.
@@ -41,5 +69,26 @@ impl Sender {
         }
         slot.link.options = options;
         self.watch_budgets(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: a link finds what it had used once, another one nothing, and the oldest is forgotten.
+    #[test]
+    fn what_links_used_is_known_by_id_and_name_and_bounded() {
+        let mut used = UsedBefore::default();
+        used.keep(LinkId(1), "a".into(), 500);
+        used.keep(LinkId(1), "a".into(), 700);
+        assert_eq!(used.take(LinkId(1), "b"), 0);
+        assert_eq!(used.take(LinkId(2), "a"), 0);
+        assert_eq!([used.take(LinkId(1), "a"), used.take(LinkId(1), "a")], [700, 0]);
+        for id in 0..1000 {
+            used.keep(LinkId(id), String::new(), u64::from(id));
+        }
+        assert_eq!(used.links.len(), REMOVED_MAX);
+        assert_eq!([used.take(LinkId(999), ""), used.take(LinkId(999 - REMOVED_MAX as u16), "")], [999, 0]);
     }
 }

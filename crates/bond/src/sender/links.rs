@@ -33,6 +33,7 @@ impl Sender {
             Profile::Main => Framing::client(&self.config, &self.common, &mut self.random),
         };
         let mut link = Link::new(now, id, options);
+        link.budget_used = self.used_before.take(id, &link.options.name);
         link.reported = self.extension == Some(true);
         let name = link.options.name.clone();
         let mtu = PathMtu::new(now, link.options.mtu);
@@ -81,6 +82,7 @@ impl Sender {
         let Some(slot) = &mut self.slots[index] else { return };
         slot.link.sent.give_up(&mut self.outcomes);
         let name = slot.link.options.name.clone();
+        self.used_before.keep(id, name.clone(), slot.link.budget_used);
         self.settle_outcomes(now, index);
         self.slots[index] = None;
         self.shared.forget(index);

@@ -45,6 +45,7 @@ use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
 use crate::random::{Random, Seed};
 use crate::rate_advice::RateAdvice;
 use crate::stats::{EcnState, LinkState, SenderSnapshot};
+use budget::UsedBefore;
 use causes::AdviceTold;
 use control::Control;
 use far_end::FarEnd;
@@ -101,7 +102,8 @@ pub enum SenderInput<'a> {
         /// The UDP payload.
         bytes: &'a mut [u8],
     },
-    /// A link exists from now on; replaces one of the same id.
+    /// A link exists from now on; replaces one of the same id. One that was removed before, of the same id and name, goes on
+    /// with what it had used of its byte budget.
     AddLink {
         /// Its id.
         link: LinkId,
@@ -142,7 +144,8 @@ pub enum SenderInput<'a> {
     SetLinkOptions {
         /// Its id.
         link: LinkId,
-        /// How it is used from now on; an empty name leaves the name, the bytes sent so far count against the new budget too.
+        /// How it is used from now on; an empty name leaves the name, all bytes that count against its budget count against the
+        /// new one too.
         options: LinkOptions,
     },
     /// The link's socket failed to send.
@@ -269,6 +272,7 @@ pub struct Sender {
     rtp_base: u32,
     /// Indexed by slot; at most [`LINKS_MAX`]. A removed link leaves its slot to the next one added.
     slots: Vec<Option<Slot>>,
+    used_before: UsedBefore,
     history: History,
     /// Whether the far end speaks the extension; `None` until it is known.
     extension: Option<bool>,
@@ -341,6 +345,7 @@ impl Sender {
             flow,
             rtp_base,
             slots: Vec::new(),
+            used_before: UsedBefore::default(),
             history: History::new(first),
             extension: None,
             far_end: FarEnd::default(),
