@@ -125,6 +125,59 @@ fn a_budget_counts_on_when_its_link_comes_again() {
     assert_eq!(run.finish(), 0);
 }
 
+/// Goal: a link whose budget is spent costs no more while its receiver is off, is up again soon after another one comes, and
+/// carries media with a larger budget; a last resort is asked often, and is back at once.
+#[test]
+fn a_spent_link_rests_while_the_receiver_is_off() {
+    for last_resort in [false, true] {
+        let mut paths = pair();
+        for path in &mut paths {
+            path.outages = scenario::outages_of(&[(15_000, 75_000)]);
+        }
+        let budget = |bytes| {
+            let byte_budget = Some(ByteCount::new(bytes));
+            LinkOptions { byte_budget, last_resort, ..options("a") }
+        };
+        let mut run = Run::new(&paths, vec![budget(1_000_000), options("b")], 2e6, 100.0);
+        run.until(30);
+        let before = sent(&run.simulation)[0].1;
+        let clock = SkewedClock::new(99_000_000, 0);
+        run.simulation.replace_receiver(ReceiverConfig::default(), 12, clock);
+        run.until(70);
+        let asked = sent(&run.simulation)[0].1 - before;
+        let state = |run: &Run| run.simulation.sender.snapshot(run.simulation.now).links[0].state;
+        println!("last resort {last_resort}: {asked} bytes in 40 s, {:?}", state(&run));
+        assert_eq!(state(&run), LinkState::Down);
+        assert!(if last_resort { asked > 40 * 500 } else { asked < 40 * 300 }, "{asked} bytes in 40 s");
+        run.until(if last_resort { 76 } else { 80 });
+        assert_eq!(state(&run), LinkState::Up);
+        run.until(85);
+        let rested = sent(&run.simulation)[0].0;
+        run.set(0, budget(3_000_000));
+        run.until(90);
+        let carried = sent(&run.simulation)[0].0 - rested;
+        assert!(carried > 200, "{carried} packets with a larger budget");
+    }
+}
+
+/// Goal: a larger budget makes a link that is down ask at once, though it rested.
+#[test]
+fn a_larger_budget_ends_the_rest_of_a_link_at_once() {
+    for raised in [40_000, 40_500, 41_000] {
+        let mut paths = pair();
+        paths[0].outages = scenario::outages_of(&[(15_000, raised + 20)]);
+        let budget = |bytes| LinkOptions { byte_budget: Some(ByteCount::new(bytes)), ..options("a") };
+        let mut run = Run::new(&paths, vec![budget(1_000_000), options("b")], 2e6, 50.0);
+        run.until(40);
+        let state = |run: &Run| run.simulation.sender.snapshot(run.simulation.now).links[0].state;
+        assert_eq!(state(&run), LinkState::Down);
+        run.simulation.run_until(Timestamp::from_millis(raised));
+        run.set(0, budget(3_000_000));
+        run.simulation.run_until(Timestamp::from_millis(raised + 350));
+        assert_eq!(state(&run), LinkState::Up, "raised after {raised} ms");
+    }
+}
+
 /// Goal: a link of last resort goes on beyond its budget while nothing else is up, and rests again afterwards.
 #[test]
 fn a_last_resort_carries_on_beyond_its_budget() {

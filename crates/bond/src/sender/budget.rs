@@ -43,6 +43,8 @@ impl Sender {
             let Some(slot) = &mut self.slots[index] else { continue };
             let spent = slot.link.budget_spent();
             slot.link.resort = spent && slot.link.options.last_resort && !others;
+            let rests = slot.rests();
+            slot.control.note_rest(now, rests);
             if spent == slot.budget_told {
                 continue;
             }

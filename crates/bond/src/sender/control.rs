@@ -63,6 +63,8 @@ pub(super) struct Control {
     next_keep_alive: Timestamp,
     /// Echo requests on a link whose budget is spent are answered from then on.
     next_answer: Timestamp,
+    /// Whether the link rested when its budget was last looked at.
+    rested: bool,
     compounds: u32,
     keep_alives: u32,
     /// What the framing adds to an RTCP compound or RTP packet, in bytes.
@@ -77,6 +79,7 @@ impl Control {
             next_rtcp: now,
             next_keep_alive: now,
             next_answer: now,
+            rested: false,
             compounds: 0,
             keep_alives: 0,
             framing_bytes,
@@ -87,6 +90,14 @@ impl Control {
     pub(super) fn announce_soon(&mut self, now: Timestamp) {
         self.compounds = 0;
         self.next_rtcp = now;
+    }
+
+    /// Lets a link that rests no more ask at once.
+    pub(super) fn note_rest(&mut self, now: Timestamp, rests: bool) {
+        if self.rested && !rests {
+            (self.next_rtcp, self.next_keep_alive) = (now, now);
+        }
+        self.rested = rests;
     }
 
     /// The datagram that a media payload of `payload_bytes` bytes travels in.
@@ -311,14 +322,10 @@ impl Sender {
 }
 
 impl Slot {
-    /// True while nothing but keep-alive goes over the link: its budget is spent. A plain RIST peer would give up a link
-    /// that is so silent.
-    fn rests(&self) -> bool {
-        self.link.reported
-            && self.link.echoed.is_none()
-            && self.link.budget_spent()
-            && self.link.is_up()
-            && !self.link.usable()
+    /// True while nothing but keep-alive goes over the link, up or not: its budget is spent, and it is no last resort just now.
+    /// A plain RIST peer would give up a link that is so silent.
+    pub(super) fn rests(&self) -> bool {
+        self.link.reported && self.link.echoed.is_none() && self.link.budget_spent() && !self.link.resort
     }
 }
 
