@@ -240,3 +240,16 @@ impl Sender {
         Ok(self.send(now, number, index))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waited_is_caught_up_with_at_twice_its_speed() {
+        let at = Timestamp::from_millis;
+        let catch_up = CatchUp { made: at(1000), sent: at(1300) };
+        let times = [1000, 1100, 1300, 1600, 1700].map(|ms| catch_up.time(at(ms)));
+        assert_eq!(times, [at(1300), at(1350), at(1450), at(1600), at(1700)]);
+    }
+}
