@@ -3,7 +3,7 @@
 mod simulation;
 
 use bond::PacketClass;
-use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
+use bond::config::{Extension, LinkOptions, ReceiverConfig, SenderConfig};
 use bond::event::Cause;
 use bond::sender::{RadioHint, SenderInput};
 use bond::stats::LinkState;
@@ -367,33 +367,43 @@ fn the_last_class_carries_what_the_others_can_not() {
         run.until(20);
         assert_eq!(run.finish(), 0, "priority {last}");
     }
-    let bond = |last| {
+    let bond = |last, extension| {
         let clock = SkewedClock::new(77_000_000, 0);
-        let (sender, receiver) = (SenderConfig::default(), ReceiverConfig::default());
+        let receiver = ReceiverConfig { extension, ..Default::default() };
+        let sender = SenderConfig::default();
         let mut simulation = Simulation::without_links(sender, receiver, &pair(), 5, clock);
         classes(last).into_iter().enumerate().for_each(|(index, options)| simulation.add_link(index, options));
         simulation
     };
     let payload = load::PAYLOAD_BYTES as f64 / follow::WIRE_BYTES as f64;
     for last in [1, 10] {
-        let run = follow::run_in(bond(last), Duration::from_secs(1), 40, follow::Encoder::default(), |_| ());
+        let run = follow::run_in(
+            bond(last, Extension::Offer),
+            Duration::from_secs(1),
+            40,
+            follow::Encoder::default(),
+            |_| (),
+        );
         let used = run.delivered(15.0, 40.0) / (12e6 * payload);
         assert!(used > 0.85, "priority {last}: an encoder that follows uses {used}");
         assert_eq!(run.made_and_lost(5.0, 40.0).1, 0, "priority {last}");
     }
-    let mut simulation = bond(1);
-    let mut number = 0;
-    let mut at_five = 0;
-    for ms in (0..20_000).step_by(5) {
-        simulation.run_until(Timestamp::from_millis(ms));
-        for _ in 0..simulation.sender.room(simulation.now) {
-            simulation.push(load::payload(number), PacketClass::Video);
-            number += 1;
+    // A plain receiver's echoes drive the links alike.
+    for extension in [Extension::Offer, Extension::Off] {
+        let mut simulation = bond(1, extension);
+        let mut number = 0;
+        let mut at_five = 0;
+        for ms in (0..20_000).step_by(5) {
+            simulation.run_until(Timestamp::from_millis(ms));
+            for _ in 0..simulation.sender.room(simulation.now) {
+                simulation.push(load::payload(number), PacketClass::Video);
+                number += 1;
+            }
+            at_five = if ms <= 5000 { number } else { at_five };
         }
-        at_five = if ms <= 5000 { number } else { at_five };
+        let used = f64::from(number - at_five) * load::PAYLOAD_BYTES as f64 * 8.0 / 15.0 / (12e6 * payload);
+        assert!(used > 0.8, "{extension:?}: a source that is held back uses {used}");
+        simulation.run_until(simulation.now + Duration::from_secs(3));
+        assert_eq!(simulation.delivered.len(), number as usize);
     }
-    let used = f64::from(number - at_five) * load::PAYLOAD_BYTES as f64 * 8.0 / 15.0 / (12e6 * payload);
-    assert!(used > 0.85, "a source that is held back uses {used}");
-    simulation.run_until(simulation.now + Duration::from_secs(3));
-    assert_eq!(simulation.delivered.len(), number as usize);
 }

@@ -72,6 +72,31 @@ fn a_source_that_waits_uses_the_links_and_loses_nothing() {
     }
 }
 
+/// Goal: links that a plain receiver's echoes steer stay full for long without their queues growing: the path is not forgotten.
+#[test]
+fn full_links_to_a_plain_receiver_keep_short_queues() {
+    for (latency_ms, queue_ms) in [(300, 200), (500, 1000), (1000, 400), (2000, 1000)] {
+        let what = format!("{latency_ms} ms, queues of {queue_ms} ms");
+        let latency = Duration::from_millis(latency_ms);
+        let sender = SenderConfig { latency, extension: Extension::Off, ..Default::default() };
+        let receiver = ReceiverConfig { latency, extension: Extension::Off, ..Default::default() };
+        let mut paths = [path(4000, 0.0, Vec::new()), path(2000, 0.0, Vec::new()), path(8000, 0.0, Vec::new())];
+        paths.iter_mut().zip([4000, 2000, 8000]).for_each(|(path, kbps)| path.up.queue_bytes = kbps * queue_ms / 8);
+        let mut simulation = Simulation::new(sender, receiver, &paths, latency_ms);
+        let (mut pushed, mut longest_ms) = (0, 0.0f64);
+        for _ in 0..90 {
+            pushed += fill(&mut simulation, pushed, 1);
+            let trips = simulation.sender.snapshot(simulation.now).links;
+            longest_ms = trips.iter().filter_map(|link| link.rtt_ms).fold(longest_ms, f64::max);
+        }
+        let used = f64::from(pushed) * 1344.0 * 8.0 / 90.0 / 14e6;
+        println!("{what}: {used:.3} of the capacity used, round trips of {longest_ms:.0} ms");
+        assert!(used > 0.9, "{what}: {used:.3} of the capacity used");
+        assert!(longest_ms < 60.0 + 130.0, "{what}: round trips of {longest_ms:.0} ms");
+        assert_all_delivered(&mut simulation, pushed, &what);
+    }
+}
+
 /// Goal: while all links are dead there is no room, and afterwards there is again; what was handed over before is not lost.
 #[test]
 fn an_outage_of_all_links_holds_the_source_back() {

@@ -9,6 +9,7 @@ pub(crate) mod echo;
 pub(crate) mod ecn;
 pub(crate) mod mtu;
 mod path_check;
+mod queue_limit;
 pub(crate) mod radio;
 pub(crate) mod sent;
 pub(crate) mod shared;
@@ -28,6 +29,7 @@ use delay::{Delay, RoundTrip};
 use echo::{ANSWER_MICROS, ECHOES_MISSED, Echoed};
 use ecn::{LinkEcn, Seen};
 use path_check::{Look, PathCheck, Room};
+use queue_limit::{QUEUE_MICROS_MAX, QueueLimit};
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
 use shared::SentBytes;
@@ -43,7 +45,7 @@ pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 /// What has not arrived so long (beside four times the jitter) after it should have is missed.
 const MISSED_MICROS: f64 = 4_000.0;
 /// A queue that stays is no queue up to this, in microseconds: what a packet takes longer then is the path's.
-const QUEUE_NONE: f64 = 8_000.0;
+pub(crate) const QUEUE_NONE: f64 = 8_000.0;
 /// Packets that may always be on their way.
 const WINDOW_PACKETS_MIN: u64 = 4;
 /// IPv4 and UDP headers, which a metered link pays for too.
@@ -80,20 +82,6 @@ const QUEUE_SHALLOW: f64 = 100_000.0;
 const PACING_GAIN_OVERFLOW: f64 = 1.05;
 const QUEUE_SHORT: f64 = 50_000.0;
 const OVERFLOW_LOSS: f64 = 0.04;
-/// What is believed of a queue's room, in microseconds.
-const QUEUE_LIMIT_MIN: f64 = 4_000.0;
-const QUEUE_LIMIT_MAX: f64 = 2_000_000.0;
-/// The room is tried again, by this share per so many confirmed packets.
-const QUEUE_LIMIT_GROWTH: f64 = 0.01;
-const QUEUE_MEMORY_PACKETS: f64 = 200.0;
-const QUEUE_MEMORY_LOST: f64 = 20.0;
-/// With more loss than this, lost packets are believed to have been dropped by a queue that is full all the time, if they were
-/// believed to meet so many times the longest queue that was met of late (which is forgotten by this share a report).
-const FLOODED_LOSS: f64 = 0.15;
-const FLOODED_QUEUES: f64 = 1.6;
-const QUEUE_MET_FORGET: f64 = 0.02;
-/// Below this loss nothing is learned of queues.
-const OWN_LOSS_MIN: f64 = 0.005;
 /// Weight of one report in the loss share.
 const LOSS_MEMORY_PACKETS: f64 = 400.0;
 
@@ -151,13 +139,7 @@ pub(crate) struct Link {
     /// True while the last report should have told of the next packet, and did not.
     missed: bool,
     path_check: PathCheck,
-    /// Mean queue that lost and confirmed packets met, in microseconds.
-    queue_of_lost: f64,
-    queue_of_confirmed: f64,
-    /// The longest queue that the last packets met, by their delay, in microseconds.
-    queue_met: f64,
-    /// The queue that this link's bottleneck holds without dropping, in microseconds, as far as learned.
-    queue_limit: f64,
+    queue_limit: QueueLimit,
     /// Bytes sent with IP headers, against the byte budget.
     pub budget_used: u64,
     /// Used beyond its byte budget, because no other link is up.
@@ -200,10 +182,7 @@ impl Link {
             drained_at: 0.0,
             missed: false,
             path_check: PathCheck::default(),
-            queue_of_lost: 0.0,
-            queue_of_confirmed: 0.0,
-            queue_met: 0.0,
-            queue_limit: QUEUE_LIMIT_MAX,
+            queue_limit: QueueLimit::default(),
             budget_used: 0,
             resort: false,
             media_at: now,
@@ -226,7 +205,7 @@ impl Link {
         self.delay = Delay::new();
         self.rtt = RoundTrip::new();
         self.capacity.restart(CAPACITY_START);
-        self.queue_limit = QUEUE_LIMIT_MAX;
+        self.queue_limit = QueueLimit::default();
         self.drained_at = 0.0;
         self.path_check = PathCheck::default();
         self.ecn.restart();
@@ -344,16 +323,20 @@ impl Link {
             Room::Less => return self.drained(queue_micros),
             Room::None => return 0,
         }
-        let queue = queue_micros.min(self.queue_limit);
-        let held = if self.echoed.is_some() { self.echo_interval() } else { REPORT_INTERVAL_MICROS / 2.0 };
-        let bytes = rate * (self.round_trip_usual() + held + queue) / 1e6;
+        let queue = queue_micros.min(self.queue_limit.get());
+        let bytes = rate * (self.round_trip_usual() + self.report_wait() + queue) / 1e6;
         bytes as u64 + WINDOW_PACKETS_MIN * PACKET_BYTES
+    }
+
+    /// What arrived is on its way for so long more, until it is told of: in the mean, towards a plain peer at most; in microseconds.
+    fn report_wait(&self) -> f64 {
+        if self.echoed.is_some() { self.echo_interval() } else { REPORT_INTERVAL_MICROS / 2.0 }
     }
 
     /// So few bytes on the way that a queue of `queue_micros` is gone, even if the path is believed to be that much longer
     /// than it is; at least half of what fills the path.
     fn drained(&self, queue_micros: f64) -> u64 {
-        let pipe = self.round_trip_low();
+        let pipe = self.round_trip_low() + if self.echoed.is_some() { self.echo_interval() } else { 0.0 };
         let micros = (pipe - DRAIN_QUEUES * queue_micros).max(pipe / 2.0);
         (self.rate() * micros / 1e6) as u64 + EMPTY_PACKETS * PACKET_BYTES
     }
@@ -418,7 +401,7 @@ impl Link {
         }
         self.sent_bytes.push(order, bytes);
         let at = now.as_micros() as f64;
-        self.drained_at = (self.drained_at.max(at) + bytes as f64 * 1e6 / self.rate()).min(at + QUEUE_LIMIT_MAX);
+        self.drained_at = (self.drained_at.max(at) + bytes as f64 * 1e6 / self.rate()).min(at + QUEUE_MICROS_MAX);
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
         self.budget_used += bytes as u64 + IP_UDP_BYTES;
@@ -469,10 +452,10 @@ impl Link {
     }
 
     fn pacing_gain(&self) -> f64 {
-        let full = self.delay.queue() > QUEUE_NONE.min(self.queue_limit / 2.0);
-        if self.queue_limit < QUEUE_SHORT && self.loss > OVERFLOW_LOSS && full {
+        let full = self.delay.queue() > QUEUE_NONE.min(self.queue_limit.get() / 2.0);
+        if self.queue_limit.get() < QUEUE_SHORT && self.loss > OVERFLOW_LOSS && full {
             PACING_GAIN_OVERFLOW
-        } else if self.queue_limit < QUEUE_SHALLOW {
+        } else if self.queue_limit.get() < QUEUE_SHALLOW {
             PACING_GAIN_SHALLOW
         } else {
             PACING_GAIN
@@ -568,33 +551,7 @@ impl Link {
             self.loss += (share - self.loss) * (total / LOSS_MEMORY_PACKETS).min(0.5);
         }
         self.counters.lost += u64::from(progress.lost);
-        self.learn_queue_limit(progress);
-    }
-
-    /// Packets lost where the queue was long were dropped by a full queue: keep it shorter. Packets lost anywhere were lost on
-    /// the way, and nothing is to be learned; unless they are so many, and the queue that all are believed to meet is so much
-    /// longer than any that is seen, that it must be full all the time.
-    fn learn_queue_limit(&mut self, progress: &Progress) {
-        self.queue_met = (self.queue_met * (1.0 - QUEUE_MET_FORGET)).max(self.delay.queue());
-        if progress.confirmed > 0 {
-            let share = (f64::from(progress.confirmed) / QUEUE_MEMORY_PACKETS).min(1.0);
-            let mean = progress.queue_confirmed / f64::from(progress.confirmed);
-            self.queue_of_confirmed += (mean - self.queue_of_confirmed) * share;
-            self.queue_limit = (self.queue_limit * (1.0 + share * QUEUE_LIMIT_GROWTH)).min(QUEUE_LIMIT_MAX);
-        }
-        if progress.lost > 0 {
-            let share = (f64::from(progress.lost) / QUEUE_MEMORY_LOST).min(1.0);
-            let mean = progress.queue_lost / f64::from(progress.lost);
-            self.queue_of_lost += (mean - self.queue_of_lost) * share;
-            let own_fault = self.queue_of_lost > 2.0 * self.queue_of_confirmed + 8_000.0;
-            if own_fault && self.loss > OWN_LOSS_MIN {
-                self.queue_limit = self.queue_limit.min(self.queue_of_lost * 0.7).max(QUEUE_LIMIT_MIN);
-            }
-            let flooded = self.queue_of_lost > FLOODED_QUEUES * self.queue_met + 8_000.0;
-            if flooded && self.queue_met > QUEUE_NONE && self.loss > FLOODED_LOSS {
-                self.queue_limit = self.queue_limit.min(self.queue_met * 0.9).max(QUEUE_LIMIT_MIN);
-            }
-        }
+        self.queue_limit.learn(progress, self.delay.queue(), self.loss);
     }
 
     /// Notes that the far end answered on this link (anything at all).
@@ -664,14 +621,20 @@ impl Link {
     /// Lets time pass, at most 10 ms while anything is on its way; `Down` gives that up. `queue_wanted` is the queue allowed
     /// for in front of the bottleneck, in microseconds.
     pub(crate) fn on_tick(&mut self, now: Timestamp, queue_wanted: f64, outcomes: &mut Vec<Outcome>) -> Option<Moved> {
+        self.sent.set_round_trip(Duration::from_micros(self.rtt.low().unwrap_or(0.0) as u64));
         self.sent.forget(now, outcomes);
         let in_flight = self.sent.in_flight_bytes();
         let (low, empty) = (in_flight <= self.drained(queue_wanted), in_flight <= EMPTY_PACKETS * PACKET_BYTES);
-        let (queue, jitter) = (self.delay.queue(), self.delay.jitter());
-        if self.echoed.is_none() {
-            let crept = self.rtt.crept();
-            self.path_check.look(now, &Look { queue, jitter, queue_wanted, crept, low, empty });
-        }
+        let look = Look {
+            queue: self.delay.queue(),
+            jitter: self.delay.jitter(),
+            queue_wanted,
+            crept: self.rtt.crept(),
+            coarse: self.echoed.is_some(),
+            low,
+            empty,
+        };
+        self.path_check.look(now, &look);
         let silent = self.heard_at.map_or(Duration::ZERO, |at| now - at);
         match self.state {
             LinkState::Up if self.reported => {

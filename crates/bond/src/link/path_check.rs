@@ -34,6 +34,8 @@ pub(crate) struct Look {
     pub queue_wanted: f64,
     /// How much longer the lowest round trip of the last seconds is than that of the last minute, in microseconds.
     pub crept: f64,
+    /// True when this comes from echoes: few, each behind a burst of packets.
+    pub coarse: bool,
     /// True when what is on its way leaves room for a queue to drain.
     pub low: bool,
     /// True when nearly nothing is on its way.
@@ -86,12 +88,14 @@ impl PathCheck {
 
     fn decide(&mut self, now: Timestamp, look: &Look) {
         let steady = look.jitter < STEADY_MICROS;
-        let long = steady && look.queue > look.queue_wanted + LONGER_MICROS;
+        let long = steady && !look.coarse && look.queue > look.queue_wanted + LONGER_MICROS;
         self.long = if long { self.long + 1 } else { 0 };
+        let crept =
+            if look.coarse { look.crept > CREPT_MICROS.max(look.jitter) } else { steady && look.crept > CREPT_MICROS };
         let rested = self.emptied_at.is_none_or(|at| now - at > INTERVAL);
         if self.long > LOOKS && rested {
             self.room = Room::None;
-        } else if steady && look.crept > CREPT_MICROS && now - self.low_at > FULL {
+        } else if crept && now - self.low_at > FULL {
             self.room = Room::Less;
         }
     }
@@ -108,8 +112,15 @@ impl PathCheck {
 mod tests {
     use super::*;
 
-    const LONG: Look =
-        Look { queue: 95_000.0, jitter: 1_000.0, queue_wanted: 60_000.0, crept: 5_000.0, low: false, empty: false };
+    const LONG: Look = Look {
+        queue: 95_000.0,
+        jitter: 1_000.0,
+        queue_wanted: 60_000.0,
+        crept: 5_000.0,
+        coarse: false,
+        low: false,
+        empty: false,
+    };
 
     fn ms(ms: u64) -> Timestamp {
         Timestamp::from_millis(ms)
@@ -157,5 +168,18 @@ mod tests {
         check.look(ms(3020), &Look { low: true, ..full });
         check.look(ms(3030), &full);
         assert!(check.room() == Room::Full && !check.proves(ms(3030)));
+    }
+
+    #[test]
+    fn echoes_stop_no_link_and_lower_it_once_it_crept_by_more_than_their_jitter() {
+        let mut check = PathCheck::default();
+        let echoes = Look { coarse: true, ..LONG };
+        let jittery = Look { jitter: 12_000.0, ..echoes };
+        for i in 0..=400 {
+            check.look(ms(i * 10), if i < 200 { &echoes } else { &jittery });
+            assert_eq!(check.room(), Room::Full);
+        }
+        check.look(ms(4010), &Look { crept: 13_000.0, ..jittery });
+        assert_eq!(check.room(), Room::Less);
     }
 }

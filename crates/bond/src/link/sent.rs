@@ -14,13 +14,19 @@ pub(crate) const SENT_MAX: usize = 16_384;
 const REORDER_PACKETS: u64 = 3;
 /// Fewer make it one when the newest was sent so long after it, on a link that carries little.
 const REORDER_TIME_FEW: Duration = Duration::from_millis(20);
-/// A lost packet is remembered this long, to notice that it was only late.
+/// A lost packet is remembered this long after it was sent, to notice that it was only late: on a long path, so long after its
+/// round trip.
 const LOST_KEPT: Duration = Duration::from_millis(600);
+const LOST_KEPT_AFTER_TRIP: Duration = Duration::from_millis(300);
+/// The longest round trip that this is done for.
+const LOST_KEPT_TRIP_MAX: Duration = Duration::from_millis(1500);
 /// The longest a link's own reordering is waited for.
 const REORDER_TIME_MAX: Duration = Duration::from_millis(100);
 /// The time grows by this with each report that shows a loss to be none, and shrinks by it after so many confirmed datagrams without.
 const REORDER_STEP: Duration = Duration::from_millis(5);
 const REORDER_FORGET_PACKETS: u64 = 20_000;
+/// Up to so many bytes on the way make no queue to speak of: one full datagram.
+const SINGLE_BYTES: u64 = 1500;
 
 /// How far a report looks back from its highest sequence number, in numbers.
 pub(crate) const BITMAP_BITS_MAX: u32 = 1024;
@@ -31,9 +37,6 @@ enum Fate {
     Confirmed,
     Lost,
 }
-
-/// Up to so many bytes on the way make no queue to speak of: one full datagram.
-const SINGLE_BYTES: u64 = 1500;
 
 #[derive(Debug, Clone, Copy)]
 struct Sent {
@@ -108,6 +111,8 @@ pub(crate) struct SentLog {
     reorder_time: Duration,
     /// Datagrams confirmed since a loss was found to be none.
     in_order: u64,
+    /// The path's round trip.
+    round_trip: Duration,
 }
 
 impl SentLog {
@@ -175,6 +180,11 @@ impl SentLog {
     pub(crate) fn forget_capable(&mut self) -> u64 {
         let capable = self.entries.iter_mut().filter(|sent| sent.ect && sent.fate != Fate::Confirmed);
         capable.map(|sent| sent.ect = false).count() as u64
+    }
+
+    /// The path's round trip, without a queue: what is late on a long path is waited for longer.
+    pub(crate) fn set_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = round_trip.min(LOST_KEPT_TRIP_MAX);
     }
 
     /// What was told of the highest number was wrong.
@@ -279,11 +289,12 @@ impl SentLog {
 
     /// Drops what is too old to be told of; called now and then.
     pub(crate) fn forget(&mut self, now: Timestamp, outcomes: &mut Vec<Outcome>) {
+        let kept = LOST_KEPT.max(self.round_trip + LOST_KEPT_AFTER_TRIP);
         while let Some(sent) = self.entries.front() {
             let decided = match sent.fate {
                 Fate::Waiting => false,
                 Fate::Confirmed => true,
-                Fate::Lost => now - sent.at > LOST_KEPT,
+                Fate::Lost => now - sent.at > kept,
             };
             if !decided && self.entries.len() <= SENT_MAX {
                 break;
@@ -453,6 +464,22 @@ mod tests {
             log.push(ms(100 + u64::from(i)), 0, 10 + i, 1000, Some(200), 0.0);
         }
         assert_eq!(log.report(ms(120), 14, [0b1011].into_iter(), &mut outcomes).lost, 0);
+    }
+
+    /// Goal: a link over a satellite learns of its reordering as others do.
+    #[test]
+    fn a_late_arrival_is_noticed_on_a_long_path() {
+        for trip in [80, 700, 1400] {
+            let mut log = log(20, 0);
+            log.set_round_trip(Duration::from_millis(trip));
+            let all_but_six = u32::MAX ^ 1 << (18 - 6);
+            assert_eq!(log.report(ms(trip + 20), 19, [all_but_six].into_iter(), &mut Vec::new()).lost, 1, "{trip} ms");
+            let progress = log.report(ms(trip + 60), 19, [u32::MAX].into_iter(), &mut Vec::new());
+            assert_eq!(progress.spurious, 1, "{trip} ms");
+            log.push(ms(trip + 1000), 0, 20, 1000, Some(900), 0.0);
+            log.forget(ms(trip + 1000), &mut Vec::new());
+            assert_eq!(log.entries.len(), 1, "{trip} ms");
+        }
     }
 
     #[test]

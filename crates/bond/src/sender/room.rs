@@ -7,7 +7,7 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::path_mtu::PAYLOAD_BYTES_USUAL;
-use super::{SETTLE, Sender};
+use super::{SETTLE, Sender, Slot};
 use crate::config::HISTORY_PACKETS_MAX;
 use crate::schedule::spill_age;
 
@@ -21,17 +21,20 @@ const PACKETS_MIN: usize = 8;
 
 impl Sender {
     /// How long packets wait before every usable link is open to them: where priorities differ, those of the last class are for
-    /// what the others can not carry.
+    /// what the others can not carry. In fixed shares they never are.
     pub(super) fn spill(&self) -> Duration {
-        if self.extension == Some(false) {
+        if self.extension == Some(false) && !self.is_echo_driven() {
             return Duration::ZERO;
         }
-        let usable = self.slots.iter().flatten().filter(|slot| slot.link.usable());
-        let mut priorities: Vec<u8> = usable.map(|slot| slot.link.options.priority).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
+        let usable = |slot: &&Slot| slot.link.usable();
+        let classes = self.slots.iter().flatten().filter(usable).map(|slot| slot.link.options.priority);
+        let best = classes.clone().min();
+        let above = classes
+            .clone()
+            .enumerate()
+            .filter(|(i, class)| Some(*class) > best && classes.clone().take(*i).all(|before| before != *class));
         let latency = self.config.latency.as_micros() as f64;
-        Duration::from_micros(spill_age(priorities.len().saturating_sub(1), latency) as u64)
+        Duration::from_micros(spill_age(above.count(), latency) as u64)
     }
 
     /// Payloads that may be handed over now and will leave in good time, for a source that can wait and shall lose nothing; none
