@@ -249,7 +249,11 @@ impl Sender {
         }
         let mut from = 0;
         let mut wake = table.wake();
-        for _ in 0..LOOK_MAX {
+        for look in 1..=LOOK_MAX {
+            if look == LOOK_MAX {
+                // However many repairs and copies wait for links that are full, what nobody has yet goes over the others.
+                from = from.max(self.history.unsent_from());
+            }
             let Some(number) = self.history.pending_from(from) else { break };
             if let Some(at) = self.held_until(now, number) {
                 wake = wake.min(at);
