@@ -177,3 +177,59 @@ fn without_a_list_any_port_is_taken() {
     wire.wait(2 * LATENCY);
     assert_eq!([1968, 3000, 3002].map(|port| wire.came(port).len()), [40, 40, 0]);
 }
+
+/// Goal: a flow that gave way to another one is delivered to its end and comes back only when there is room: an output is never
+/// given two flows by turns.
+#[test]
+fn a_flow_that_gave_way_is_drained_and_waits_for_room() {
+    let mut wire = Wire::new(&[], 1);
+    let step = Duration::from_millis(5);
+    let play = |wire: &mut Wire, ssrcs: &[u32], numbers: std::ops::Range<u16>| {
+        for sequence in numbers {
+            for ssrc in ssrcs {
+                wire.media(1968, *ssrc, sequence);
+            }
+            wire.wait(step);
+        }
+    };
+    wire.receiver.handle_input(wire.now, ReceiverInput::SetLatency(Duration::from_secs(1)));
+    play(&mut wire, &[2], 0..200);
+    wire.wait(Duration::from_millis(600));
+    // The first comes back while the second is there; then the second is silent.
+    play(&mut wire, &[4], 320..520);
+    play(&mut wire, &[4, 2], 520..720);
+    wire.wait(Duration::from_millis(600));
+    play(&mut wire, &[2], 840..1040);
+    wire.wait(Duration::from_secs(2));
+    let played: Vec<(u32, u16)> =
+        wire.delivered.iter().map(|d| (d.flow, u16::from_be_bytes([d.bytes[3], d.bytes[4]]))).collect();
+    let turns = [(2, 0, 200), (4, 320, 720), (2, 840, 1040)];
+    assert_eq!(
+        played
+            .chunk_by(|a, b| a.0 == b.0 && a.1 + 1 == b.1)
+            .map(|turn| (turn[0].0, turn[0].1, turn[turn.len() - 1].1 + 1))
+            .collect::<Vec<_>>(),
+        turns
+    );
+}
+
+/// Goal: strangers who begin one flow after another do not add up, and what is drained is not put out for theirs.
+#[test]
+fn flows_that_give_way_do_not_add_up() {
+    let mut wire = Wire::new(&[], 1);
+    wire.receiver.handle_input(wire.now, ReceiverInput::SetLatency(Duration::from_secs(10)));
+    for sequence in 0..1_000 {
+        wire.media(1968, 2, sequence);
+        wire.wait(Duration::from_millis(5));
+    }
+    for stranger in 0..12 {
+        wire.wait(Duration::from_millis(600));
+        for sequence in 0..20 {
+            wire.media(1968, 4 + 2 * stranger, sequence);
+            wire.wait(Duration::from_millis(5));
+        }
+        assert!(wire.receiver.snapshot(wire.now).flows.len() <= 3);
+    }
+    wire.wait(Duration::from_secs(10));
+    assert_eq!(wire.delivered.iter().filter(|d| d.flow == 2).count(), 1_000);
+}

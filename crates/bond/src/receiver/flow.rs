@@ -4,6 +4,9 @@
 //! Numbers ascend with time. A packet whose number was there before while its time is beyond everything seen contradicts
 //! that; [`CONTRADICTIONS`] in a row show that the sender counts anew (it was started again), and so does the flow. What is
 //! late, repeated or comes again after a request has an older time, so it is never such a packet.
+//!
+//! Times that have nothing to do with those before, in as many packets, begin another timeline (it was started again, too).
+//! Either way what is held of before is delivered first, at its time.
 
 use bytes::Bytes;
 use rist::sequence::{Extender, SequenceNumber};
@@ -117,6 +120,27 @@ struct Row {
     low: u16,
 }
 
+/// Held from before numbers were taken anew.
+#[derive(Debug)]
+struct Earlier {
+    /// When its content was produced, in our clock, as it was known then.
+    source: Timestamp,
+    /// Packets missing before it.
+    gap: u64,
+    bytes: Bytes,
+    origin: Origin,
+}
+
+/// A packet whose time fits nothing: forged, or the first ones of another timeline.
+#[derive(Debug)]
+struct Doubted {
+    at: Timestamp,
+    sequence: u16,
+    rtp_time: u32,
+    origin: Origin,
+    bytes: Bytes,
+}
+
 /// One flow.
 #[derive(Debug)]
 pub(crate) struct Flow {
@@ -127,7 +151,9 @@ pub(crate) struct Flow {
     pub(super) next: u64,
     pub(super) cells: VecDeque<Cell>,
     /// What is held from before numbers were taken anew; it is delivered before `cells`, and takes their room.
-    before: VecDeque<Cell>,
+    before: VecDeque<Earlier>,
+    /// In a row, oldest first; fewer than begin another timeline.
+    doubted: Vec<Doubted>,
     /// True until something numbered anew is delivered.
     anew: bool,
     row: Option<Row>,
@@ -145,8 +171,10 @@ pub(crate) struct Flow {
     begin_media: i64,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
-    /// Its sender has closed all its links.
+    /// Its sender has closed all its links, or it gave way to another flow: it takes no room, and what it holds is delivered.
     pub is_closed: bool,
+    /// It gave way, and takes nothing but what it lacks unless there is room for it again.
+    pub gave_way: bool,
     /// And all there was of it is delivered, and its end told.
     pub is_done: bool,
     /// Packets that were new.
@@ -167,6 +195,7 @@ impl Flow {
             next: 0,
             cells: VecDeque::new(),
             before: VecDeque::new(),
+            doubted: Vec::new(),
             anew: false,
             row: None,
             missing: 0,
@@ -180,6 +209,7 @@ impl Flow {
             repair: Repair::default(),
             heard_at: now,
             is_closed: false,
+            gave_way: false,
             is_done: false,
             taken: 0,
             totals: FlowTotals::default(),
@@ -196,29 +226,37 @@ impl Flow {
         self.heard_at = now;
         let media = match self.playout.push(now, rtp_time) {
             Timed::At(media) => media,
-            Timed::Stranger => return Taken::Refused,
+            Timed::Stranger => {
+                self.doubted.push(Doubted { at: now, sequence, rtp_time, origin, bytes });
+                return Taken::Refused;
+            }
+            Timed::Former => {
+                self.totals.late.outdated += 1;
+                return Taken::Late;
+            }
             Timed::NewTimeline => {
-                self.restart();
-                match self.playout.push(now, rtp_time) {
-                    Timed::At(media) => media,
-                    _ => return Taken::Refused,
+                self.restart(now);
+                for Doubted { at, sequence, rtp_time, origin, bytes } in std::mem::take(&mut self.doubted) {
+                    self.push(at, sequence, rtp_time, origin, bytes);
                 }
+                return self.push(now, sequence, rtp_time, origin, bytes);
             }
         };
+        self.doubted.clear();
         if !self.started && self.cells.is_empty() && self.extender.highest().is_none() {
             // Leave room below: packets of a slower link may have smaller numbers.
             self.next = self.extender.extend(SequenceNumber(sequence));
         }
         if idle > IDLE && self.is_empty() && media > self.last_media {
             // After a long silence 16 bits do not tell how many packets are missing.
-            self.number_anew(sequence);
+            self.number_anew(now, sequence);
         } else if media <= self.begin_media {
             self.totals.late.outdated += 1;
             return Taken::Late;
         } else if !self.contradicts(sequence, media) {
             self.row = None;
         } else if let Some(low) = self.lengthen_row(sequence) {
-            self.number_anew(low);
+            self.number_anew(now, low);
         }
         let number = self.extender.peek(SequenceNumber(sequence));
         if number < self.next {
@@ -259,13 +297,36 @@ impl Flow {
     }
 
     /// Begins to count at the number `first`; what is held keeps its time.
-    fn number_anew(&mut self, first: u16) {
+    fn number_anew(&mut self, now: Timestamp, first: u16) {
         self.begin_media = self.newest_media;
-        self.before.append(&mut self.cells);
-        self.anew |= self.started;
+        self.last_media = self.newest_media;
+        self.put_before(now);
+        self.next = self.extender.extend(SequenceNumber(first));
+    }
+
+    /// Begins another timeline, and to count anew with it; what is held keeps its time.
+    fn restart(&mut self, now: Timestamp) {
+        self.put_before(now);
+        self.playout.restart(now);
+        (self.last_media, self.newest_media, self.begin_media) = (i64::MIN, i64::MIN, i64::MIN);
+    }
+
+    /// Forgets the numbers, and keeps what is held to be delivered before all that follows.
+    fn put_before(&mut self, now: Timestamp) {
+        let mut gap = 0;
+        for cell in self.cells.drain(..) {
+            match cell {
+                Cell::Missing { .. } => gap += 1,
+                Cell::Held { bytes, media, origin, .. } => {
+                    // It was mapped too late, perhaps by seconds, if it was not made yet: what follows must not wait for that.
+                    let source = self.playout.due(media, Duration::ZERO).min(now);
+                    self.before.push_back(Earlier { source, gap: std::mem::take(&mut gap), bytes, origin });
+                }
+            }
+        }
+        self.anew |= self.started || !self.before.is_empty();
         (self.started, self.row, self.missing) = (false, None, 0);
         self.extender = Extender::new();
-        self.next = self.extender.extend(SequenceNumber(first));
         self.done.fill(0);
         self.repair = Repair::default();
     }
@@ -273,6 +334,13 @@ impl Flow {
     /// The full number of a 16-bit one.
     pub(super) fn peek(&self, sequence: SequenceNumber) -> u64 {
         self.extender.peek(sequence)
+    }
+
+    /// True when this is the number of a packet that is missing and still of use.
+    pub(super) fn lacks(&self, sequence: u16) -> bool {
+        let index = self.peek(SequenceNumber(sequence)).checked_sub(self.next);
+        let cell = index.and_then(|index| self.cells.get(usize::try_from(index).ok()?));
+        matches!(cell, Some(Cell::Missing { .. }))
     }
 
     /// The highest number seen.
@@ -341,12 +409,10 @@ impl Flow {
 
     /// The next packet whose time has come.
     pub(crate) fn poll(&mut self, now: Timestamp, latency: Duration) -> Option<Delivered> {
-        match self.first_held(&self.before, latency) {
-            Some((index, due)) if due <= now => return self.deliver_before(now, index),
-            Some(_) => return None,
-            None => self.give_up_before(self.before.len()),
+        if let Some(due) = self.due_before(latency) {
+            return if due <= now { self.deliver_before(now) } else { None };
         }
-        let (index, due) = self.first_held(&self.cells, latency)?;
+        let (index, due) = self.first_held(latency)?;
         if due > now {
             return None;
         }
@@ -365,35 +431,42 @@ impl Flow {
         self.next += 1;
         self.repair.forget_below(self.next);
         self.started = true;
-        Some(self.deliver(now, bytes, media, origin))
-    }
-
-    /// The packet at `index` of those from before numbers were taken anew.
-    fn deliver_before(&mut self, now: Timestamp, index: usize) -> Option<Delivered> {
-        self.give_up_before(index);
-        let Some(Cell::Held { bytes, media, origin, .. }) = self.before.pop_front() else { return None };
-        Some(self.deliver(now, bytes, media, origin))
-    }
-
-    fn give_up_before(&mut self, count: usize) {
-        self.before.drain(..count);
-        self.totals.lost += count as u64;
-        self.gap += count as u64;
-    }
-
-    fn deliver(&mut self, now: Timestamp, bytes: Bytes, media: i64, origin: Origin) -> Delivered {
         self.playout.lock(now);
+        self.last_media = self.last_media.max(media);
+        // The mapping may have been corrected. What is delivered in time is of later than this: only what is overdue then is held.
+        let source = self.playout.due(self.last_media, Duration::ZERO);
+        Some(self.deliver(now, bytes, source, origin))
+    }
+
+    /// The first of those from before numbers were taken anew. The mapping may be that of another timeline since.
+    fn deliver_before(&mut self, now: Timestamp) -> Option<Delivered> {
+        let Earlier { source, gap, bytes, origin } = self.before.pop_front()?;
+        self.totals.lost += gap;
+        self.gap += gap;
+        Some(self.deliver(now, bytes, source, origin))
+    }
+
+    fn deliver(&mut self, now: Timestamp, bytes: Bytes, source: Timestamp, origin: Origin) -> Delivered {
         self.totals.delivered += 1;
         self.totals.delivered_bytes += bytes.len() as u64;
         self.totals.recovered += u64::from(origin == Origin::Retransmitted);
         self.meter.add(now, bytes.len() as u64);
         let discontinuity = self.gap > 0;
-        self.last_media = self.last_media.max(media);
-        // The mapping may have been corrected. What is delivered in time is of later than this: only what is overdue then is held.
-        let source_time = self.playout.due(self.last_media, Duration::ZERO).max(self.last_source);
+        let source_time = source.max(self.last_source);
         self.last_source = source_time;
         let FlowId { port: virtual_port, ssrc: flow } = self.id;
         Delivered { flow, virtual_port, bytes, source_time, discontinuity }
+    }
+
+    /// Gives up all that is held.
+    pub(crate) fn give_up(&mut self, now: Timestamp) {
+        let gaps: u64 = self.before.iter().map(|earlier| earlier.gap).sum();
+        let packets = self.held_packets() as u64 + gaps;
+        self.before.clear();
+        self.cells.clear();
+        self.totals.lost += packets;
+        self.gap += packets;
+        self.add_up_gap(now);
     }
 
     /// Counts the packets missing before the last delivered one among the losses.
@@ -411,25 +484,31 @@ impl Flow {
 
     /// When the next delivery is due.
     pub(crate) fn next_due(&self, latency: Duration) -> Option<Timestamp> {
-        let held = self.first_held(&self.before, latency).or_else(|| self.first_held(&self.cells, latency));
-        held.map(|(_, due)| due)
+        self.due_before(latency).or_else(|| self.first_held(latency).map(|(_, due)| due))
+    }
+
+    /// When the first of those from before numbers were taken anew is due.
+    fn due_before(&self, latency: Duration) -> Option<Timestamp> {
+        Some(self.before.front()?.source + latency)
     }
 
     /// Media time held, from the first to the last packet.
     pub(crate) fn held(&self) -> Duration {
-        let mut media = self.before.iter().chain(&self.cells).filter_map(|cell| match cell {
-            Cell::Held { media, .. } => Some(*media),
+        let before = self.before.iter().map(|earlier| earlier.source);
+        let cells = self.cells.iter().filter_map(|cell| match cell {
+            Cell::Held { media, .. } => Some(self.playout.due(*media, Duration::ZERO)),
             Cell::Missing { .. } => None,
         });
-        let first = media.next().unwrap_or(0);
-        Duration::from_micros(u64::try_from(media.next_back().unwrap_or(first) - first).unwrap_or(0))
+        let mut times = before.chain(cells);
+        let first = times.next().unwrap_or_default();
+        times.next_back().unwrap_or(first) - first
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.cells.is_empty() && self.before.is_empty()
     }
 
-    /// Packets held, and gaps between them.
+    /// Packets held, and those missing among the ones that are numbered.
     pub(crate) fn held_packets(&self) -> usize {
         self.cells.len() + self.before.len()
     }
@@ -479,26 +558,11 @@ impl Flow {
         self.totals.asked += found.min(max) as u64;
     }
 
-    fn first_held(&self, cells: &VecDeque<Cell>, latency: Duration) -> Option<(usize, Timestamp)> {
-        cells.iter().enumerate().find_map(|(index, cell)| match cell {
+    fn first_held(&self, latency: Duration) -> Option<(usize, Timestamp)> {
+        self.cells.iter().enumerate().find_map(|(index, cell)| match cell {
             Cell::Held { media, .. } => Some((index, self.playout.due(*media, latency))),
             Cell::Missing { .. } => None,
         })
-    }
-
-    /// Another timeline: what is held is given up.
-    fn restart(&mut self) {
-        self.totals.lost += self.held_packets() as u64;
-        self.gap += 1;
-        self.cells.clear();
-        self.before.clear();
-        (self.missing, self.row, self.anew) = (0, None, false);
-        self.extender = Extender::new();
-        self.playout = Playout::new();
-        self.started = false;
-        self.done.fill(0);
-        (self.last_media, self.newest_media, self.begin_media) = (i64::MIN, i64::MIN, i64::MIN);
-        self.repair = Repair::default();
     }
 
     fn is_done(&self, number: u64) -> bool {

@@ -145,7 +145,7 @@ pub struct Receiver {
     ssrc: u32,
     /// In the order of their first packet; at most [`PEERS_MAX`].
     peers: Vec<Peer>,
-    /// At most `flows_max`, times the virtual ports, and `flows_max` that their senders have closed.
+    /// At most `flows_max`, times the virtual ports, and as many that are closed.
     flows: Vec<Flow>,
     outputs: VecDeque<ReceiverOutput>,
     events: EventLog,
@@ -397,7 +397,7 @@ impl Receiver {
             None => keep(packet.payload),
         };
         let proven = self.peers[index].standing > Standing::HalfOpen;
-        let Some(flow) = self.flow_index(now, id, proven) else {
+        let Some(flow) = self.flow_index(now, id, header.sequence, proven) else {
             self.refused.count(Reason::Unwanted);
             return;
         };
@@ -416,6 +416,7 @@ impl Receiver {
             Taken::New => {
                 peer.taken = peer.taken.saturating_add(1);
                 flow.is_closed &= !reopens;
+                flow.gave_way &= !reopens;
                 if std::mem::take(&mut flow.is_done) {
                     self.note(now, Cause::FlowStarted { flow: id.ssrc });
                 }
@@ -424,31 +425,22 @@ impl Receiver {
         }
     }
 
-    /// The flow, a new one perhaps; `proven` when the packet comes from a peer that is known.
-    fn flow_index(&mut self, now: Timestamp, id: FlowId, proven: bool) -> Option<usize> {
-        if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
-            return Some(index);
+    /// The flow that takes the packet with this number, a new one perhaps; `proven` when it comes from a peer that is known.
+    fn flow_index(&mut self, now: Timestamp, id: FlowId, sequence: u16, proven: bool) -> Option<usize> {
+        let known = self.flows.iter().position(|flow| flow.id == id);
+        if known.is_some_and(|index| !self.flows[index].gave_way || self.flows[index].lacks(sequence)) {
+            return known;
         }
         let ports = &self.config.virtual_ports;
         if !ports.is_empty() && !ports.contains(&id.port) {
             return None;
         }
-        let rivals = |flow: &&Flow| self.is_active_rival(flow, id);
-        if self.active_rivals(id) >= self.config.flows_max {
-            let gives_way = |flow: &Flow| {
-                let quiet = now - flow.heard_at;
-                let known = |peer: &Peer| peer.standing > Standing::HalfOpen && peer.carries.contains(&flow.id);
-                let unproven = flow.taken < FLOW_STARTED && !self.peers.iter().any(known);
-                quiet > FLOW_GIVES_WAY || (unproven && (proven || quiet > FLOW_UNPROVEN_GIVES_WAY))
-            };
-            let other = self.flows.iter().position(|flow| rivals(&flow) && gives_way(flow))?;
-            self.end_flow(now, other);
+        if !self.make_way(now, id, proven) {
+            return None;
         }
-        let closed = |flow: &Flow| flow.is_closed;
-        if self.flows.iter().filter(|flow| closed(flow)).count() > self.config.flows_max
-            && let Some(oldest) = self.flows.iter().position(closed)
-        {
-            self.end_flow(now, oldest);
+        if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
+            (self.flows[index].gave_way, self.flows[index].is_closed) = (false, false);
+            return Some(index);
         }
         let mut flow = Flow::new(id, now);
         for (at, _, rtp_time) in self.peers.iter_mut().filter_map(|peer| peer.clock.take_if(|clock| clock.1 == id)) {
@@ -459,6 +451,43 @@ impl Receiver {
         self.flows.push(flow);
         self.note(now, Cause::FlowStarted { flow: id.ssrc });
         Some(self.flows.len() - 1)
+    }
+
+    /// Makes room for `id`: where there is none, a flow that fell silent gives way and is drained like one that is closed; its
+    /// sender may have been started anew. One that nobody vouches for ends. False when all go on.
+    fn make_way(&mut self, now: Timestamp, id: FlowId, proven: bool) -> bool {
+        if self.active_rivals(id) >= self.config.flows_max {
+            let unproven = |flow: &Flow| {
+                let known = |peer: &Peer| peer.standing > Standing::HalfOpen && peer.carries.contains(&flow.id);
+                flow.taken < FLOW_STARTED && !self.peers.iter().any(known)
+            };
+            let gives_way = |flow: &Flow| {
+                let quiet = now - flow.heard_at;
+                quiet > FLOW_GIVES_WAY || (unproven(flow) && (proven || quiet > FLOW_UNPROVEN_GIVES_WAY))
+            };
+            let rival = |flow: &Flow| self.is_active_rival(flow, id) && gives_way(flow);
+            let Some(other) = self.flows.iter().position(rival) else { return false };
+            if unproven(&self.flows[other]) {
+                self.end_flow(now, other);
+            } else {
+                (self.flows[other].gave_way, self.flows[other].is_closed) = (true, true);
+            }
+        }
+        self.forget_closed(now, id);
+        true
+    }
+
+    /// As many flows are drained as there is room for; beyond that the one with the least to deliver ends, whoever it is of.
+    fn forget_closed(&mut self, now: Timestamp, except: FlowId) {
+        let closed_max = self.config.flows_max * self.config.virtual_ports.len().max(1);
+        loop {
+            let closed = self.flows.iter().enumerate().filter(|(_, flow)| flow.is_closed && flow.id != except);
+            if closed.clone().count() <= closed_max {
+                return;
+            }
+            let Some((least, _)) = closed.min_by_key(|(_, flow)| flow.held_packets()) else { return };
+            self.end_flow(now, least);
+        }
     }
 
     /// Other flows that take room from `id` among `flows_max`: each port has room of its own. Those that are closed take none;
@@ -504,6 +533,7 @@ impl Receiver {
 
     fn end_flow(&mut self, now: Timestamp, index: usize) {
         let mut flow = self.flows.remove(index);
+        flow.give_up(now);
         self.ended.add(&flow.totals);
         if let Some(lost) = flow.take_lost(now, self.config.latency, true) {
             self.note(now, lost);

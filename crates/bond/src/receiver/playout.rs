@@ -18,6 +18,8 @@ const TICKS_PER_MILLI: i64 = 90;
 const JUMP_MICROS: i64 = 10_000_000;
 /// Packets of another timeline in a row that begin it.
 const STRANGERS_MAX: u32 = 16;
+/// What is left of the timeline before is told from a stranger for so long.
+const FORMER_KEPT: Duration = Duration::from_secs(10);
 /// When everything comes so much sooner than the fastest did before the first delivery,
 const EARLY_MICROS: f64 = 500_000.0;
 /// (less soon after that, when whoever plays it has only begun),
@@ -41,6 +43,8 @@ pub(crate) struct Playout {
     /// Since the first delivery.
     locked: Option<Timestamp>,
     strangers: u32,
+    /// Of the timeline before this one: when it ended, and its newest RTP time.
+    former: Option<(Timestamp, u32)>,
     /// What has been coming too soon without a break.
     early: Option<Early>,
 }
@@ -59,8 +63,10 @@ struct Early {
 pub(crate) enum Timed {
     /// Media time in microseconds.
     At(i64),
-    /// It fits nothing seen before; ignore the packet.
+    /// It fits nothing seen before.
     Stranger,
+    /// It is of the timeline before this one, and no newer than what came of it.
+    Former,
     /// A new timeline begins with this packet: forget the old one.
     NewTimeline,
 }
@@ -74,8 +80,14 @@ impl Playout {
             adjusted_at: Timestamp::ZERO,
             locked: None,
             strangers: 0,
+            former: None,
             early: None,
         }
+    }
+
+    /// Another timeline begins.
+    pub(crate) fn restart(&mut self, now: Timestamp) {
+        *self = Self { former: self.last.map(|ticks| (now, ticks as u32)), ..Self::new() };
     }
 
     /// Takes the RTP time of a packet that arrives now.
@@ -86,6 +98,9 @@ impl Playout {
         if let Some(offset) = self.offset
             && (difference - offset as i64).abs() > JUMP_MICROS
         {
+            if self.is_former(now, rtp_time) {
+                return Timed::Former;
+            }
             self.strangers += 1;
             return if self.strangers >= STRANGERS_MAX { Timed::NewTimeline } else { Timed::Stranger };
         }
@@ -104,6 +119,14 @@ impl Playout {
         }
         self.adjusted_at = now;
         Timed::At(media)
+    }
+
+    /// True for what a slow link still brings of the timeline before. Sixteen of it in a row must not bring that back.
+    fn is_former(&self, now: Timestamp, rtp_time: u32) -> bool {
+        self.former.is_some_and(|(ended, newest)| {
+            let back = i64::from(newest.wrapping_sub(rtp_time)) * 1000 / TICKS_PER_MILLI;
+            back < JUMP_MICROS && now - ended < FORMER_KEPT
+        })
     }
 
     /// The mapping in place of one that this packet, the last of a row, shows to be wrong.
@@ -248,5 +271,19 @@ mod tests {
             assert_eq!(playout.push(at(1.0), 1 << 30), Timed::Stranger);
         }
         assert_eq!(playout.push(at(1.0), 1 << 30), Timed::NewTimeline);
+    }
+
+    #[test]
+    fn what_is_left_of_the_timeline_before_does_not_bring_it_back() {
+        let mut playout = Playout::new();
+        playout.push(at(1_000.0), 90_000);
+        playout.restart(at(1_100.0));
+        playout.push(at(1_100.0), 1 << 30);
+        for _ in 0..2 * STRANGERS_MAX {
+            assert_eq!(playout.push(at(1_200.0), 89_910), Timed::Former);
+        }
+        assert!(matches!(playout.push(at(1_200.0), (1 << 30) + 9_000), Timed::At(_)));
+        assert_eq!(playout.push(at(1_300.0), 90_090), Timed::Stranger, "newer: it may be coming back");
+        assert_eq!(playout.push(at(12_000.0), 89_910), Timed::Stranger, "long ago");
     }
 }
