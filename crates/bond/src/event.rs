@@ -303,6 +303,15 @@ pub enum Cause {
         /// Of the far end.
         theirs: std::time::Duration,
     },
+    /// Latency times packet rate is more than packet numbers of 16 bits can hold
+    /// ([`HISTORY_PACKETS_MAX`](crate::config::HISTORY_PACKETS_MAX)): the receiver plays sooner, and what is older than that can
+    /// not be sent again. Told by either end, once a minute.
+    NumbersExhausted {
+        /// The latency asked for.
+        latency: Duration,
+        /// The longest at this rate.
+        holds: Duration,
+    },
     /// The latency budget changed.
     Latency {
         /// Before.
@@ -463,6 +472,13 @@ impl fmt::Display for Cause {
                 "the far end has a latency of {} ms, this one of {} ms: set the same on both",
                 theirs.as_millis(),
                 ours.as_millis()
+            ),
+            Self::NumbersExhausted { latency, holds } => write!(
+                f,
+                "a latency of {} ms is more than packet numbers hold at this rate: media is kept for {} ms. Lower the latency \
+                 to that at both ends, or the rate",
+                latency.as_millis(),
+                holds.as_millis()
             ),
             Self::Latency { before, now } => {
                 write!(f, "latency {} -> {} ms", before.as_millis(), now.as_millis())

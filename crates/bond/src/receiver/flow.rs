@@ -29,6 +29,12 @@ use crate::stats::LatePackets;
 const ASK_MAX: u8 = 20;
 /// Delivered numbers remembered, to tell a copy from a late packet.
 const DONE_WINDOW: u64 = 4096;
+/// Sixteen bits must name those and all that are held.
+const _: () = assert!(HISTORY_PACKETS_MAX as u64 + DONE_WINDOW <= 1 << 16);
+/// Of so many packets the oldest are delivered before their time: what comes next would find no room.
+const CROWDED: usize = HISTORY_PACKETS_MAX - 1024;
+/// That is told once in so long.
+const SHORTEST_TOLD: Duration = Duration::from_mins(1);
 
 /// After so much silence numbers are taken anew.
 const IDLE: Duration = Duration::from_secs(5);
@@ -177,6 +183,9 @@ pub(crate) struct Flow {
     pub gave_way: bool,
     /// And all there was of it is delivered, and its end told.
     pub is_done: bool,
+    /// The shortest that something waited that was delivered before its time, since that was told; and when it was.
+    shortest: Option<Duration>,
+    shortest_told: Option<Timestamp>,
     /// Packets that were new.
     pub taken: u64,
     pub totals: FlowTotals,
@@ -211,6 +220,8 @@ impl Flow {
             is_closed: false,
             gave_way: false,
             is_done: false,
+            shortest: None,
+            shortest_told: None,
             taken: 0,
             totals: FlowTotals::default(),
             agreed: AgreedLatency::default(),
@@ -258,7 +269,7 @@ impl Flow {
         } else if let Some(low) = self.lengthen_row(sequence) {
             self.number_anew(now, low);
         }
-        let number = self.extender.peek(SequenceNumber(sequence));
+        let number = self.number_of(sequence, media);
         if number < self.next {
             return self.take_old(now, number, media, rtp_time, origin, bytes);
         }
@@ -271,6 +282,14 @@ impl Flow {
         self.taken += u64::from(taken == Taken::New);
         self.teach_repair(now, number);
         taken
+    }
+
+    /// The full number of a packet of this time: the one nearest to the highest. Where the flow is so fast that this may be on the
+    /// wrong side, the time tells: far ahead of the highest, and yet older, is none.
+    fn number_of(&self, sequence: u16, media: i64) -> u64 {
+        let nearest = self.extender.peek(SequenceNumber(sequence));
+        let ahead = self.extender.highest().map_or(0, |highest| nearest.saturating_sub(highest));
+        if ahead > DONE_WINDOW && media < self.newest_media { nearest - (1 << 16) } else { nearest }
     }
 
     /// True when the number was there before, or is too far away to be the next, and the time is newer than all.
@@ -410,10 +429,10 @@ impl Flow {
     /// The next packet whose time has come.
     pub(crate) fn poll(&mut self, now: Timestamp, latency: Duration) -> Option<Delivered> {
         if let Some(due) = self.due_before(latency) {
-            return if due <= now { self.deliver_before(now) } else { None };
+            return if self.is_time(now, due, latency) { self.deliver_before(now) } else { None };
         }
         let (index, due) = self.first_held(latency)?;
-        if due > now {
+        if !self.is_time(now, due, latency) {
             return None;
         }
         self.gap += u64::from(std::mem::take(&mut self.anew));
@@ -436,6 +455,30 @@ impl Flow {
         // The mapping may have been corrected. What is delivered in time is of later than this: only what is overdue then is held.
         let source = self.playout.due(self.last_media, Duration::ZERO);
         Some(self.deliver(now, bytes, source, origin))
+    }
+
+    /// True when what is `due` may be delivered now: its time has come, or there is no room for it to wait. Numbers that are
+    /// missing for the most part are somebody's who lies about them; they hurry nothing.
+    fn is_time(&mut self, now: Timestamp, due: Timestamp, latency: Duration) -> bool {
+        if due <= now {
+            return true;
+        }
+        let crowded = self.held_packets() > CROWDED && self.missing < CROWDED / 2;
+        if crowded {
+            let waited = latency.saturating_sub(due - now);
+            self.shortest = Some(self.shortest.map_or(waited, |shortest| shortest.min(waited)));
+        }
+        crowded
+    }
+
+    /// The latency that there was room for, when that was too little, once in a while.
+    pub(crate) fn take_shortest(&mut self, now: Timestamp) -> Option<Duration> {
+        if self.shortest_told.is_some_and(|told| now - told < SHORTEST_TOLD) {
+            return None;
+        }
+        let shortest = self.shortest.take()?;
+        self.shortest_told = Some(now);
+        Some(shortest)
     }
 
     /// The first of those from before numbers were taken anew. The mapping may be that of another timeline since.

@@ -507,6 +507,9 @@ impl Receiver {
             if let Some(lost) = self.flows[index].take_lost(now, latency, false) {
                 self.note(now, lost);
             }
+            if let Some(holds) = self.flows[index].take_shortest(now) {
+                self.note(now, Cause::NumbersExhausted { latency, holds });
+            }
             self.watch_closed(now, index);
         }
         while let Some(index) =

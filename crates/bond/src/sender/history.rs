@@ -83,10 +83,11 @@ impl History {
         }
     }
 
-    /// Numbers a packet and queues it; `None` when there is no room.
+    /// Numbers a packet and queues it. Where there is no room the oldest one makes some if it has been sent; else `None`.
     pub(crate) fn push(&mut self, packet: Packet) -> Option<u64> {
         if self.packets.len() >= HISTORY_PACKETS_MAX {
-            return None;
+            self.packets.front().filter(|oldest| oldest.transmissions > 0)?;
+            self.forget_oldest();
         }
         let number = self.first + self.packets.len() as u64;
         if packet.critical {
@@ -258,14 +259,17 @@ impl History {
             if packet.standing == Standing::Open && !expired(packet) {
                 break;
             }
-            self.pending.remove(&self.first);
-            self.aside.remove(&self.first);
-            self.critical.remove(&self.first);
             unsent += u64::from(packet.standing == Standing::Open && packet.transmissions == 0);
-            self.packets.pop_front();
-            self.first += 1;
+            self.forget_oldest();
         }
         unsent
+    }
+
+    fn forget_oldest(&mut self) {
+        self.unqueue(self.first);
+        self.critical.remove(&self.first);
+        self.packets.pop_front();
+        self.first += 1;
     }
 
     /// Packets kept, waiting or not.
@@ -331,7 +335,7 @@ mod tests {
         for i in 0..HISTORY_PACKETS_MAX as u64 {
             assert!(history.push(packet(i)).is_some());
         }
-        assert_eq!(history.push(packet(0)), None);
+        assert_eq!(history.push(packet(0)), None, "the oldest still waits for its first link");
         history.settle(5, Standing::Delivered);
         assert!(!history.queue_repair(5, 0, 0));
         assert!(!history.pending().any(|number| number == 5));

@@ -11,6 +11,7 @@ mod far_end;
 mod history;
 mod links;
 mod listen;
+mod numbers;
 mod path_mtu;
 mod plain;
 mod protect;
@@ -51,6 +52,7 @@ use control::Control;
 use far_end::FarEnd;
 use history::{History, Packet, Standing};
 use listen::Listening;
+use numbers::Numbers;
 use plain::CatchUp;
 use protect::Protection;
 use quality::Quality;
@@ -298,6 +300,7 @@ pub struct Sender {
     /// When an idle link may get its next copy.
     warm_at: Timestamp,
     totals: Totals,
+    numbers: Numbers,
     protection: Protection,
     quality: Quality,
     shared: Shared,
@@ -363,6 +366,7 @@ impl Sender {
             late_at: None,
             warm_at: now,
             totals: Totals::default(),
+            numbers: Numbers::default(),
             protection: Protection::default(),
             quality: Quality::new(now),
             shared: Shared::new(now),
@@ -504,6 +508,7 @@ impl Sender {
             self.note(now, Cause::Dropped { packets: dropped });
         }
         self.tell_protection(now);
+        self.watch_numbers(now);
     }
 
     fn trim(&mut self, now: Timestamp) {
