@@ -1,4 +1,4 @@
-//! Plain senders that begin to count anew in mid-flow, and what must not look like one.
+//! Plain senders that begin to count anew in mid-flow or whose clock stands still, and what must not look like one.
 
 use bond::config::{Extension, KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
 use bond::event::Cause;
@@ -32,6 +32,8 @@ struct Wire {
     sent: HashMap<u16, (u32, u32)>,
     serves: bool,
     content: u32,
+    /// How far its clock lags.
+    lag: Duration,
     next: u16,
     delivered: Vec<u32>,
     /// Indices into `delivered` behind a gap.
@@ -53,6 +55,7 @@ impl Wire {
             sent: HashMap::new(),
             serves,
             content: 0,
+            lag: Duration::ZERO,
             next: 1000,
             delivered: Vec::new(),
             gaps: Vec::new(),
@@ -69,7 +72,7 @@ impl Wire {
 
     /// Makes one packet, which takes so long; `None` when it is lost.
     fn make(&mut self, delay: Option<Duration>) {
-        let rtp_time = (u128::from(self.now.as_micros()) * 9 / 100) as u32;
+        let rtp_time = (u128::from(self.now.back(self.lag).as_micros()) * 9 / 100) as u32;
         let number = self.next;
         self.sent.insert(number, (rtp_time, self.content));
         (self.next, self.content) = (number.wrapping_add(1), self.content + 1);
@@ -262,6 +265,52 @@ fn what_numbers_can_not_hold_is_played_sooner() {
     wire.run(Duration::from_secs(11));
     assert!(wire.delivered.is_sorted_by(|a, b| a < b));
     assert_eq!((wire.delivered.len(), wire.gaps.len()), (all as usize, 0));
+}
+
+/// Goal: a sender that was paused, and whose clock stood still, is received as before after some seconds: what it loses is
+/// repaired and put in order again within the latency.
+#[test]
+fn a_sender_whose_clock_stood_still_is_in_time_again() {
+    for paused in [1_500, 4_500] {
+        let mut wire = Wire::new(Duration::from_secs(1), true);
+        let mut rng = Rng::new(paused, 1);
+        let mut play = |wire: &mut Wire, packets: u32| {
+            for _ in 0..packets {
+                let lost = rng.unit() < 0.02;
+                wire.make((!lost).then_some(three_links(wire.content)));
+                wire.run(STEP);
+            }
+        };
+        play(&mut wire, 3_000);
+        wire.run(Duration::from_millis(paused));
+        wire.lag = Duration::from_millis(paused);
+        play(&mut wire, 4_000);
+        let settled = wire.content;
+        play(&mut wire, 5_000);
+        wire.run(Duration::from_secs(2));
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b), "{paused}");
+        let missing = (settled..wire.content).filter(|content| wire.delivered.binary_search(content).is_err()).count();
+        assert_eq!(missing, 0, "{paused}");
+    }
+}
+
+/// Goal: links that hold everything up for longer than the latency, for eight seconds, and then deliver it move nothing: what comes
+/// after is delivered when it would have been.
+#[test]
+fn an_outage_does_not_move_the_playout() {
+    let mut wire = Wire::new(Duration::from_secs(1), false);
+    for content in 0..10_000u32 {
+        let held_up = if (2_000..6_000).contains(&content) {
+            Duration::from_millis(2 * u64::from(6_000 - content))
+        } else {
+            Duration::ZERO
+        };
+        wire.make(Some(Duration::from_millis(20) + held_up));
+        wire.run(STEP);
+    }
+    // The last was made just now.
+    let waits = wire.receiver.snapshot(wire.now).buffer_ms;
+    assert!((960.0..1_000.0).contains(&waits), "{waits}");
 }
 
 /// Goal: on links that lose, reorder, double and delay beyond the latency, for packets in hundreds, nothing is taken for a

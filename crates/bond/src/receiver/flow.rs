@@ -231,11 +231,19 @@ impl Flow {
         }
     }
 
-    /// Takes a packet.
-    pub(crate) fn push(&mut self, now: Timestamp, sequence: u16, rtp_time: u32, origin: Origin, bytes: Bytes) -> Taken {
+    /// Takes a packet, which may come so much later than the fastest and be in time.
+    pub(crate) fn push(
+        &mut self,
+        now: Timestamp,
+        sequence: u16,
+        rtp_time: u32,
+        origin: Origin,
+        bytes: Bytes,
+        allowed: Duration,
+    ) -> Taken {
         let idle = now - self.heard_at;
         self.heard_at = now;
-        let media = match self.playout.push(now, rtp_time) {
+        let media = match self.playout.push(now, rtp_time, allowed) {
             Timed::At(media) => media,
             Timed::Stranger => {
                 self.doubted.push(Doubted { at: now, sequence, rtp_time, origin, bytes });
@@ -248,9 +256,9 @@ impl Flow {
             Timed::NewTimeline => {
                 self.restart(now);
                 for Doubted { at, sequence, rtp_time, origin, bytes } in std::mem::take(&mut self.doubted) {
-                    self.push(at, sequence, rtp_time, origin, bytes);
+                    self.push(at, sequence, rtp_time, origin, bytes, allowed);
                 }
-                return self.push(now, sequence, rtp_time, origin, bytes);
+                return self.push(now, sequence, rtp_time, origin, bytes, allowed);
             }
         };
         self.doubted.clear();

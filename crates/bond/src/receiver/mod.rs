@@ -405,7 +405,8 @@ impl Receiver {
         let flow = &mut self.flows[flow];
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
         flow.losses.heard(now, now - flow.heard_at, self.config.latency);
-        let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes);
+        let allowed = self.config.latency + self.peers[index].standing_queue();
+        let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes, allowed);
         flow.quality.count(origin, taken, rtp.len());
         let peer = &mut self.peers[index];
         peer.carry(id);

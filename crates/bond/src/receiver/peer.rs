@@ -303,6 +303,11 @@ impl Peer {
         (freshness, round_trip + Duration::from_micros((2.0 * REPORT_MICROS * loss / (1.0 - loss)) as u64))
     }
 
+    /// How much longer the lowest round trip is than within the last minute; zero where the sender answers no echo.
+    pub(super) fn standing_queue(&self) -> Duration {
+        Duration::from_micros(self.rtt.crept() as u64)
+    }
+
     /// Lowest round trip, or a guess where the sender answers no echo (GStreamer).
     pub(super) fn round_trip(&self) -> Duration {
         Duration::from_micros(self.rtt.low().unwrap_or(ROUND_TRIP_GUESS_MICROS) as u64)

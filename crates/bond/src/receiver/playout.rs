@@ -3,7 +3,9 @@
 //! The mapping is the lowest difference between arrival and RTP time seen before the first delivery, so that the budget is
 //! counted from the fastest path. Our own sender tells its media clock beside the media, which may have waited there. From
 //! then on it follows the sender's clock (quartz differs by some ten parts per million) slowly. It jumps only where it is
-//! plainly wrong: a flow that began with what a network had held up for seconds would stay as late for good.
+//! plainly wrong: a flow that began with what a network had held up for seconds would stay as late for good, and all media of a
+//! sender whose clock stood still for a while (it was paused, or its machine slept) would come too late for good. What links
+//! hold up moves nothing: a queue grows and drains, and shows in the round trip.
 
 use std::time::Duration;
 use units::Timestamp;
@@ -29,6 +31,13 @@ const BEGUN: Duration = Duration::from_secs(5);
 const EARLY_FOR: Duration = Duration::from_secs(1);
 const EARLY_PACKETS: u32 = 16;
 const STEADY_MICROS: i64 = 5_000;
+/// When nothing comes within the latency any more, in so many steps of this length, all of which begin and end without a longer
+/// silence, that mapping is of a time before.
+const LATE_STEPS: u32 = 5;
+const LATE_STEP: Duration = Duration::from_secs(1);
+/// The earliest packets of all steps are as late as each other but for this. A queue that grows or drains by more than a
+/// hundredth of what passes is none of it; less is what the least delay of a cellular link differs by from second to second.
+const LATE_STEADY_MICROS: i64 = 50_000;
 
 /// The playout clock of one flow.
 #[derive(Debug, Clone)]
@@ -47,6 +56,24 @@ pub(crate) struct Playout {
     former: Option<(Timestamp, u32)>,
     /// What has been coming too soon without a break.
     early: Option<Early>,
+    /// What has been coming too late without a break.
+    late: Option<Late>,
+    /// It did until the mapping was made anew. Should that have been a queue after all, its end is to be found soon.
+    moved: bool,
+}
+
+/// Packets in a row that came later than the latency allows.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    heard_at: Timestamp,
+    /// When the present step began, and the lowest difference in it, in microseconds.
+    began: Timestamp,
+    low: i64,
+    /// Steps before it that were as late as the first of them, and the lowest difference in that.
+    steps: u32,
+    first: i64,
+    /// Differences from here on are too late, in microseconds.
+    limit: f64,
 }
 
 /// Packets in a row that came much sooner than the mapping says, and about as soon as each other at best.
@@ -82,6 +109,8 @@ impl Playout {
             strangers: 0,
             former: None,
             early: None,
+            late: None,
+            moved: false,
         }
     }
 
@@ -90,8 +119,8 @@ impl Playout {
         *self = Self { former: self.last.map(|ticks| (now, ticks as u32)), ..Self::new() };
     }
 
-    /// Takes the RTP time of a packet that arrives now.
-    pub(crate) fn push(&mut self, now: Timestamp, rtp_time: u32) -> Timed {
+    /// Takes the RTP time of a packet that arrives now, and in time if it comes no later than `allowed` behind the fastest.
+    pub(crate) fn push(&mut self, now: Timestamp, rtp_time: u32, allowed: Duration) -> Timed {
         let ticks = self.unwrap(rtp_time);
         let media = ticks * 1000 / TICKS_PER_MILLI;
         let difference = now.as_micros() as i64 - media;
@@ -107,6 +136,10 @@ impl Playout {
         self.strangers = 0;
         self.last = Some(self.last.map_or(ticks, |last| last.max(ticks)));
         self.low.push(now, difference);
+        if let Some(low) = self.left_behind(now, difference, allowed) {
+            *self = Self { last: self.last, former: self.former, locked: Some(now), moved: true, ..Self::new() };
+            self.low.push(now, low);
+        }
         let low = self.low.get().unwrap_or(difference) as f64;
         let corrected = self.corrected(now, difference);
         match &mut self.offset {
@@ -132,7 +165,7 @@ impl Playout {
     /// The mapping in place of one that this packet, the last of a row, shows to be wrong.
     fn corrected(&mut self, now: Timestamp, difference: i64) -> Option<f64> {
         let (offset, locked) = (self.offset?, self.locked?);
-        let early = if now - locked < BEGUN { EARLY_MICROS_BEGUN } else { EARLY_MICROS };
+        let early = if self.moved || now - locked < BEGUN { EARLY_MICROS_BEGUN } else { EARLY_MICROS };
         if difference as f64 >= offset - early {
             self.early = None;
             return None;
@@ -152,6 +185,33 @@ impl Playout {
         self.early.take().map(|early| early.low as f64)
     }
 
+    /// The lowest difference of packets that have all been too late, and as late as each other, until this one.
+    fn left_behind(&mut self, now: Timestamp, difference: i64, allowed: Duration) -> Option<i64> {
+        let (offset, _) = (self.offset?, self.locked?);
+        let limit = offset + allowed.as_micros() as f64;
+        if (difference as f64) < limit {
+            self.late = None;
+            return None;
+        }
+        let begun = Late { heard_at: now, began: now, low: difference, steps: 0, first: difference, limit };
+        let late = match &mut self.late {
+            Some(late) if now - late.heard_at < LATE_STEP => late,
+            late => late.insert(begun),
+        };
+        (late.heard_at, late.limit) = (now, limit);
+        if now - late.began < LATE_STEP {
+            late.low = late.low.min(difference);
+            return None;
+        }
+        let steady = late.steps > 0 && (late.low - late.first).abs() <= LATE_STEADY_MICROS;
+        let (steps, first) = if steady { (late.steps + 1, late.first) } else { (1, late.low) };
+        if steps < LATE_STEPS {
+            *late = Late { steps, first, ..begun };
+            return None;
+        }
+        Some(late.low.min(first))
+    }
+
     /// Takes the RTP time of media that was handed to the sender when it sent this.
     pub(crate) fn hear(&mut self, at: Timestamp, rtp_time: u32) {
         let ticks = self.unwrap(rtp_time);
@@ -161,6 +221,8 @@ impl Playout {
         }
         self.last.get_or_insert(ticks);
         self.low.push(at, difference);
+        // Its clock goes on, and media waits there or on the way.
+        self.late.take_if(|late| (difference as f64) < late.limit);
         if self.locked.is_none() {
             self.offset = self.low.get().map(|low| low as f64);
         }
@@ -198,6 +260,8 @@ impl Playout {
 mod tests {
     use super::*;
 
+    const LATENCY: Duration = Duration::from_secs(1);
+
     fn at(ms: f64) -> Timestamp {
         Timestamp::from_micros((ms * 1e3) as u64)
     }
@@ -206,12 +270,12 @@ mod tests {
     fn the_budget_counts_from_the_fastest_packet_before_the_first_delivery() {
         let mut playout = Playout::new();
         let latency = Duration::from_millis(500);
-        let Timed::At(first) = playout.push(at(1100.0), u32::MAX - 89) else { panic!() };
-        let Timed::At(second) = playout.push(at(1041.0), 0) else { panic!() };
+        let Timed::At(first) = playout.push(at(1100.0), u32::MAX - 89, LATENCY) else { panic!() };
+        let Timed::At(second) = playout.push(at(1041.0), 0, LATENCY) else { panic!() };
         assert_eq!(second - first, 1000);
         assert_eq!(playout.due(second, latency), at(1541.0));
         playout.lock(at(1041.0));
-        playout.push(at(1042.0), 450);
+        playout.push(at(1042.0), 450, LATENCY);
         assert!(playout.due(second, latency) >= at(1540.99));
     }
 
@@ -220,13 +284,17 @@ mod tests {
         let mut playout = Playout::new();
         playout.hear(at(1020.0), 9_000);
         // Made at the same time, it waited there for 180 ms.
-        let Timed::At(media) = playout.push(at(1200.0), 9_000) else { panic!() };
+        let Timed::At(media) = playout.push(at(1200.0), 9_000, LATENCY) else { panic!() };
         assert_eq!(playout.due(media, Duration::from_millis(500)), at(1520.0));
         playout.lock(at(1200.0));
         playout.hear(at(1100.0), 18_000);
         assert!(playout.due(media, Duration::ZERO) > at(1019.9), "never a jump");
         playout.hear(at(1100.0), 1 << 30);
-        assert_eq!(playout.push(at(1201.0), 9_090), Timed::At(media + 1000), "another timeline is not listened to");
+        assert_eq!(
+            playout.push(at(1201.0), 9_090, LATENCY),
+            Timed::At(media + 1000),
+            "another timeline is not listened to"
+        );
     }
 
     #[test]
@@ -234,13 +302,15 @@ mod tests {
         let mut playout = Playout::new();
         let latency = Duration::from_millis(500);
         // What a network had held up for eight seconds comes first.
-        playout.push(at(8_030.0), 0);
+        playout.push(at(8_030.0), 0, LATENCY);
         playout.lock(at(8_030.0));
         for i in 0..60u32 {
             let now = 8_040.0 + f64::from(i) * 20.0;
             // One of the rest is slow, and the row begins anew.
             let late = if i == 3 { 8_000.0 } else { 0.0 };
-            let Timed::At(media) = playout.push(at(now), ((now - 30.0 - late) * 90.0) as u32) else { panic!() };
+            let Timed::At(media) = playout.push(at(now), ((now - 30.0 - late) * 90.0) as u32, LATENCY) else {
+                panic!()
+            };
             let waits = playout.due(media, latency) - at(now);
             let expected = if i < 54 { 8_470.0 } else { 470.0 } - late;
             let waits = waits.as_secs_f64() * 1e3;
@@ -255,7 +325,7 @@ mod tests {
         let mut media = 0;
         for i in 0..6000u32 {
             let now = f64::from(i) * 20.0;
-            let Timed::At(m) = playout.push(at(1000.0 + now), (now * 90.0 * 1.0001) as u32) else { panic!() };
+            let Timed::At(m) = playout.push(at(1000.0 + now), (now * 90.0 * 1.0001) as u32, LATENCY) else { panic!() };
             media = m;
             playout.lock(at(1000.0 + now));
         }
@@ -266,24 +336,98 @@ mod tests {
     #[test]
     fn another_timeline_needs_a_row_of_packets() {
         let mut playout = Playout::new();
-        playout.push(at(0.0), 0);
+        playout.push(at(0.0), 0, LATENCY);
         for _ in 0..STRANGERS_MAX - 1 {
-            assert_eq!(playout.push(at(1.0), 1 << 30), Timed::Stranger);
+            assert_eq!(playout.push(at(1.0), 1 << 30, LATENCY), Timed::Stranger);
         }
-        assert_eq!(playout.push(at(1.0), 1 << 30), Timed::NewTimeline);
+        assert_eq!(playout.push(at(1.0), 1 << 30, LATENCY), Timed::NewTimeline);
     }
 
     #[test]
     fn what_is_left_of_the_timeline_before_does_not_bring_it_back() {
         let mut playout = Playout::new();
-        playout.push(at(1_000.0), 90_000);
+        playout.push(at(1_000.0), 90_000, LATENCY);
         playout.restart(at(1_100.0));
-        playout.push(at(1_100.0), 1 << 30);
+        playout.push(at(1_100.0), 1 << 30, LATENCY);
         for _ in 0..2 * STRANGERS_MAX {
-            assert_eq!(playout.push(at(1_200.0), 89_910), Timed::Former);
+            assert_eq!(playout.push(at(1_200.0), 89_910, LATENCY), Timed::Former);
         }
-        assert!(matches!(playout.push(at(1_200.0), (1 << 30) + 9_000), Timed::At(_)));
-        assert_eq!(playout.push(at(1_300.0), 90_090), Timed::Stranger, "newer: it may be coming back");
-        assert_eq!(playout.push(at(12_000.0), 89_910), Timed::Stranger, "long ago");
+        assert!(matches!(playout.push(at(1_200.0), (1 << 30) + 9_000, LATENCY), Timed::At(_)));
+        assert_eq!(playout.push(at(1_300.0), 90_090, LATENCY), Timed::Stranger, "newer: it may be coming back");
+        assert_eq!(playout.push(at(12_000.0), 89_910, LATENCY), Timed::Stranger, "long ago");
+    }
+
+    /// Packets every 20 ms, which come so many milliseconds after they were made; how long the last of each waits.
+    fn waits(allowed: Duration, delays: impl Iterator<Item = f64>) -> Vec<f64> {
+        let mut playout = Playout::new();
+        let (mut waits, mut arrived) = (Vec::new(), 0.0f64);
+        for (i, delay) in delays.enumerate() {
+            let made = i as f64 * 20.0;
+            arrived = arrived.max(10_000.0 + made + delay);
+            let Timed::At(media) = playout.push(at(arrived), (made * 90.0) as u32, allowed) else { panic!() };
+            playout.lock(at(arrived));
+            let due = playout.due(media, LATENCY).as_micros() as f64 / 1e3;
+            waits.push(due - arrived);
+        }
+        waits
+    }
+
+    #[test]
+    fn a_sender_whose_clock_stood_still_is_in_time_again_after_some_seconds() {
+        let jitter = |i: usize| (i * 7 % 31) as f64;
+        for lag in [1_050.0, 3_000.0, 9_000.0] {
+            let waits = waits(LATENCY, (0..2_000).map(|i| jitter(i) + if i < 500 { 0.0 } else { lag }));
+            assert!(waits[700..740].iter().all(|wait| *wait < 0.0), "{lag}: too soon");
+            assert!(waits[800..].iter().all(|wait| (960.0..1_040.0).contains(wait)), "{lag}: {:?}", &waits[800..810]);
+        }
+    }
+
+    #[test]
+    fn what_links_hold_up_moves_nothing() {
+        let ramp = |i: usize| (i as f64 - 500.0).max(0.0);
+        // Grown by a tenth and drained as fast; held up for eight seconds; a standing queue from which one in fifty escapes; one that
+        // is less than the latency.
+        let grows = (0..4_000).map(|i| (ramp(i) * 2.0).min((8_000.0 - ramp(i) * 2.0).max(0.0)));
+        let outage = (0..4_000).map(|i| if i < 500 { 0.0 } else { (8_000.0 - ramp(i) * 20.0).max(0.0) });
+        let escapes = (0..4_000).map(|i| if i < 500 || i % 50 == 0 { 0.0 } else { 2_000.0 });
+        let stands = (0..2_000).map(|i| if i < 500 { 0.0 } else { 950.0 });
+        let cases: [Vec<f64>; 4] = [grows.collect(), outage.collect(), escapes.collect(), stands.collect()];
+        for (case, delays) in cases.into_iter().enumerate() {
+            let in_order = case != 2;
+            let mut playout = Playout::new();
+            let mut last = 0.0f64;
+            for (i, delay) in delays.into_iter().enumerate() {
+                let made = i as f64 * 20.0;
+                last = if in_order { last.max(10_000.0 + made + delay) } else { 10_000.0 + made + delay };
+                let Timed::At(media) = playout.push(at(last), (made * 90.0) as u32, LATENCY) else { panic!() };
+                playout.lock(at(last));
+                let moved = playout.due(media, Duration::ZERO).as_micros() as f64 / 1e3 - 10_000.0 - made;
+                assert!(moved.abs() < 20.0, "{case}: moved by {moved} ms at {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_a_queue_after_all_is_found_out() {
+        let allowed = Duration::from_millis(200);
+        let waits = waits(allowed, (0..3_000).map(|i| if (500..2_000).contains(&i) { 260.0 } else { 0.0 }));
+        assert!(waits[1_900] > 990.0 && waits[2_100..].iter().all(|wait| (990.0..1_010.0).contains(wait)));
+    }
+
+    #[test]
+    fn a_queue_that_the_round_trip_shows_and_a_clock_that_goes_on_move_nothing() {
+        let late = |i: usize| if i < 500 { 0.0 } else { 2_000.0 };
+        let waits = waits(LATENCY + Duration::from_millis(1_900), (0..1_500).map(late));
+        assert!(waits[500..].iter().all(|wait| *wait < -900.0), "as much longer is the round trip");
+        let mut playout = Playout::new();
+        for i in 0..1_500 {
+            let (made, now) = (i as f64 * 20.0, 10_000.0 + i as f64 * 20.0);
+            if i % 50 == 0 {
+                playout.hear(at(now), (made * 90.0) as u32);
+            }
+            playout.push(at(now + late(i)), (made * 90.0) as u32, LATENCY);
+            playout.lock(at(now));
+        }
+        assert!(playout.due(0, LATENCY) < at(11_020.0), "{:?}", playout.due(0, LATENCY));
     }
 }
