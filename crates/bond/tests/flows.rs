@@ -15,6 +15,8 @@ const LATENCY: Duration = Duration::from_millis(200);
 /// A tunnel of somebody else's sender, and our receiver.
 struct Wire {
     now: Timestamp,
+    /// Where the sender is.
+    from: SocketAddr,
     tunnel: Tunnel,
     receiver: Receiver,
     delivered: Vec<Delivered>,
@@ -29,6 +31,7 @@ impl Wire {
         let now = Timestamp::from_millis(500);
         Self {
             now,
+            from: SocketAddr::from(([10, 0, 0, 1], 4000)),
             tunnel: Tunnel::new(TunnelConfig::new(Role::Client, Side::Sender), 1),
             receiver: Receiver::new(config, 2, now).expect("a valid configuration"),
             delivered: Vec::new(),
@@ -37,9 +40,13 @@ impl Wire {
     }
 
     fn give(&mut self, mut datagram: Vec<u8>) {
-        let from = SocketAddr::from(([10, 0, 0, 1], 4000));
-        let input =
-            ReceiverInput::Datagram { local: 0, from, channel: Channel::Media, ecn: Ecn::NotEct, bytes: &mut datagram };
+        let input = ReceiverInput::Datagram {
+            local: 0,
+            from: self.from,
+            channel: Channel::Media,
+            ecn: Ecn::NotEct,
+            bytes: &mut datagram,
+        };
         self.receiver.handle_input(self.now, input);
         self.drain();
     }
@@ -232,4 +239,42 @@ fn flows_that_give_way_do_not_add_up() {
     }
     wire.wait(Duration::from_secs(10));
     assert_eq!(wire.delivered.iter().filter(|d| d.flow == 2).count(), 1_000);
+}
+
+/// Goal: the same of a flow whose sender closed it and comes back while another one has its room.
+#[test]
+fn a_closed_flow_comes_back_only_when_there_is_room() {
+    let mut wire = Wire::new(&[], 1);
+    let step = Duration::from_millis(5);
+    let other = SocketAddr::from(([10, 0, 0, 2], 4000));
+    let keep_alive = |wire: &mut Wire, last: bool| {
+        let mut datagram = Vec::new();
+        if last {
+            wire.tunnel.emit_disconnect(wire.now, &mut datagram);
+        } else {
+            wire.tunnel.emit_keepalive(wire.now, &mut datagram);
+        }
+        wire.give(datagram);
+    };
+    keep_alive(&mut wire, false);
+    for sequence in 0..200 {
+        wire.media(1968, 2, sequence);
+        wire.wait(step);
+    }
+    keep_alive(&mut wire, true);
+    let first = wire.from;
+    for sequence in 200..400 {
+        wire.from = other;
+        wire.media(1968, 4, sequence);
+        wire.wait(step);
+        if sequence >= 300 {
+            wire.from = first;
+            wire.media(1968, 2, sequence);
+        }
+    }
+    wire.wait(Duration::from_secs(1));
+    let played: Vec<(u32, u16)> =
+        wire.delivered.iter().map(|d| (d.flow, u16::from_be_bytes([d.bytes[3], d.bytes[4]]))).collect();
+    let all = (0..200).map(|number| (2, number)).chain((200..400).map(|number| (4, number)));
+    assert!(played == all.collect::<Vec<_>>(), "{:?}", &played[200..]);
 }

@@ -396,8 +396,7 @@ impl Receiver {
             }
             None => keep(packet.payload),
         };
-        let proven = self.peers[index].standing > Standing::HalfOpen;
-        let Some(flow) = self.flow_index(now, id, header.sequence, proven) else {
+        let Some(flow) = self.flow_index(now, id, header.sequence, index) else {
             self.refused.count(Reason::Unwanted);
             return;
         };
@@ -426,10 +425,14 @@ impl Receiver {
         }
     }
 
-    /// The flow that takes the packet with this number, a new one perhaps; `proven` when it comes from a peer that is known.
-    fn flow_index(&mut self, now: Timestamp, id: FlowId, sequence: u16, proven: bool) -> Option<usize> {
+    /// The flow that takes the packet with this number from the peer at `index`, a new one perhaps. One that is closed takes what
+    /// its sender sent before it closed it, and what it lacks; for more it needs room like a new one.
+    fn flow_index(&mut self, now: Timestamp, id: FlowId, sequence: u16, index: usize) -> Option<usize> {
+        let peer = &self.peers[index];
+        let (proven, closed) = (peer.standing > Standing::HalfOpen, peer.closed.is_some());
         let known = self.flows.iter().position(|flow| flow.id == id);
-        if known.is_some_and(|index| !self.flows[index].gave_way || self.flows[index].lacks(sequence)) {
+        let takes = |flow: &Flow| !flow.is_closed || (closed && !flow.gave_way) || flow.lacks(sequence);
+        if known.is_some_and(|index| takes(&self.flows[index])) {
             return known;
         }
         let ports = &self.config.virtual_ports;
