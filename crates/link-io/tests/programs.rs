@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::media::{Input, Output, Stream, clocked_payload, payload};
+use support::media::{Input, Output, Stream, TS_BYTES, clocked_payload, payload};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use support::tool::Tool;
 
@@ -261,4 +261,48 @@ fn the_help_is_complete_and_its_example_is_understood() {
         child.kill().expect("running");
         child.wait().expect("ended");
     }
+}
+
+/// A source of very low rate: three TS packets, and nothing more while the pipe stays open. They come out, as one payload, although
+/// they do not fill one.
+#[test]
+fn what_does_not_fill_a_payload_leaves_a_quiet_pipe() {
+    let port = free_pair();
+    let (output, to) = Output::udp();
+    let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --output udp://{to}");
+    let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    wait_until_bound(port);
+    let send = format!("--input - --latency {LATENCY_MS} --links 127.0.0.1:{port}");
+    let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
+    let packets = payload(5, false).slice(..3 * TS_BYTES);
+    sender.write(&packets);
+    let Output::Udp(socket) = &output else { unreachable!("made above") };
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", receiver.log_tail()));
+    assert!(buffer[..length] == packets, "{length} bytes");
+}
+
+/// A pipe that gives as fast as it is read: that payloads leave before they are full is for sources of low rate.
+#[test]
+fn a_fast_pipe_fills_its_payloads() {
+    const LAST: u32 = 999;
+    let port = free_pair();
+    let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --output -");
+    let receiver = PipedReceiver::start(Path::new(RECEIVE), &arguments(&receive));
+    wait_until_bound(port);
+    let send = format!("--input - --latency {LATENCY_MS} --stats json --links 127.0.0.1:{port}");
+    let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
+    let stream: Vec<u8> = (0..=LAST).flat_map(|number| payload(number, false)).collect();
+    // Pieces that neither packets nor payloads fit.
+    stream.chunks(1000).for_each(|piece| sender.write(piece));
+    std::thread::sleep(Duration::from_millis(2500)); // two reports
+    let reports = sender.reports.lock().expect("no panic inside the lock").clone();
+    assert_eq!(sender.finish(), Some(0));
+    assert_contiguous(&receiver.receive_to(LAST, Duration::from_secs(10)), 0, LAST);
+    let stats = reports.iter().rev().find(|line| line.contains("\"stats\"")).expect("a report");
+    let stats: serde_json::Value = serde_json::from_str(stats).expect("JSON");
+    let packets_in = stats["stats"]["packets_in"].as_u64().expect("a number");
+    let most = u64::from(LAST) + 1 + 20;
+    assert!(packets_in > 900 && packets_in <= most, "{packets_in} payloads of {}", LAST + 1);
 }

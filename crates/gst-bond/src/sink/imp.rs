@@ -1,5 +1,6 @@
 //! The subclass behind [`super::BondSink`].
 
+use super::fill_timer::{FillTimer, OfStream, schedule};
 use super::pace::Pace;
 use super::properties;
 use super::settings::Settings;
@@ -16,11 +17,12 @@ use gstreamer_base as gst_base;
 use gstreamer_base::prelude::*;
 use gstreamer_base::subclass::prelude::*;
 use link_io::PushError;
-use link_io::media::Packer;
+use link_io::media::{FILL_WAIT_MAX, Packer};
 use link_io::sender::{FlowSender, LinkSpec};
 use link_io::settings::{link_list, more_links};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use units::{Bitrate, LinkId};
 
@@ -40,8 +42,18 @@ struct Running {
 /// The stream on its way through the element.
 #[derive(Default)]
 struct Stream {
-    packer: Packer,
+    packer: Packer<Came>,
     pace: Pace,
+    fill_timer: FillTimer,
+}
+
+/// When media came.
+#[derive(Clone, Copy)]
+struct Came {
+    /// In the time of the stream's pace.
+    at: Duration,
+    /// Its place in media time; without one it was produced when it came.
+    running_time: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -156,24 +168,11 @@ impl Sink {
     }
 
     /// Hands one payload over; under back-pressure it waits until the links carry it, or, of a live source, for room in the queue.
-    fn push(
-        &self,
-        pace: &mut Pace,
-        bytes: &Bytes,
-        class: PacketClass,
-        running_time: Option<Duration>,
-    ) -> Result<(), gst::FlowError> {
+    fn push(&self, pace: &mut Pace, bytes: &Bytes, class: PacketClass, came: Came) -> Result<(), gst::FlowError> {
         let backpressure = self.settings().backpressure;
         let patient = backpressure && pace.can_wait(&self.obj());
         loop {
-            let time = running_time.map(|running_time| pace.time(running_time));
-            let pushed = self.with_flow(|flow| {
-                if patient && !flow.has_room() {
-                    return Err(PushError::Full);
-                }
-                flow.push(bytes.clone(), class, time)
-            });
-            match pushed {
+            match self.push_once(pace, bytes, class, came, patient) {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(PushError::Full)) if backpressure => {
                     let since = Instant::now();
@@ -193,6 +192,60 @@ impl Sink {
                 None => return Err(gst::FlowError::Flushing),
             }
         }
+    }
+
+    /// Hands one payload over, if the links carry it or it is not `patient`; `None` while no flow is open.
+    fn push_once(
+        &self,
+        pace: &Pace,
+        bytes: &Bytes,
+        class: PacketClass,
+        came: Came,
+        patient: bool,
+    ) -> Option<Result<(), PushError>> {
+        self.with_flow(|flow| match came.running_time {
+            _ if patient && !flow.has_room() => Err(PushError::Full),
+            Some(time) => flow.push(bytes.clone(), class, Some(pace.time(time))),
+            None => flow.push_aged(bytes.clone(), class, pace.now().saturating_sub(came.at)),
+        })
+    }
+
+    /// Sets the timer for packets that wait for others.
+    fn watch_fill(&self, stream: &mut Stream) {
+        let Some(came) = stream.packer.waiting_since() else { return };
+        // Asked of upstream now, for it is remembered: on the clock's thread there is no asking.
+        stream.pace.can_wait(&self.obj());
+        let rest = (came.at + FILL_WAIT_MAX).saturating_sub(stream.pace.now());
+        stream.fill_timer.set(&self.obj(), rest.max(ROOM_RETRY));
+    }
+
+    /// Lets go packets that have waited long enough for others. On the thread of the system's clock, which is everybody's: here
+    /// nothing waits.
+    pub(super) fn let_go(&self, of: OfStream) {
+        let mut guard = match self.stream.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // A render is under way and may wait for room.
+            Err(TryLockError::WouldBlock) => {
+                schedule(&self.obj(), of, FILL_WAIT_MAX);
+                return;
+            }
+        };
+        let Some(stream) = guard.as_mut() else { return };
+        if !stream.fill_timer.has_come(&of) {
+            return;
+        }
+        let Stream { packer, pace, .. } = stream;
+        let is_due = packer.waiting_since().is_some_and(|came| pace.now() >= came.at + FILL_WAIT_MAX);
+        let patient = self.settings().backpressure && pace.can_wait(&self.obj());
+        if is_due && (!patient || self.with_flow(FlowSender::has_room) == Some(true)) {
+            let Ok(()) = packer.finish(|bytes, class, came| {
+                let lost = matches!(self.push_once(pace, &bytes, class, came, false), Some(Err(_)));
+                self.dropped.fetch_add(u64::from(lost), Ordering::Relaxed);
+                Ok::<_, Infallible>(())
+            });
+        }
+        self.watch_fill(stream);
     }
 
     /// Waits a little, and through a pause. An error means that the stream is flushed or stopped.
@@ -218,8 +271,8 @@ impl Sink {
 
     fn finish_payload(&self) -> Result<(), gst::FlowError> {
         let mut stream = lock(&self.stream);
-        let Some(Stream { packer, pace }) = stream.as_mut() else { return Ok(()) };
-        packer.finish(|bytes, class| self.push(pace, &bytes, class, None))
+        let Some(Stream { packer, pace, .. }) = stream.as_mut() else { return Ok(()) };
+        packer.finish(|bytes, class, came| self.push(pace, &bytes, class, came))
     }
 }
 
@@ -312,15 +365,17 @@ impl BaseSinkImpl for Sink {
     }
 
     fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let time = self.source_time(buffer);
         let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
         let mut stream = lock(&self.stream);
-        let Stream { packer, pace } = stream.as_mut().ok_or(gst::FlowError::Flushing)?;
+        let stream = stream.as_mut().ok_or(gst::FlowError::Flushing)?;
+        let Stream { packer, pace, .. } = stream;
         if let Some(limit) = self.with_flow(FlowSender::payload_bytes_max) {
             packer.limit(limit);
         }
-        packer.push(&map, |bytes, class| self.push(pace, &bytes, class, time))?;
+        let came = Came { at: pace.now(), running_time: self.source_time(buffer) };
+        packer.push(&map, came, |bytes, class, came| self.push(pace, &bytes, class, came))?;
         self.skipped.store(packer.skipped_bytes(), Ordering::Relaxed);
+        self.watch_fill(stream);
         Ok(gst::FlowSuccess::Ok)
     }
 

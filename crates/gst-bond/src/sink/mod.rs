@@ -1,5 +1,6 @@
 //! `rsristbondsink`: sends a transport stream over every link of a bond.
 
+mod fill_timer;
 mod imp;
 mod pace;
 mod properties;

@@ -1,4 +1,4 @@
-//! Back-pressure: whether the stream may be held back, and for how long it was.
+//! Back-pressure: whether the stream may be held back, and for how long it was; what time is without that.
 
 use super::BondSink;
 use gstreamer as gst;
@@ -6,17 +6,29 @@ use gstreamer::prelude::*;
 use std::time::{Duration, Instant};
 
 /// The pace of one stream, from start to stop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     /// Whether upstream is live, asked once it sends.
     live: Option<bool>,
+    started: Instant,
     held: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { live: None, started: Instant::now(), held: Duration::ZERO }
+    }
 }
 
 impl Pace {
     /// True when the source can wait for the links: a live one cannot, its media would only get old.
     pub(super) fn can_wait(&mut self, sink: &BondSink) -> bool {
         !*self.live.get_or_insert_with(|| is_live(sink))
+    }
+
+    /// Time since the start, but for the waits: media gets no older by them.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.held)
     }
 
     /// Counts a wait, which makes all that follows so much later.

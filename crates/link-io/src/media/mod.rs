@@ -10,6 +10,6 @@ mod udp_media;
 pub use classify::Classifier;
 pub use endpoint::{Endpoint, EndpointError, resolve, resolve_all};
 pub use pace::{PaceError, Paced, PacedFile};
-pub use pack::{FULL_PAYLOAD_BYTES, Packer};
+pub use pack::{FILL_WAIT_MAX, FULL_PAYLOAD_BYTES, Packer};
 pub use ts::{Pcr, TS_PACKET_BYTES, TsPacket};
 pub use udp_media::{UdpInput, UdpOutput};

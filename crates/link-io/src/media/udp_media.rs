@@ -11,20 +11,15 @@ use bytes::Bytes;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use units::{Ecn, Timestamp};
-
-/// Packets that do not fill a payload wait so long for the next datagram: at 1 Mbit/s and more there is one.
-const WAIT_MAX: Duration = Duration::from_millis(20);
 
 /// A socket that media arrives on.
 #[derive(Debug)]
 pub struct UdpInput {
     port: UdpPort,
     slots: ReceiveSlots,
-    packer: Packer,
-    /// When the first of the packets arrived that wait for others.
-    waiting_since: Option<Timestamp>,
+    packer: Packer<Timestamp>,
 }
 
 impl UdpInput {
@@ -42,7 +37,7 @@ impl UdpInput {
             IpAddr::V6(group) if group.is_multicast() => port.socket().join_multicast_v6(&group, 0)?,
             _ => {}
         }
-        Ok(Self { port, slots: ReceiveSlots::new(), packer: Packer::new(), waiting_since: None })
+        Ok(Self { port, slots: ReceiveSlots::new(), packer: Packer::new() })
     }
 
     /// Where it listens.
@@ -54,7 +49,7 @@ impl UdpInput {
     }
 
     /// Hands on what has arrived, with the present time: one payload a datagram, produced at the moment it arrived. Datagrams
-    /// longer than `payload_bytes_max` are packed anew, and what is left of one waits [`WAIT_MAX`] for the next. Tells whether
+    /// longer than `payload_bytes_max` are packed anew, and what is left of one waits for the next, up to [`UdpInput::due`]. Tells whether
     /// there may be more than a turn takes.
     ///
     /// # Errors
@@ -71,14 +66,10 @@ impl UdpInput {
             let (now, wall) = (clock.now(), SystemTime::now());
             for arrival in self.slots.arrivals() {
                 let arrived = Clock::arrival(now, wall, arrival.stamp);
-                // A payload is as old as its first packet.
-                let mut source_time = self.waiting_since.unwrap_or(arrived);
-                let Ok(()) = self.packer.push_datagram(arrival.datagram, |bytes, class| {
+                let Ok(()) = self.packer.push_datagram(arrival.datagram, arrived, |bytes, class, source_time| {
                     each(now, Payload { bytes, source_time, class });
-                    source_time = arrived;
                     Ok::<_, Infallible>(())
                 });
-                self.waiting_since = self.packer.is_waiting().then_some(source_time);
             }
             if received == Received::All {
                 return Ok(Received::All);
@@ -89,17 +80,13 @@ impl UdpInput {
 
     /// When what is left of a datagram has waited long enough.
     pub(crate) fn due(&self) -> Option<Timestamp> {
-        self.waiting_since.map(|since| since + WAIT_MAX)
+        self.packer.due()
     }
 
     /// Hands on what is left of a datagram.
-    pub(crate) fn finish(&mut self, each: impl FnOnce(Payload)) {
-        let Some(source_time) = self.waiting_since.take() else { return };
-        let mut each = Some(each);
-        let Ok(()) = self.packer.finish(|bytes, class| {
-            if let Some(each) = each.take() {
-                each(Payload { bytes, source_time, class });
-            }
+    pub(crate) fn finish(&mut self, mut each: impl FnMut(Payload)) {
+        let Ok(()) = self.packer.finish(|bytes, class, source_time| {
+            each(Payload { bytes, source_time, class });
             Ok::<_, Infallible>(())
         });
     }
@@ -153,7 +140,7 @@ impl UdpOutput {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack::FULL_PAYLOAD_BYTES;
+    use super::super::pack::{FILL_WAIT_MAX, FULL_PAYLOAD_BYTES};
     use super::*;
 
     #[test]
@@ -195,7 +182,7 @@ mod tests {
         assert_eq!(payloads.iter().map(|payload| payload.bytes.len() / 188).collect::<Vec<_>>(), [6, 6, 2]);
         let times: Vec<_> = payloads.iter().map(|payload| payload.source_time).collect();
         assert!(times[0] == times[1] && times[1] < times[2], "as old as the first packet in it: {times:?}");
-        assert_eq!(due, times[2] + WAIT_MAX);
+        assert_eq!(due, times[2] + FILL_WAIT_MAX);
         assert_eq!(input.due(), None);
         input.finish(|_| panic!("everything was taken"));
     }

@@ -196,10 +196,21 @@ impl FlowSender {
     /// # Errors
     /// The queue is full (the packet is lost and counted), the packet is too long, or the flow is closed.
     pub fn push(&self, bytes: Bytes, class: PacketClass, source_time: Option<Duration>) -> Result<(), PushError> {
-        if bytes.len() > PAYLOAD_BYTES_MAX {
-            return Err(PushError::TooLong { got: bytes.len() });
+        self.queue(QueuedPayload { bytes, class, source_time, pushed_at: self.clock.now() })
+    }
+
+    /// Like [`FlowSender::push`], for media without a time of its own that was produced `age` ago.
+    ///
+    /// # Errors
+    /// As for [`FlowSender::push`].
+    pub fn push_aged(&self, bytes: Bytes, class: PacketClass, age: Duration) -> Result<(), PushError> {
+        self.queue(QueuedPayload { bytes, class, source_time: None, pushed_at: self.clock.now().back(age) })
+    }
+
+    fn queue(&self, payload: QueuedPayload) -> Result<(), PushError> {
+        if payload.bytes.len() > PAYLOAD_BYTES_MAX {
+            return Err(PushError::TooLong { got: payload.bytes.len() });
         }
-        let payload = QueuedPayload { bytes, class, source_time, pushed_at: self.clock.now() };
         self.payloads.push(payload).map_err(|refused| match refused {
             Refused::Full => PushError::Full,
             Refused::Closed => PushError::Closed,

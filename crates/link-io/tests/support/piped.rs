@@ -69,11 +69,16 @@ impl PipedSender {
     pub fn send(&mut self, numbers: std::ops::Range<u32>, interval: Duration) {
         let mut due = Instant::now();
         for number in numbers {
-            let input = self.input.as_mut().expect("not finished");
-            input.write_all(&payload(number, false)).expect("a reading sender");
+            self.write(&payload(number, false));
             due += interval;
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
         }
+    }
+
+    /// Sends bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().expect("not finished");
+        input.write_all(bytes).expect("a reading sender");
     }
 
     /// Ends the input and waits for the program to end by itself.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod feed;
+mod pipe;
 
 use anyhow::Context;
 use arguments::Arguments;
