@@ -90,12 +90,17 @@ impl Sockets {
         }
     }
 
-    /// Takes arrivals from the socket of `channel` into `slots`.
+    /// Takes arrivals from the socket of `channel` into `slots`, at most so many trains.
     ///
     /// # Errors
     /// What the kernel says about the socket.
-    pub(crate) fn receive(&mut self, channel: Channel, slots: &mut ReceiveSlots) -> io::Result<Received> {
-        self.port_mut(channel).map_or(Ok(Received::All), |port| port.receive(slots))
+    pub(crate) fn receive(
+        &mut self,
+        channel: Channel,
+        slots: &mut ReceiveSlots,
+        trains_max: usize,
+    ) -> io::Result<Received> {
+        self.port_mut(channel).map_or(Ok(Received::All), |port| port.receive(slots, trains_max))
     }
 
     /// The socket carries traffic: after its next failure the pauses start over.

@@ -37,7 +37,7 @@ const SLOT_BYTES: usize = 65_536;
 /// for the same few lines of the cache.
 const SLOT_STRIDE: usize = SLOT_BYTES + 1472;
 /// Datagram trains taken from the kernel in one call.
-const SLOTS: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
+pub(crate) const CALL_TRAINS_MAX: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
 /// Room for what the kernel tells beside a train: when it came (32 bytes), where it is cut (24), to which address it was sent
 /// (40) and its ECN field (24). What finds no room is missing, the last first.
 const CONTROL_BYTES: usize = 160;
@@ -126,40 +126,62 @@ impl Meta {
         }
         Some(meta)
     }
+
+    /// The datagrams of the train that begins in `slot`.
+    fn cut(self, slot: &mut [u8]) -> impl Iterator<Item = Arrival<'_>> {
+        slot[..self.len].chunks_mut(self.stride.max(1)).map(move |datagram| Arrival {
+            from: self.from,
+            to: self.to,
+            stamp: self.stamp,
+            ecn: self.ecn,
+            datagram,
+        })
+    }
 }
 
 /// Where arrivals are put; shared by the sockets of one thread.
 #[derive(Debug)]
 pub(crate) struct ReceiveSlots {
-    /// `SLOTS` slots of [`SLOT_BYTES`], [`SLOT_STRIDE`] apart.
+    /// As many slots of [`SLOT_BYTES`] as `metas`, [`SLOT_STRIDE`] apart. Memory that was never needed is never there.
     bytes: Vec<u8>,
-    metas: [Meta; SLOTS],
+    metas: Vec<Meta>,
     filled: usize,
 }
 
-impl Default for ReceiveSlots {
-    /// Holds nothing; a placeholder while the real ones are lent out.
-    fn default() -> Self {
-        Self { bytes: Vec::new(), metas: [Meta::default(); SLOTS], filled: 0 }
-    }
-}
-
 impl ReceiveSlots {
-    pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; SLOTS * SLOT_STRIDE], metas: [Meta::default(); SLOTS], filled: 0 }
+    /// Room for so many trains.
+    pub(crate) fn new(trains: usize) -> Self {
+        Self { bytes: vec![0; trains * SLOT_STRIDE], metas: vec![Meta::default(); trains], filled: 0 }
     }
 
-    /// What the last [`UdpPort::receive`] brought, in the order of arrival.
+    /// Forgets what they hold.
+    pub(crate) fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// Trains they hold.
+    pub(crate) fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// Trains there is room for.
+    pub(crate) fn room(&self) -> usize {
+        self.metas.len() - self.filled
+    }
+
+    /// Kernel receive stamp of a train, wall clock since the epoch.
+    pub(crate) fn stamp(&self, train: usize) -> Option<Duration> {
+        self.metas[train].stamp
+    }
+
+    /// The datagrams of a train.
+    pub(crate) fn train(&mut self, train: usize) -> impl Iterator<Item = Arrival<'_>> {
+        self.metas[train].cut(&mut self.bytes[train * SLOT_STRIDE..])
+    }
+
+    /// The datagrams of all trains.
     pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
-        self.bytes.chunks_mut(SLOT_STRIDE).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| {
-            slot[..meta.len].chunks_mut(meta.stride.max(1)).map(|datagram| Arrival {
-                from: meta.from,
-                to: meta.to,
-                stamp: meta.stamp,
-                ecn: meta.ecn,
-                datagram,
-            })
-        })
+        self.bytes.chunks_mut(SLOT_STRIDE).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| meta.cut(slot))
     }
 }
 
@@ -293,35 +315,39 @@ impl UdpPort {
         self.outbox.len()
     }
 
-    /// Takes waiting datagrams from the kernel into `slots`, oldest first.
+    /// Takes waiting datagrams from the kernel into `slots`, oldest first, behind what these hold; at most so many trains.
     ///
     /// # Errors
-    /// What the kernel says about the socket, never "nothing there"; `slots` is empty then.
-    pub(crate) fn receive(&mut self, slots: &mut ReceiveSlots) -> io::Result<Received> {
-        slots.filled = 0;
-        let mut parts = slots.bytes.chunks_mut(SLOT_STRIDE);
-        let mut buffers: [[IoSliceMut<'_>; 1]; SLOTS] = std::array::from_fn(|_| {
+    /// What the kernel says about the socket, never "nothing there"; nothing is added to `slots` then.
+    pub(crate) fn receive(&mut self, slots: &mut ReceiveSlots, trains_max: usize) -> io::Result<Received> {
+        // The headers remember how much the kernel told last, so that each call takes new ones; no more than it is likely to need.
+        let trains = (2 * self.brought + 2).min(CALL_TRAINS_MAX).min(trains_max).min(slots.room());
+        if trains == 0 {
+            return Ok(Received::MaybeMore);
+        }
+        let mut parts = slots.bytes.chunks_mut(SLOT_STRIDE).skip(slots.filled);
+        let mut buffers: [[IoSliceMut<'_>; 1]; CALL_TRAINS_MAX] = std::array::from_fn(|_| {
             let part = parts.next().unwrap_or_default();
             [IoSliceMut::new(part.split_at_mut_checked(SLOT_BYTES).map_or(&mut [], |(slot, _)| slot))]
         });
-        // They remember how much the kernel told last, so that each call takes new ones; no more than it is likely to need.
-        let trains = (2 * self.brought + 2).min(SLOTS);
         let mut headers = MultiHeaders::preallocate(trains, Some(Vec::with_capacity(CONTROL_BYTES)));
         let buffers = &mut buffers[..trains];
         let received = recvmmsg(self.socket.as_raw_fd(), &mut headers, buffers, MsgFlags::empty(), None);
+        let mut brought = 0;
         match received {
             Ok(messages) => {
-                for (message, meta) in messages.zip(&mut slots.metas) {
+                for (message, meta) in messages.zip(&mut slots.metas[slots.filled..]) {
                     // What comes from nowhere is empty.
                     *meta = Meta::read(&message).unwrap_or_default();
-                    slots.filled += 1;
+                    brought += 1;
                 }
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        self.brought = slots.filled.max(self.brought * 7 / 8);
-        Ok(if slots.filled == trains { Received::MaybeMore } else { Received::All })
+        slots.filled += brought;
+        self.brought = brought.max(self.brought * 7 / 8);
+        Ok(if brought == trains { Received::MaybeMore } else { Received::All })
     }
 
     /// Puts a datagram in the outbox; [`UdpPort::flush`] sends it.
@@ -412,8 +438,29 @@ fn enlarge_buffers(socket: &Socket) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use std::time::SystemTime;
+
+    /// Waits until the kernel stamps what arrives: it begins a moment after the first socket asks for that, and until then gives
+    /// the time of reading.
+    pub(crate) fn wait_for_stamps() {
+        let (mut here, mut slots) = (loopback(), ReceiveSlots::new(1));
+        let to = here.local_addr().expect("bound");
+        for _ in 0..1000 {
+            post(&mut here, to, b"x");
+            here.flush(&mut Train::default()).expect("sent");
+            std::thread::sleep(Duration::from_millis(2));
+            let read_at = SystemTime::now();
+            slots.clear();
+            here.receive(&mut slots, 1).expect("a working socket");
+            let stamp = slots.stamp(0).expect("a stamp");
+            if read_at.duration_since(SystemTime::UNIX_EPOCH + stamp).is_ok() {
+                return;
+            }
+        }
+        panic!("no stamps");
+    }
 
     fn loopback() -> UdpPort {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -424,13 +471,22 @@ mod tests {
         port.post(Departure { to, from: None, ecn: Ecn::NotEct, datagram: Bytes::copy_from_slice(datagram) });
     }
 
-    fn received(port: &mut UdpPort) -> Vec<Vec<u8>> {
-        let mut slots = ReceiveSlots::new();
+    /// What `read` finds in everything that waits.
+    fn received_as<T>(port: &mut UdpPort, read: impl Fn(Arrival<'_>) -> T) -> Vec<T> {
+        let mut slots = ReceiveSlots::new(CALL_TRAINS_MAX);
         let mut all = Vec::new();
-        while port.receive(&mut slots).expect("a working socket") == Received::MaybeMore || slots.filled > 0 {
-            all.extend(slots.arrivals().map(|arrival| arrival.datagram.to_vec()));
+        loop {
+            slots.clear();
+            let received = port.receive(&mut slots, CALL_TRAINS_MAX).expect("a working socket");
+            all.extend(slots.arrivals().map(&read));
+            if received == Received::All {
+                return all;
+            }
         }
-        all
+    }
+
+    fn received(port: &mut UdpPort) -> Vec<Vec<u8>> {
+        received_as(port, |arrival| arrival.datagram.to_vec())
     }
 
     #[test]
@@ -459,10 +515,7 @@ mod tests {
             }
             assert_eq!(here.train_length(), 2.min(here.state.max_gso_segments()), "trains are of one codepoint");
             assert_eq!(here.flush(&mut Train::default()).expect("a working socket"), Flushed::All);
-            let (mut slots, mut seen) = (ReceiveSlots::new(), Vec::new());
-            while there.receive(&mut slots).expect("a working socket") == Received::MaybeMore || slots.filled > 0 {
-                seen.extend(slots.arrivals().map(|arrival| (arrival.datagram[0], arrival.ecn)));
-            }
+            let seen = received_as(&mut there, |arrival| (arrival.datagram[0], arrival.ecn));
             assert!(seen.iter().copied().eq((0..60).zip(codepoints.into_iter().cycle())), "{seen:?}");
         }
     }
@@ -533,21 +586,43 @@ mod tests {
         let second = IpAddr::from([127, 0, 0, 2]);
         post(&mut here, SocketAddr::new(second, port), b"hello");
         here.flush(&mut Train::default()).expect("sent");
-        let mut slots = ReceiveSlots::new();
-        wildcard.receive(&mut slots).expect("a working socket");
-        let seen: Vec<_> = slots.arrivals().map(|a| (a.from, a.to, a.stamp.is_some())).collect();
+        let seen = received_as(&mut wildcard, |a| (a.from, a.to, a.stamp.is_some()));
         assert_eq!(seen, [(here.local_addr().expect("bound"), Some(second), true)]);
         let datagram = Bytes::from_static(b"answer");
         wildcard.post(Departure { to: seen[0].0, from: seen[0].1, ecn: Ecn::NotEct, datagram });
         wildcard.flush(&mut Train::default()).expect("sent");
-        here.receive(&mut slots).expect("a working socket");
-        let from = slots.arrivals().next().map(|a| a.from);
-        assert_eq!(from, Some(SocketAddr::new(second, port)), "the answer comes from the address that was called");
+        let from = received_as(&mut here, |a| a.from);
+        assert_eq!(from, [SocketAddr::new(second, port)], "the answer comes from the address that was called");
     }
 
     #[test]
     fn a_missing_device_is_refused_when_opening() {
         let binding = Binding::towards(SocketAddr::from(([127, 0, 0, 1], 9)), None, Some("strata-none0"));
         assert!(UdpPort::open(&binding).is_err());
+    }
+    #[test]
+    fn no_more_is_taken_than_there_may_be_and_the_rest_comes_later() {
+        let (mut here, mut there) = (loopback(), loopback());
+        here.trains = false;
+        let to = there.local_addr().expect("bound");
+        for number in 0..6 {
+            post(&mut here, to, &[number; 10]);
+        }
+        here.flush(&mut Train::default()).expect("sent");
+        let mut slots = ReceiveSlots::new(5);
+        let mut receive =
+            |slots: &mut ReceiveSlots, most| there.receive(slots, most).expect("a working socket") == Received::All;
+        assert!(!receive(&mut slots, 1) && slots.filled() == 1);
+        assert!(!receive(&mut slots, 3) && slots.filled() > 1 && slots.filled() <= 4, "{}", slots.filled());
+        while slots.room() > 0 {
+            assert!(!receive(&mut slots, 9));
+        }
+        assert!(!receive(&mut slots, 9), "without room nobody knows");
+        let mut held: Vec<u8> =
+            (0..5).map(|train| slots.train(train).next().expect("a datagram").datagram[0]).collect();
+        slots.clear();
+        assert!(receive(&mut slots, 9));
+        held.push(slots.train(0).next().expect("a datagram").datagram[0]);
+        assert_eq!(held, [0, 1, 2, 3, 4, 5]);
     }
 }

@@ -5,7 +5,10 @@
 
 use super::pack::Packer;
 use crate::clock::Clock;
-use crate::udp::{Binding, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train, UdpPort};
+use crate::udp::{
+    Binding, CALL_TRAINS_MAX, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train,
+    UdpPort,
+};
 use bond::Payload;
 use bytes::Bytes;
 use std::convert::Infallible;
@@ -37,7 +40,7 @@ impl UdpInput {
             IpAddr::V6(group) if group.is_multicast() => port.socket().join_multicast_v6(&group, 0)?,
             _ => {}
         }
-        Ok(Self { port, slots: ReceiveSlots::new(), packer: Packer::new() })
+        Ok(Self { port, slots: ReceiveSlots::new(CALL_TRAINS_MAX), packer: Packer::new() })
     }
 
     /// Where it listens.
@@ -62,7 +65,8 @@ impl UdpInput {
     ) -> io::Result<Received> {
         self.packer.limit(payload_bytes_max);
         for _ in 0..RECEIVE_CALLS_MAX {
-            let received = self.port.receive(&mut self.slots)?;
+            self.slots.clear();
+            let received = self.port.receive(&mut self.slots, CALL_TRAINS_MAX)?;
             let (now, wall) = (clock.now(), SystemTime::now());
             for arrival in self.slots.arrivals() {
                 let arrived = Clock::arrival(now, wall, arrival.stamp);

@@ -87,9 +87,15 @@ impl ReceiverSocket {
         opened.is_ok()
     }
 
-    /// Takes arrivals from the socket of `channel` into `slots`.
-    pub(crate) fn receive(&mut self, now: Timestamp, channel: Channel, slots: &mut ReceiveSlots) -> Received {
-        match self.sockets.receive(channel, slots) {
+    /// Takes arrivals from the socket of `channel` into `slots`, at most so many trains.
+    pub(crate) fn receive(
+        &mut self,
+        now: Timestamp,
+        channel: Channel,
+        slots: &mut ReceiveSlots,
+        trains_max: usize,
+    ) -> Received {
+        match self.sockets.receive(channel, slots, trains_max) {
             Ok(received) => {
                 self.sockets.worked();
                 received

@@ -2,16 +2,17 @@
 
 use super::socket::ReceiverSocket;
 use super::{Command, Published, ReceiverIoCounters};
+use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::flow_thread::Signal;
 use crate::media::UdpOutput;
 use crate::queue::{Queue, lock};
-use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train, UdpPort};
+use crate::udp::{Train, UdpPort};
 use crate::waker::{Backlog, Ready, Rhythm, Sleeper};
 use bond::Channel;
 use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use units::Timestamp;
 
 /// How often the snapshot is renewed.
@@ -41,7 +42,8 @@ pub(crate) struct Worker {
     parts: Parts,
     /// Indexed by the machine's `local`.
     sockets: Vec<ReceiverSocket>,
-    slots: ReceiveSlots,
+    /// Of sockets by their place and channel.
+    arrivals: Arrivals<(usize, Channel)>,
     train: Train,
     backlog: Backlog,
     /// When the machine wants its `Timeout`.
@@ -55,7 +57,7 @@ impl Worker {
         let mut worker = Self {
             parts,
             sockets,
-            slots: ReceiveSlots::new(),
+            arrivals: Arrivals::new(),
             train: Train::default(),
             backlog: Backlog::Empty,
             timeout_at: now,
@@ -138,37 +140,32 @@ impl Worker {
 
     fn take_arrivals(&mut self, watched: &[(usize, Channel)], ready: &[Ready]) {
         self.backlog = Backlog::Empty;
-        for (&(local, channel), ready) in watched.iter().zip(ready) {
-            if ready.read {
-                self.receive(local, channel);
-            }
+        let ready = watched.iter().zip(ready).filter(|(_, ready)| ready.read);
+        self.arrivals.begin(ready.map(|(&socket, _)| socket));
+        while self.gather() {
+            self.hand_over();
+        }
+        if self.arrivals.is_left() {
+            self.backlog = Backlog::Left;
         }
     }
 
-    fn receive(&mut self, local: usize, channel: Channel) {
-        let mut slots = std::mem::take(&mut self.slots);
-        let mut backlog = Backlog::Left;
-        for _ in 0..RECEIVE_CALLS_MAX {
-            let now = self.parts.clock.now();
-            let wall = SystemTime::now();
-            let received = self.sockets[local].receive(now, channel, &mut slots);
-            for arrival in slots.arrivals() {
-                self.backlog = self.backlog.worked();
-                let (from, ecn) = (arrival.from, arrival.ecn);
-                self.sockets[local].note_called(from, arrival.to);
-                let at = Clock::arrival(now, wall, arrival.stamp);
-                let input =
-                    ReceiverInput::Datagram { local: local as u16, from, channel, ecn, bytes: arrival.datagram };
-                self.parts.machine.handle_input(at, input);
-            }
-            self.drain(now);
-            if received == Received::All {
-                backlog = self.backlog;
-                break;
-            }
-        }
-        self.backlog = backlog;
-        self.slots = slots;
+    fn gather(&mut self) -> bool {
+        let (clock, sockets) = (self.parts.clock, &mut self.sockets);
+        let now = clock.now();
+        self.arrivals.gather(&clock, |(local, channel), slots, most| sockets[local].receive(now, channel, slots, most))
+    }
+
+    fn hand_over(&mut self) {
+        let Self { parts, sockets, arrivals, backlog, .. } = self;
+        arrivals.each(|(local, channel), at, arrival| {
+            *backlog = backlog.worked();
+            let (from, ecn) = (arrival.from, arrival.ecn);
+            sockets[local].note_called(from, arrival.to);
+            let input = ReceiverInput::Datagram { local: local as u16, from, channel, ecn, bytes: arrival.datagram };
+            parts.machine.handle_input(at, input);
+        });
+        self.drain(self.parts.clock.now());
     }
 
     /// Fires the machine's timer and opens failed sockets again, when their time has come.
@@ -231,5 +228,69 @@ impl Drop for Worker {
     /// However the thread ends, nobody goes on waiting for it.
     fn drop(&mut self) {
         self.parts.published.deliveries.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow_thread::FlowThread;
+    use crate::queue::Overflow;
+    use crate::udp::tests::wait_for_stamps;
+    use bond::config::{Profile, ReceiverConfig};
+    use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+    use std::sync::Mutex;
+
+    const LATENCY: Duration = Duration::from_millis(50);
+
+    /// A worker that listens on two addresses in Simple Profile.
+    fn worker() -> Worker {
+        let clock = Clock::start();
+        let now = clock.now();
+        let config = ReceiverConfig { profile: Profile::Simple, latency: LATENCY, ..ReceiverConfig::default() };
+        let machine = Receiver::new(config, 1, now).expect("settings");
+        let published = Published {
+            snapshot: Mutex::new(Arc::new(machine.snapshot(now))),
+            counters: Mutex::default(),
+            deliveries: Queue::new(8, Overflow::DropOldest),
+            events: Queue::new(8, Overflow::DropOldest),
+        };
+        let (signal, sleeper) = FlowThread::signal(RHYTHM).expect("a pipe");
+        let commands = Arc::new(Queue::new(8, Overflow::Refuse));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let sockets = [(); 2].map(|()| ReceiverSocket::listen(Profile::Simple, address).expect("a free pair"));
+        let published = Arc::new(published);
+        let parts = Parts { machine, clock, commands, published, signal, sleeper, outputs: Vec::new() };
+        Worker::new(parts, sockets.into())
+    }
+
+    /// An RTP packet of MPEG-TS.
+    fn media(sequence: u8) -> Vec<u8> {
+        let mut packet = vec![0x80, 33, 0, sequence, 0, 0, 0, 0, 0, 0, 0, 2];
+        packet.resize(12 + 188, 0x47);
+        packet
+    }
+
+    /// The later socket gets its packet first, the other one a while after; both are read in one turn.
+    #[test]
+    fn what_comes_on_a_later_socket_keeps_its_time_of_arrival() {
+        const APART: Duration = Duration::from_millis(30);
+        let mut worker = worker();
+        wait_for_stamps();
+        let from = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let send = |worker: &Worker, socket: usize, sequence| {
+            from.send_to(&media(sequence), worker.sockets[socket].local_addr()).expect("sent");
+            worker.parts.clock.now()
+        };
+        let first = send(&worker, 1, 1);
+        std::thread::sleep(APART);
+        send(&worker, 0, 2);
+        let ready = Ready { read: true, write: false };
+        worker.take_arrivals(&[(0, Channel::Media), (1, Channel::Media)], &[ready; 2]);
+        std::thread::sleep(LATENCY);
+        worker.keep_time();
+        let delivered = worker.parts.published.deliveries.try_pop().expect("due").item;
+        let off = delivered.source_time.since(first).max(first.since(delivered.source_time));
+        assert!(off < APART / 3, "{:?} instead of {first:?}", delivered.source_time);
     }
 }

@@ -189,14 +189,15 @@ impl Link {
         Ok(())
     }
 
-    /// Takes arrivals from the socket of `channel` into `slots`.
+    /// Takes arrivals from the socket of `channel` into `slots`, at most so many trains.
     pub(crate) fn receive(
         &mut self,
         now: Timestamp,
         channel: Channel,
         slots: &mut ReceiveSlots,
+        trains_max: usize,
     ) -> Result<Received, LinkErrorKind> {
-        self.sockets.receive(channel, slots).map_err(|error| self.failed(now, &error))
+        self.sockets.receive(channel, slots, trains_max).map_err(|error| self.failed(now, &error))
     }
 
     /// Whether a datagram on `channel` comes from the link's receiver; what comes from elsewhere is counted.

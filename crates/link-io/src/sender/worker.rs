@@ -6,18 +6,19 @@ use super::link::Link;
 use super::rhythm::Calm;
 use super::source_clock::SourceClock;
 use super::{Command, LinkSpec, Published, QueuedPayload, SenderIoCounters};
+use crate::arrivals::Arrivals;
 use crate::clock::Clock;
 use crate::flow_thread::Signal;
 use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
-use crate::udp::{RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train};
+use crate::udp::{Received, Train};
 use crate::waker::{Backlog, Ready, Sleeper};
 use bond::config::{LATENCY_MAX, LATENCY_MIN, LINKS_MAX, Profile};
 use bond::sender::{LinkErrorKind, Sender, SenderInput, SenderOutput};
 use bond::{Channel, Payload};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use units::{LinkId, Timestamp};
 
 /// How often the snapshot is renewed.
@@ -49,7 +50,8 @@ pub(crate) struct Worker {
     parts: Parts,
     links: Vec<Link>,
     source_clock: SourceClock,
-    slots: ReceiveSlots,
+    /// Of links by their place, and channel.
+    arrivals: Arrivals<(usize, Channel)>,
     train: Train,
     backlog: Backlog,
     /// When the machine wants its `Timeout`.
@@ -76,7 +78,7 @@ impl Worker {
             parts,
             links: Vec::with_capacity(links.len()),
             source_clock: SourceClock::default(),
-            slots: ReceiveSlots::new(),
+            arrivals: Arrivals::new(),
             train: Train::default(),
             backlog: Backlog::Empty,
             timeout_at: now,
@@ -232,46 +234,52 @@ impl Worker {
 
     fn take_arrivals(&mut self, watched: &[(LinkId, Channel)], ready: &[Ready]) {
         self.backlog = Backlog::Empty;
-        for (&(id, channel), ready) in watched.iter().zip(ready) {
-            // Links may have been removed or replaced by a command since the sleep.
-            let Some(index) = self.links.iter().position(|link| link.id() == id).filter(|_| ready.read) else {
-                continue;
-            };
-            self.receive(index, channel);
+        let links = &self.links;
+        // Links may have been removed or replaced by a command since the sleep.
+        let place = |id| links.iter().position(|link| link.id() == id);
+        let ready = watched.iter().zip(ready).filter(|(_, ready)| ready.read);
+        self.arrivals.begin(ready.filter_map(|(&(id, channel), _)| Some((place(id)?, channel))));
+        let mut failed = Vec::new();
+        while self.gather(&mut failed) {
+            self.hand_over();
+        }
+        if self.arrivals.is_left() {
+            self.backlog = Backlog::Left;
+        }
+        for (link, kind) in failed {
+            self.tell(self.parts.clock.now(), SenderInput::LinkError { link, kind });
         }
     }
 
-    fn receive(&mut self, index: usize, channel: Channel) {
-        let id = self.links[index].id();
-        let mut slots = std::mem::take(&mut self.slots);
-        let mut backlog = Backlog::Left;
-        for _ in 0..RECEIVE_CALLS_MAX {
-            let now = self.parts.clock.now();
-            let wall = SystemTime::now();
-            let received = self.links[index].receive(now, channel, &mut slots);
-            for arrival in slots.arrivals() {
-                self.backlog = self.backlog.worked();
-                if self.links[index].admits(channel, arrival.from) {
-                    let at = Clock::arrival(now, wall, arrival.stamp);
-                    let input = if self.links[index].listens() {
-                        SenderInput::Called { link: id, from: arrival.from, bytes: arrival.datagram }
-                    } else {
-                        SenderInput::Datagram { link: id, channel, bytes: arrival.datagram }
-                    };
-                    self.parts.machine.handle_input(at, input);
-                }
+    /// Reads a round, and notes the links whose sockets failed.
+    fn gather(&mut self, failed: &mut Vec<(LinkId, LinkErrorKind)>) -> bool {
+        let (clock, links) = (self.parts.clock, &mut self.links);
+        let now = clock.now();
+        self.arrivals.gather(&clock, |(index, channel), slots, most| {
+            links[index].receive(now, channel, slots, most).unwrap_or_else(|kind| {
+                failed.push((links[index].id(), kind));
+                Received::All
+            })
+        })
+    }
+
+    fn hand_over(&mut self) {
+        let Self { parts, links, arrivals, backlog, .. } = self;
+        arrivals.each(|(index, channel), at, arrival| {
+            *backlog = backlog.worked();
+            let link = &mut links[index];
+            if !link.admits(channel, arrival.from) {
+                return;
             }
-            self.drain(now);
-            match received {
-                Ok(Received::MaybeMore) => continue,
-                Ok(Received::All) => {}
-                Err(kind) => self.tell(now, SenderInput::LinkError { link: id, kind }),
-            }
-            backlog = self.backlog;
-            break;
-        }
-        self.backlog = backlog;
-        self.slots = slots;
+            let (id, from, bytes) = (link.id(), arrival.from, arrival.datagram);
+            let input = if link.listens() {
+                SenderInput::Called { link: id, from, bytes }
+            } else {
+                SenderInput::Datagram { link: id, channel, bytes }
+            };
+            parts.machine.handle_input(at, input);
+        });
+        self.drain(self.parts.clock.now());
     }
 
     fn take_payloads(&mut self, payloads: &mut Vec<QueuedPayload>) {
@@ -485,5 +493,95 @@ fn add_counters(sum: SenderIoCounters, link: &Link) -> SenderIoCounters {
         datagrams_foreign: sum.datagrams_foreign + link.counters.foreign,
         sockets_reopened: sum.sockets_reopened + link.counters.reopened,
         ..sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow_thread::FlowThread;
+    use crate::queue::Overflow;
+    use crate::sender::rhythm;
+    use bond::config::{ReceiverConfig, SenderConfig};
+    use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
+    use std::net::UdpSocket;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
+    use units::Ecn;
+
+    /// A worker with a link to each of the sockets.
+    fn worker(receivers: &[UdpSocket]) -> Worker {
+        let clock = Clock::start();
+        let now = clock.now();
+        let machine = Sender::new(SenderConfig::default(), 1, now).expect("settings");
+        let published = Published {
+            snapshot: Mutex::new(Arc::new(machine.snapshot(now))),
+            counters: Mutex::default(),
+            rate_advice_bps: AtomicU64::new(0),
+            payload_bytes_max: AtomicUsize::new(0),
+            room: AtomicUsize::new(0),
+            events: Queue::new(64, Overflow::DropOldest),
+        };
+        let (signal, sleeper) = FlowThread::signal(rhythm::RHYTHM).expect("a pipe");
+        let parts = Parts {
+            machine,
+            clock,
+            profile: Profile::Main,
+            latency: Duration::from_secs(1),
+            payloads: Arc::new(Queue::new(8, Overflow::Refuse)),
+            commands: Arc::new(Queue::new(8, Overflow::Refuse)),
+            published: Arc::new(published),
+            signal,
+            sleeper,
+            input: None,
+        };
+        let remotes = receivers.iter().map(|socket| socket.local_addr().expect("bound"));
+        let links = remotes.zip(0..).map(|(remote, id)| LinkSpec::new(LinkId(id), remote)).collect();
+        Worker::new(parts, links)
+    }
+
+    /// Has the receiver answer what has come.
+    fn answer(receiver: &mut Receiver, clock: &Clock, sockets: &[UdpSocket]) {
+        let mut buffer = [0; 2048];
+        for (local, socket) in (0..).zip(sockets) {
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let (channel, bytes) = (Channel::Media, &mut buffer[..length]);
+                let input = ReceiverInput::Datagram { local, from, channel, ecn: Ecn::NotEct, bytes };
+                receiver.handle_input(clock.now(), input);
+            }
+        }
+        loop {
+            match receiver.poll_output(clock.now()) {
+                ReceiverOutput::Transmit { local, to, bytes, .. } => {
+                    sockets[usize::from(local)].send_to(&bytes, to).expect("sent");
+                }
+                ReceiverOutput::Timeout(_) => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Every answer waits in its socket for the same time, whichever is read first.
+    #[test]
+    fn every_link_is_measured_by_when_its_answers_came() {
+        const TURN: Duration = Duration::from_millis(20);
+        let sockets = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+        for socket in &sockets {
+            socket.set_nonblocking(true).expect("a socket");
+        }
+        let mut worker = worker(&sockets);
+        let clock = worker.parts.clock;
+        let mut receiver = Receiver::new(ReceiverConfig::default(), 2, clock.now()).expect("settings");
+        let watched: Vec<_> = (0..3).map(|id| (LinkId(id), Channel::Media)).collect();
+        for _ in 0..30 {
+            worker.take_arrivals(&watched, &[Ready { read: true, write: false }; 3]);
+            worker.keep_time();
+            worker.flush_links();
+            answer(&mut receiver, &clock, &sockets);
+            std::thread::sleep(TURN);
+        }
+        let snapshot = worker.parts.machine.snapshot(clock.now());
+        let times: Vec<_> = snapshot.links.iter().map(|link| link.rtt_ms.expect("measured")).collect();
+        assert!(times.len() == 3 && times.iter().all(|rtt| *rtt < TURN.as_secs_f64() * 1e3 / 3.0), "{times:?} ms");
     }
 }
