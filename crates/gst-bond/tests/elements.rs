@@ -8,6 +8,7 @@ use gstreamer::prelude::*;
 use gstreamer_base::prelude::*;
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LATENCY_MS: u32 = 200;
@@ -436,6 +437,64 @@ fn either_end_of_the_encoder_range_may_be_left_open() {
     sink.set_property("encoder-bitrate-min", 9_000_000_u64);
     wait_for_advice(9_000_000);
     sink.set_state(gst::State::Null).unwrap();
+}
+
+/// Runs both at once.
+fn at_once(first: impl FnOnce() + Send, second: impl FnOnce() + Send) {
+    let start = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            start.wait();
+            first();
+        });
+        start.wait();
+        second();
+    });
+}
+
+/// Two threads set one end each, at the same moment, and look after both have.
+#[test]
+fn both_ends_of_the_encoder_range_may_be_set_at_once() {
+    init();
+    let sink = gst::ElementFactory::make("rsristbondsink").build().unwrap();
+    let steps = AtomicU64::new(0);
+    let meet = |step: u64| {
+        steps.fetch_add(1, Ordering::SeqCst);
+        while steps.load(Ordering::SeqCst) < 2 * step {
+            std::thread::yield_now();
+        }
+    };
+    let lost = AtomicU64::new(0);
+    let set = |name: &'static str| {
+        let (sink, meet, lost) = (&sink, &meet, &lost);
+        move || {
+            for round in 0..20_000 {
+                meet(2 * round + 1);
+                sink.set_property(name, round);
+                meet(2 * round + 2);
+                lost.fetch_add(u64::from(sink.property::<u64>(name) != round), Ordering::SeqCst);
+            }
+        }
+    };
+    at_once(set("encoder-bitrate-min"), set("encoder-bitrate-max"));
+    assert_eq!(lost.into_inner(), 0);
+}
+
+/// Two threads add links that have no id yet: each gets one of its own.
+#[test]
+fn links_may_be_added_by_two_threads_at_once() {
+    const EACH: u32 = 8;
+    init();
+    let sink = gst::ElementFactory::make("rsristbondsink").build().unwrap();
+    for round in 0..100 {
+        let add = || {
+            let sink = sink.clone();
+            move || (0..EACH).for_each(|_| assert!(sink.emit_by_name::<bool>("add-link", &[&"127.0.0.1:9"])))
+        };
+        at_once(add(), add());
+        let links = (0..2 * EACH).filter(|id| sink.emit_by_name::<bool>("remove-link", &[id])).count();
+        assert_eq!(links, 2 * EACH as usize, "round {round}");
+    }
 }
 
 /// A sink adds its processing deadline and nothing else: what the bond takes passes after it, on the way to the receiver.

@@ -24,7 +24,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
-use units::{Bitrate, LinkId};
+use units::LinkId;
 
 /// How often it is looked for room under back-pressure.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
@@ -83,7 +83,11 @@ impl Sink {
     }
 
     pub(crate) fn add_link(&self, link: LinkSpec) {
-        let _changing = lock(&self.changing);
+        let changing = lock(&self.changing);
+        self.join_link(link, &changing);
+    }
+
+    fn join_link(&self, link: LinkSpec, _changing: &MutexGuard<'_, ()>) {
         self.settings().add_link(link.clone());
         self.with_flow(|flow| flow.add_link(link));
     }
@@ -103,12 +107,12 @@ impl Sink {
         self.with_flow(|flow| flow.set_latency(latency));
     }
 
-    /// A highest rate of 0 is none.
-    pub(crate) fn set_encoder_range(&self, min: Bitrate, max: Bitrate) {
+    /// Changes either end of the encoder's range, or both.
+    pub(crate) fn change_encoder_range(&self, change: impl FnOnce(&mut Settings)) {
         let _changing = lock(&self.changing);
         let (min, max) = {
             let mut settings = self.settings();
-            (settings.encoder_min, settings.encoder_max) = (min, max);
+            change(&mut settings);
             settings.encoder_range()
         };
         self.with_flow(|flow| flow.set_encoder_range(min, max));
@@ -151,18 +155,25 @@ impl Sink {
 
     /// Adds the links of a text; false when it names none.
     pub(super) fn add_links_text(&self, text: &str) -> bool {
-        let others: Vec<LinkId> = self.settings().links.iter().map(|link| link.id).collect();
-        match more_links(text, &others) {
-            Ok(links) => {
+        let known = || -> Vec<LinkId> { self.settings().links.iter().map(|link| link.id).collect() };
+        loop {
+            let others = known();
+            // It may ask the name service: nobody waits for that.
+            let links = match more_links(text, &others) {
+                Ok(links) => links,
+                Err(error) => {
+                    gst::error!(CATEGORY, imp = self, "add-link: {}", chain(&error));
+                    return false;
+                }
+            };
+            let changing = lock(&self.changing);
+            // Otherwise an id that was free may be another thread's by now.
+            if known() == others {
                 let some = !links.is_empty();
                 for link in links {
-                    self.add_link(link);
+                    self.join_link(link, &changing);
                 }
-                some
-            }
-            Err(error) => {
-                gst::error!(CATEGORY, imp = self, "add-link: {}", chain(&error));
-                false
+                return some;
             }
         }
     }

@@ -55,7 +55,7 @@ impl BondSink {
 
     /// Tells the bond between which rates of payload it may advise, also while running; a highest of 0 is none.
     pub fn set_encoder_range(&self, min: Bitrate, max: Bitrate) {
-        self.imp().set_encoder_range(min, max);
+        self.imp().change_encoder_range(|settings| (settings.encoder_min, settings.encoder_max) = (min, max));
     }
 
     /// What the encoder may produce, in payload bits; `None` while stopped.

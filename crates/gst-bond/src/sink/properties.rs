@@ -91,17 +91,15 @@ pub(super) fn set(sink: &Sink, name: &str, value: &glib::Value) {
         "latency" => sink.set_latency(Duration::from_millis(number(value).into())),
         "null-deletion" => sink.settings().null_deletion = value.get().unwrap_or_default(),
         "flow-id" => sink.settings().flow_id = number(value),
-        "encoder-bitrate-min" => {
-            let max = sink.settings().encoder_max;
-            sink.set_encoder_range(Bitrate::from_bps(value.get().unwrap_or_default()), max);
-        }
-        "encoder-bitrate-max" => {
-            let min = sink.settings().encoder_min;
-            sink.set_encoder_range(min, Bitrate::from_bps(value.get().unwrap_or_default()));
-        }
+        "encoder-bitrate-min" => sink.change_encoder_range(|settings| settings.encoder_min = rate(value)),
+        "encoder-bitrate-max" => sink.change_encoder_range(|settings| settings.encoder_max = rate(value)),
         "backpressure" => sink.settings().backpressure = value.get().unwrap_or(true),
         shared => sink.settings().flow.set(shared, value),
     }
+}
+
+fn rate(value: &glib::Value) -> Bitrate {
+    Bitrate::from_bps(value.get().unwrap_or_default())
 }
 
 pub(super) fn get(sink: &Sink, name: &str) -> glib::Value {
