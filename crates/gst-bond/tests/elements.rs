@@ -8,7 +8,9 @@ use gstreamer::prelude::*;
 use gstreamer_base::prelude::*;
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io::Write as _;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const LATENCY_MS: u32 = 200;
@@ -244,6 +246,60 @@ fn a_silent_source_ends_at_once_when_asked_and_stops_while_it_waits() {
     assert!(sink.static_pad("sink").unwrap().peer().is_some_and(|peer| peer == pad));
     pipeline.set_state(gst::State::Null).unwrap(); // returns: `create` is unlocked
     assert!(source.property::<Option<String>>("local-address").is_none());
+}
+
+/// Whoever looks at statistics all the time does not keep the socket from the next start.
+#[test]
+fn a_source_starts_again_on_its_port_while_it_is_looked_at() {
+    init();
+    let address = free_ports::loopback(free_ports::free_pair()).to_string();
+    let source = gst::ElementFactory::make("rsristbondsrc").property("listen", address).build().unwrap();
+    source.set_state(gst::State::Playing).unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    drop(source.property::<Option<gst::Structure>>("stats"));
+                }
+            });
+        }
+        let starts = (0..100).map(|_| {
+            source.set_state(gst::State::Null).unwrap();
+            source.set_state(gst::State::Playing).is_ok()
+        });
+        let started = starts.filter(|started| *started).count();
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(started, 100);
+    });
+    source.set_state(gst::State::Null).unwrap();
+}
+
+/// A start that takes its time keeps nobody from looking at properties: here it waits for a key that comes through a pipe.
+#[test]
+fn properties_are_told_during_a_slow_start() {
+    init();
+    for name in ["rsristbondsink", "rsristbondsrc"] {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let key = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let element = gst::ElementFactory::make(name).property("psk-file", key).build().unwrap();
+        if name == "rsristbondsrc" {
+            element.set_property("listen", "127.0.0.1:0");
+        }
+        let starting = element.clone();
+        let start = std::thread::spawn(move || starting.set_state(gst::State::Paused).is_ok());
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!start.is_finished(), "{name} does not wait");
+        let (tell, told) = std::sync::mpsc::channel();
+        let telling = element.clone();
+        std::thread::spawn(move || tell.send(telling.property::<u32>("latency")));
+        let latency = told.recv_timeout(Duration::from_secs(3));
+        writer.write_all(b"a key\n").unwrap();
+        drop(writer);
+        assert!(start.join().unwrap(), "{name}");
+        element.set_state(gst::State::Null).unwrap();
+        assert_eq!(latency, Ok(1000), "{name}");
+    }
 }
 
 /// The latency where every byte counts: a moment that a busy machine takes away must not be missed.

@@ -358,7 +358,9 @@ impl ElementImpl for Sink {
 impl BaseSinkImpl for Sink {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let _changing = lock(&self.changing);
-        let flow = self.settings().clone().open()?;
+        // Files are read while the properties can be looked at.
+        let settings = self.settings().clone();
+        let flow = settings.open()?;
         self.dropped.store(0, Ordering::Relaxed);
         self.skipped.store(0, Ordering::Relaxed);
         *lock(&self.stream) = Some(Stream::default());

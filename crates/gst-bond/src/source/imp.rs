@@ -43,19 +43,20 @@ impl Source {
         lock(&self.settings)
     }
 
-    pub(crate) fn flow(&self) -> Option<Arc<FlowReceiver>> {
-        lock(&self.running).as_ref().map(|running| Arc::clone(&running.flow))
+    /// Only `create` keeps the flow for longer, and it has returned when the element stops: whoever had it then would keep its
+    /// sockets from the next start.
+    pub(crate) fn with_flow<T>(&self, use_flow: impl FnOnce(&FlowReceiver) -> T) -> Option<T> {
+        lock(&self.running).as_ref().map(|running| use_flow(&running.flow))
     }
 
     pub(crate) fn stats(&self) -> Option<gst::Structure> {
-        self.flow().map(|flow| stats::receiver(&flow.snapshot(), flow.io_counters()))
+        self.with_flow(|flow| stats::receiver(&flow.snapshot(), flow.io_counters()))
     }
 
     pub(super) fn set_latency(&self, latency: Duration) {
         let changing = lock(&self.changing);
         let changed = std::mem::replace(&mut self.settings().flow.latency, latency) != latency;
-        if let Some(flow) = self.flow().filter(|_| changed) {
-            flow.set_latency(latency);
+        if changed && self.with_flow(|flow| flow.set_latency(latency)).is_some() {
             drop(changing);
             let obj = self.obj();
             // Refused only while there is no bus: nobody to tell.
@@ -135,7 +136,9 @@ impl ElementImpl for Source {
 impl BaseSrcImpl for Source {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let _changing = lock(&self.changing);
-        let flow = Arc::new(self.settings().clone().open()?);
+        // Names are resolved and files read while the properties can be looked at.
+        let settings = self.settings().clone();
+        let flow = Arc::new(settings.open()?);
         *lock(&self.times) = Times::default();
         *lock(&self.running) = Some(Running { flow, _monitor: Monitor::start(&*self.obj()) });
         Ok(())
@@ -172,7 +175,8 @@ impl BaseSrcImpl for Source {
 
 impl PushSrcImpl for Source {
     fn create(&self, _buffer: Option<&mut gst::BufferRef>) -> Result<CreateSuccess, gst::FlowError> {
-        let flow = self.flow().ok_or(gst::FlowError::Flushing)?;
+        let running = lock(&self.running).as_ref().map(|running| Arc::clone(&running.flow));
+        let flow = running.ok_or(gst::FlowError::Flushing)?;
         loop {
             if self.unlocked.load(Ordering::Acquire) {
                 return Err(gst::FlowError::Flushing);

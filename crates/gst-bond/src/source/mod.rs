@@ -12,6 +12,7 @@ use gstreamer as gst;
 use gstreamer::glib;
 use gstreamer::prelude::*;
 use gstreamer::subclass::prelude::*;
+use link_io::receiver::FlowReceiver;
 use std::sync::Arc;
 
 glib::wrapper! {
@@ -37,7 +38,7 @@ impl BondSrc {
 
     /// Flow and links at most a second ago; `None` while stopped.
     pub fn snapshot(&self) -> Option<Arc<ReceiverSnapshot>> {
-        self.imp().flow().map(|flow| flow.snapshot())
+        self.imp().with_flow(FlowReceiver::snapshot)
     }
 }
 
@@ -47,6 +48,6 @@ impl Monitored for BondSrc {
     }
 
     fn drain_events(&self) -> Vec<bond::event::Event> {
-        self.imp().flow().map(|flow| flow.events()).unwrap_or_default()
+        self.imp().with_flow(FlowReceiver::events).unwrap_or_default()
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn get(source: &Source, name: &str) -> glib::Value {
         "listen" => source.settings().listen.to_value(),
         "connect" => source.settings().connect.to_value(),
         "reorder" => source.settings().reorder_ms.to_value(),
-        "local-address" => source.flow().map(|flow| flow.local_addr().to_string()).to_value(),
+        "local-address" => source.with_flow(|flow| flow.local_addr().to_string()).to_value(),
         "stats" => source.stats().to_value(),
         shared => source.settings().flow.get(shared),
     }
