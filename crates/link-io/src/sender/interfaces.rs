@@ -128,9 +128,10 @@ impl Interfaces {
     /// The largest IP packet that the interface of a link takes, less what IPv6 headers have more than IPv4's; `None` when
     /// the system does not tell.
     pub(crate) fn mtu_of(&self, link: &LinkSpec) -> Option<u16> {
-        let address = || link.bind.or_else(|| routed_address(link.remote).ok());
-        let by_address =
-            || self.entries.iter().find(|entry| entry.address == address()).map(|entry| entry.name.as_str());
+        let by_address = || {
+            let address = link.bind.or_else(|| routed_address(link.remote).ok())?;
+            self.entries.iter().find(|entry| entry.address == Some(address)).map(|entry| entry.name.as_str())
+        };
         let name = link.device.as_deref().or_else(by_address)?;
         let mtu: u32 = std::fs::read_to_string(interface_file(name, "mtu")).ok()?.trim().parse().ok()?;
         let more = if link.remote.is_ipv4() { 0 } else { IPV6_MORE };
@@ -238,6 +239,9 @@ mod tests {
             assert_eq!(interfaces.mtu_of(&link), Some(u16::MAX), "{link:?}");
         }
         assert_eq!(interfaces.mtu_of(&link(Some("strata-none0"), None)), None);
+        // The kernel lets no such socket go there: as without a route.
+        let nowhere = LinkSpec { remote: "255.255.255.255:5000".parse().expect("an address"), ..link(None, None) };
+        assert_eq!(interfaces.mtu_of(&nowhere), None, "that of an interface without any address");
     }
 
     #[test]
