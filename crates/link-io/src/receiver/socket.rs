@@ -95,9 +95,12 @@ impl ReceiverSocket {
         slots: &mut ReceiveSlots,
         trains_max: usize,
     ) -> Received {
+        let held = slots.filled();
         match self.sockets.receive(channel, slots, trains_max) {
             Ok(received) => {
-                self.sockets.worked();
+                if slots.filled() > held {
+                    self.sockets.worked();
+                }
                 received
             }
             Err(error) => {
@@ -188,6 +191,27 @@ mod tests {
         assert!(socket.reopen(now));
         assert_eq!((socket.sockets().retry_at(), socket.reopened), (None, 1));
         assert_eq!(socket.sockets().ports().next().and_then(|(_, p)| p.local_addr().ok()), Some(local));
+    }
+
+    /// Looking at it is no proof: one that fails whenever it sends would be opened ten times a second.
+    #[test]
+    fn a_socket_works_when_something_came() {
+        let now = Timestamp::from_millis(1);
+        let mut socket = ReceiverSocket::listen(Profile::Main, any_port()).expect("a free port");
+        let mut slots = ReceiveSlots::new(1);
+        let mut pause = |socket: &mut ReceiverSocket| {
+            assert_eq!(socket.receive(now, Channel::Media, &mut slots, 1) == Received::All, slots.filled() == 0);
+            slots.clear();
+            socket.failed(now, &io::Error::from_raw_os_error(nix::libc::ENODEV));
+            let pause = socket.sockets().retry_at().expect("failed") - now;
+            assert!(socket.reopen(now));
+            pause
+        };
+        let first = pause(&mut socket);
+        assert_eq!(pause(&mut socket), 2 * first);
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        sender.send_to(b"x", socket.local_addr()).expect("sent");
+        assert_eq!(pause(&mut socket), first);
     }
 
     #[test]
