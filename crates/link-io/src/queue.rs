@@ -103,7 +103,7 @@ impl<T> Queue<T> {
 
     /// The oldest element, waiting for one up to `timeout`: `Ok(None)` when none came, `Err` when closed and empty.
     pub(crate) fn pop_timeout(&self, timeout: Duration) -> Result<Option<Taken<T>>, Refused> {
-        let until = Instant::now() + timeout;
+        let started = Instant::now();
         let mut state = lock(&self.state);
         loop {
             if let Some(taken) = state.pop() {
@@ -112,7 +112,7 @@ impl<T> Queue<T> {
             if state.closed {
                 return Err(Refused::Closed);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = timeout.saturating_sub(started.elapsed());
             if left.is_zero() {
                 return Ok(None);
             }
@@ -208,6 +208,15 @@ mod tests {
         queue.push(5).expect("room");
         assert_eq!(thread.join().expect("no panic"), Ok(Some(Taken { item: 5, after_gap: false })));
         assert_eq!(queue.pop_timeout(Duration::from_millis(1)), Ok(None));
+    }
+
+    #[test]
+    fn a_thread_may_wait_for_ever() {
+        let queue = Arc::new(Queue::new(2, Overflow::Refuse));
+        let other = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || other.pop_timeout(Duration::MAX));
+        queue.push(5).expect("room");
+        assert_eq!(thread.join().expect("no panic"), Ok(Some(Taken { item: 5, after_gap: false })));
     }
 
     struct Count(AtomicUsize);
