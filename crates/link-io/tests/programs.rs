@@ -3,7 +3,7 @@
 mod support;
 
 use free_ports::{free_pair, loopback, wait_until_bound};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -305,4 +305,41 @@ fn a_fast_pipe_fills_its_payloads() {
     let packets_in = stats["stats"]["packets_in"].as_u64().expect("a number");
     let most = u64::from(LAST) + 1 + 20;
     assert!(packets_in > 900 && packets_in <= most, "{packets_in} payloads of {}", LAST + 1);
+}
+
+/// Goal: media goes on when nobody reads the reports: their reader has gone, or it sleeps (a terminal that is held). Method: a pipe
+/// that holds less than a few reports, and media for longer than these take.
+#[test]
+fn media_waits_for_no_reader_of_the_reports() {
+    const LAST: u32 = 1999;
+    for gone in [false, true] {
+        let port = free_pair();
+        let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --output - --stats json");
+        let receiver = PipedReceiver::start(Path::new(RECEIVE), &arguments(&receive));
+        wait_until_bound(port);
+        let send = format!("--input - --latency {LATENCY_MS} --stats json --links 127.0.0.1:{port}");
+        let mut sender = Command::new(SEND)
+            .args(arguments(&send))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut input = sender.stdin.take().expect("piped");
+        let mut reports = sender.stdout.take().filter(|_| !gone);
+        if let Some(reports) = &reports {
+            nix::fcntl::fcntl(reports, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+        }
+        for number in 0..=LAST {
+            input.write_all(&payload(number, false)).expect("a reading sender");
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        drop(input);
+        let received = receiver.receive_to(LAST, Duration::from_secs(10));
+        assert_contiguous(&received, 0, LAST);
+        assert_eq!(sender.wait().expect("a child").code(), Some(0), "the reader has gone: {gone}");
+        let mut held = Vec::new();
+        if let Some(reports) = &mut reports {
+            assert!(reports.read_to_end(&mut held).expect("read") >= 2048);
+        }
+    }
 }

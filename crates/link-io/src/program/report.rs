@@ -1,9 +1,9 @@
 //! Statistics once a second, and events as they come.
 
+use super::Lines;
 use bond::event::Event;
 use serde::Serialize;
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -36,15 +36,15 @@ impl FromStr for StatsFormat {
 }
 
 /// Writes the reports of a program.
-pub struct Report<W> {
+pub struct Report {
     format: StatsFormat,
-    out: W,
+    out: Lines,
     next: Instant,
 }
 
-impl<W: Write> Report<W> {
+impl Report {
     /// Reports in `format` to `out`.
-    pub fn new(format: StatsFormat, out: W) -> Self {
+    pub fn new(format: StatsFormat, out: Lines) -> Self {
         Self { format, out, next: Instant::now() + INTERVAL }
     }
 
@@ -59,34 +59,27 @@ impl<W: Write> Report<W> {
     }
 
     /// Writes events, oldest first.
-    ///
-    /// # Errors
-    /// Nobody reads the output any more.
-    pub fn events(&mut self, events: &[Event]) -> io::Result<()> {
+    pub fn events(&mut self, events: &[Event]) {
         for event in events {
             match self.format {
                 StatsFormat::None => {}
-                StatsFormat::Text => writeln!(self.out, "{event}")?,
-                StatsFormat::Json => {
-                    let line = serde_json::json!({ "event": event, "text": event.to_string() });
-                    writeln!(self.out, "{line}")?;
-                }
+                StatsFormat::Text => self.line(event),
+                StatsFormat::Json => self.line(serde_json::json!({ "event": event, "text": event.to_string() })),
             }
         }
-        self.out.flush()
     }
 
     /// Writes a snapshot with the counters of the sockets; `text` is its short form.
-    ///
-    /// # Errors
-    /// Nobody reads the output any more.
-    pub fn stats(&mut self, stats: &impl Serialize, io: &impl Serialize, text: impl Display) -> io::Result<()> {
+    pub fn stats(&mut self, stats: &impl Serialize, io: &impl Serialize, text: impl Display) {
         match self.format {
             StatsFormat::None => {}
-            StatsFormat::Text => writeln!(self.out, "{text}")?,
-            StatsFormat::Json => writeln!(self.out, "{}", serde_json::json!({ "stats": stats, "io": io }))?,
+            StatsFormat::Text => self.line(text),
+            StatsFormat::Json => self.line(serde_json::json!({ "stats": stats, "io": io })),
         }
-        self.out.flush()
+    }
+
+    fn line(&mut self, line: impl Display) {
+        self.out.line(&line);
     }
 }
 
@@ -96,17 +89,18 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line_and_text_is_for_people() {
-        let mut out = Vec::new();
-        Report::new(StatsFormat::Json, &mut out).stats(&[1, 2], &3, "short").expect("written");
-        assert_eq!(String::from_utf8(out).expect("text"), "{\"io\":3,\"stats\":[1,2]}\n");
-        let mut out = Vec::new();
-        Report::new(StatsFormat::Text, &mut out).stats(&[1, 2], &3, "short").expect("written");
-        assert_eq!(out, b"short\n");
-        let mut out = Vec::new();
-        let mut none = Report::new(StatsFormat::None, &mut out);
-        none.stats(&[1, 2], &3, "short").expect("written");
-        assert!(!none.is_due());
-        assert!(out.is_empty());
+        let written = |format: StatsFormat| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let lines = Lines::new(file.reopen().expect("opened"));
+            let mut report = Report::new(format, lines.clone());
+            report.stats(&[1, 2], &3, "short");
+            lines.finish();
+            assert!(format != StatsFormat::None || !report.is_due());
+            std::fs::read_to_string(file.path()).expect("text")
+        };
+        assert_eq!(written(StatsFormat::Json), "{\"io\":3,\"stats\":[1,2]}\n");
+        assert_eq!(written(StatsFormat::Text), "short\n");
+        assert_eq!(written(StatsFormat::None), "");
         assert!("xml".parse::<StatsFormat>().is_err());
     }
 }

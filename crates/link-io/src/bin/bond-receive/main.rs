@@ -3,30 +3,28 @@
 mod arguments;
 mod drain;
 
-use anyhow::Context;
 use arguments::Arguments;
 use clap::Parser;
 use drain::Drain;
 use link_io::media::Endpoint;
-use link_io::program::{self, Report, Stop};
-use std::io::{self, Write};
+use link_io::program::{self, Lines, Report, Stop};
+use std::io;
 use std::process::ExitCode;
 
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    program::run("bond-receive", || run(arguments))
+    program::run("bond-receive", |stop| run(arguments, stop))
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
-    let stop = Stop::catch().context("cannot catch signals")?;
     let (mut drain, receiver) = Drain::open(&settings.outputs, settings.options)?;
     let piped = settings.outputs.iter().any(|output| output.endpoint == Endpoint::Standard);
-    let statistics: Box<dyn Write> = if piped { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    let mut report = Report::new(settings.stats, statistics);
+    let lines = if piped { Lines::new(io::stderr()) } else { Lines::new(io::stdout()) };
+    let mut report = Report::new(settings.stats, lines.clone());
     while !stop.asked() {
         drain.take_from(&receiver)?;
-        report.events(&receiver.events())?;
+        report.events(&receiver.events());
         if report.is_due() {
             let snapshot = receiver.snapshot();
             let text = format!(
@@ -39,8 +37,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 snapshot.fec_recovered,
                 snapshot.links.len(),
             );
-            report.stats(&*snapshot, &receiver.io_counters(), text)?;
+            report.stats(&*snapshot, &receiver.io_counters(), text);
         }
     }
-    drain.finish()
+    let finished = drain.finish();
+    lines.finish();
+    finished
 }

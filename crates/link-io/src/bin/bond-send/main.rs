@@ -4,29 +4,28 @@ mod arguments;
 mod feed;
 mod pipe;
 
-use anyhow::Context;
 use arguments::Arguments;
 use clap::Parser;
 use feed::Feed;
-use link_io::program::{self, Report, Stop};
+use link_io::program::{self, Lines, Report, Stop};
 use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    program::run("bond-send", || run(arguments))
+    program::run("bond-send", |stop| run(arguments, stop))
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
-    let stop = Stop::catch().context("cannot catch signals")?;
     let (mut feed, sender) = Feed::open(&settings.input, settings.options)?;
     if let Some(rule) = settings.rule {
         sender.follow_interfaces(rule);
     }
-    let mut report = Report::new(settings.stats, io::stdout());
+    let lines = Lines::new(io::stdout());
+    let mut report = Report::new(settings.stats, lines.clone());
     while !stop.asked() && feed.pass_on(&sender)? {
-        report.events(&sender.events())?;
+        report.events(&sender.events());
         if report.is_due() {
             let snapshot = sender.snapshot();
             let text = format!(
@@ -39,9 +38,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
                 snapshot.copies,
                 snapshot.fec_packets,
             );
-            report.stats(&*snapshot, &sender.io_counters(), text)?;
+            report.stats(&*snapshot, &sender.io_counters(), text);
         }
     }
     sender.close();
+    lines.finish();
     Ok(())
 }
