@@ -13,9 +13,12 @@ pub const LATENCY_MAX: Duration = Duration::from_secs(10);
 /// The default latency budget.
 pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
 /// Packets that either end keeps at most: the 16-bit sequence space but for 4096 numbers, by which what comes late is told from
-/// what is new. Latency times packet rate must stay below: 64 Mbit/s within 10 s. Beyond that media is played sooner than
-/// asked for and requested in vain after that; [`Cause::NumbersExhausted`](crate::event::Cause::NumbersExhausted) tells it.
+/// what is new.
 pub const HISTORY_PACKETS_MAX: usize = 61_440;
+/// Latency times packet rate must stay below this, which leaves a receiver room for what comes next: 63 Mbit/s within 10 s. Beyond
+/// that media is played sooner than asked for and requested in vain after that;
+/// [`Cause::NumbersExhausted`](crate::event::Cause::NumbersExhausted) tells it.
+pub const LATENCY_PACKETS_MAX: usize = HISTORY_PACKETS_MAX - 1024;
 /// Links of one flow.
 pub const LINKS_MAX: usize = 16;
 /// Flows of one receiver.

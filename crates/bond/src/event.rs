@@ -304,7 +304,7 @@ pub enum Cause {
         theirs: std::time::Duration,
     },
     /// Latency times packet rate is more than packet numbers of 16 bits can hold
-    /// ([`HISTORY_PACKETS_MAX`](crate::config::HISTORY_PACKETS_MAX)): the receiver plays sooner, and what is older than that can
+    /// ([`LATENCY_PACKETS_MAX`](crate::config::LATENCY_PACKETS_MAX)): the receiver plays sooner, and what is older than that can
     /// not be sent again. Told by either end, once a minute.
     NumbersExhausted {
         /// The latency asked for.

@@ -278,3 +278,64 @@ fn a_closed_flow_comes_back_only_when_there_is_room() {
     let all = (0..200).map(|number| (2, number)).chain((200..400).map(|number| (4, number)));
     assert!(played == all.collect::<Vec<_>>(), "{:?}", &played[200..]);
 }
+
+/// Goal: two senders take turns where there is room for one: what was refused of the one while the other had the room is neither
+/// asked for nor lost. Method: each sends all the time but for pauses, in which the other one gets the room.
+#[test]
+fn a_flow_that_gave_way_and_comes_back_asks_for_nothing_of_meanwhile() {
+    let mut wire = Wire::new(&[], 1);
+    let other = SocketAddr::from(([10, 0, 0, 2], 4000));
+    let first = wire.from;
+    for sequence in 0..900u16 {
+        // Of 5 ms each: the first pauses from 1 to 1.6 s, the second comes at 1 s and goes at 3 s.
+        wire.from = other;
+        if (200..600).contains(&sequence) {
+            wire.media(1968, 4, sequence);
+        }
+        wire.from = first;
+        if !(200..330).contains(&sequence) {
+            wire.media(1968, 2, sequence);
+        }
+        wire.wait(Duration::from_millis(5));
+    }
+    wire.wait(Duration::from_secs(1));
+    let played = |flow: u32| -> Vec<u16> {
+        let of_flow = wire.delivered.iter().filter(|delivered| delivered.flow == flow);
+        of_flow.map(|d| u16::from_be_bytes([d.bytes[3], d.bytes[4]])).collect()
+    };
+    let (one, two) = (played(2), played(4));
+    // From half a second of silence on each has the room.
+    assert!(one[..200].iter().copied().eq(0..200) && one[200] >= 700 && one.is_sorted(), "{:?}", &one[195..205]);
+    assert!(one[200..].iter().copied().eq(one[200]..900), "{:?}", &one[200..]);
+    assert!(two[0] >= 300 && two.iter().copied().eq(two[0]..600), "{two:?}");
+    assert!(wire.asked.iter().all(|(_, flow, _)| *flow != 2), "{:?}", wire.asked);
+}
+
+/// Goal: who repeats an overheard packet of a flow that has ended keeps nobody out.
+#[test]
+fn a_repeated_packet_of_a_flow_that_has_ended_opens_nothing() {
+    let mut wire = Wire::new(&[], 1);
+    let mut datagram = Vec::new();
+    wire.tunnel.emit_keepalive(wire.now, &mut datagram);
+    wire.give(datagram);
+    for sequence in 0..100 {
+        wire.media(1968, 2, sequence);
+        wire.wait(Duration::from_millis(5));
+    }
+    let mut datagram = Vec::new();
+    wire.tunnel.emit_disconnect(wire.now, &mut datagram);
+    wire.give(datagram);
+    wire.wait(Duration::from_secs(1));
+    for sequence in 0..200u16 {
+        if sequence % 20 == 0 {
+            wire.from = SocketAddr::from(([10, 0, 0, 3], 4000));
+            wire.media(1968, 2, 99);
+        }
+        wire.from = SocketAddr::from(([10, 0, 0, 2], 4000));
+        wire.media(1968, 4, sequence);
+        wire.wait(Duration::from_millis(5));
+    }
+    wire.wait(Duration::from_secs(1));
+    let second = wire.delivered.iter().filter(|delivered| delivered.flow == 4).count();
+    assert_eq!((second, wire.delivered.len()), (200, 300));
+}

@@ -243,6 +243,28 @@ fn very_late_packets_of_a_fast_flow_are_late() {
     assert_eq!((wire.delivered.len(), snapshot.late_packets, snapshot.lost_packets), (59_800, 200, 200));
 }
 
+/// Goal: of what is as late, and in time all the same where the latency is long, all is played, and what is new as well.
+#[test]
+fn very_late_packets_of_a_fast_flow_are_in_time() {
+    let mut wire = Wire::new(Duration::from_secs(10), false);
+    let all = 110_000;
+    while wire.content < all {
+        for _ in 0..10 {
+            // One in ten hangs for 7.5 s, 37,500 packets; some of it comes twice.
+            let hangs = wire.content % 10 == 7 && wire.content < 60_000;
+            wire.make(Some(Duration::from_millis(if hangs { 7_500 } else { 20 })));
+            if wire.content % 20 == 19 {
+                wire.fly(Duration::from_millis(7_500), wire.next.wrapping_sub(1), false);
+            }
+        }
+        wire.run(STEP);
+    }
+    wire.run(Duration::from_secs(11));
+    let snapshot = wire.receiver.snapshot(wire.now);
+    assert!(wire.delivered.is_sorted_by(|a, b| a < b));
+    assert_eq!((wire.delivered.len(), snapshot.refused.out_of_window, snapshot.lost_packets), (all as usize, 0, 0));
+}
+
 /// Goal: where numbers can not hold the latency, nothing is lost for it: media is played sooner, and that is told.
 #[test]
 fn what_numbers_can_not_hold_is_played_sooner() {

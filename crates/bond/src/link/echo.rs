@@ -79,11 +79,11 @@ impl Echoed {
     }
 
     /// The number of the datagram with the request that is answered now; older requests are forgotten.
-    fn answered(&mut self, now: Timestamp, timestamp: u64) -> Option<Asked> {
+    fn answered(&mut self, now: Timestamp, timestamp: u64) -> Option<u32> {
         let index = self.pending.iter().position(|asked| asked.timestamp == timestamp)?;
         let asked = self.pending.drain(..=index).next_back()?;
         self.answered = Some((asked.sent, now));
-        Some(asked)
+        Some(asked.number)
     }
 
     /// How much longer than the link needs at `rate` bytes per second the next answer has been coming, in microseconds.
@@ -116,8 +116,8 @@ impl Link {
         let Some(echoed) = &mut self.echoed else { return Progress::default() };
         let late = echoed.late(now, self.rtt.low().unwrap_or(0.0), self.capacity.estimate()).unwrap_or(0.0);
         let since = echoed.answered.map(|(_, at)| at);
-        let Some(asked) = echoed.answered(now, timestamp) else { return Progress::default() };
-        let progress = self.sent.report(now, asked.number, std::iter::repeat(u32::MAX), outcomes);
+        let Some(number) = echoed.answered(now, timestamp) else { return Progress::default() };
+        let progress = self.sent.report(now, number, std::iter::repeat(u32::MAX), outcomes);
         let delivered = echoed.deliver(progress.confirmed_bytes);
         if let Some(since) = since.filter(|_| late > STALLED_MICROS) {
             let rate = progress.confirmed_bytes as f64 * 1e6 / (now - since).as_micros() as f64;
@@ -125,12 +125,7 @@ impl Link {
             self.capacity.restart(estimate + (rate - estimate).min(0.0) * STALLED_FALL);
         }
         if progress.confirmed > 0 {
-            let trip = i64::try_from(trip_micros).unwrap_or(i64::MAX);
-            self.delay.push(now, trip);
-            if self.path_check.proves(asked.at) {
-                self.delay.prove(now, trip);
-                self.rtt.prove(now, trip_micros);
-            }
+            self.delay.push(now, i64::try_from(trip_micros).unwrap_or(i64::MAX));
             self.capacity.push(now.as_micros(), delivered, self.delay.queue_last(), self.delay.jitter());
             self.progress_at = now;
             self.heard_at = Some(now);

@@ -20,7 +20,7 @@ use super::playout::{Playout, Timed};
 use super::quality::Quality;
 use super::repair::Repair;
 use crate::agreed_latency::AgreedLatency;
-use crate::config::HISTORY_PACKETS_MAX;
+use crate::config::{HISTORY_PACKETS_MAX, LATENCY_PACKETS_MAX};
 use crate::event::Cause;
 use crate::link::capacity::Meter;
 use crate::stats::LatePackets;
@@ -31,8 +31,8 @@ const ASK_MAX: u8 = 20;
 const DONE_WINDOW: u64 = 4096;
 /// Sixteen bits must name those and all that are held.
 const _: () = assert!(HISTORY_PACKETS_MAX as u64 + DONE_WINDOW <= 1 << 16);
-/// Of so many packets the oldest are delivered before their time: what comes next would find no room.
-const CROWDED: usize = HISTORY_PACKETS_MAX - 1024;
+/// A number ahead of all others whose time is so much older than the newest is none, in microseconds.
+const BEHIND_MICROS: i64 = 1_000_000;
 /// That is told once in so long.
 const SHORTEST_TOLD: Duration = Duration::from_mins(1);
 
@@ -231,7 +231,7 @@ impl Flow {
         }
     }
 
-    /// Takes a packet, which may come so much later than the fastest and be in time.
+    /// Takes a packet, which may come so much later than the fastest and be in time (`None` on a link that never was).
     pub(crate) fn push(
         &mut self,
         now: Timestamp,
@@ -239,7 +239,7 @@ impl Flow {
         rtp_time: u32,
         origin: Origin,
         bytes: Bytes,
-        allowed: Duration,
+        allowed: Option<Duration>,
     ) -> Taken {
         let idle = now - self.heard_at;
         self.heard_at = now;
@@ -297,7 +297,21 @@ impl Flow {
     fn number_of(&self, sequence: u16, media: i64) -> u64 {
         let nearest = self.extender.peek(SequenceNumber(sequence));
         let ahead = self.extender.highest().map_or(0, |highest| nearest.saturating_sub(highest));
-        if ahead > DONE_WINDOW && media < self.newest_media { nearest - (1 << 16) } else { nearest }
+        let behind = if ahead > DONE_WINDOW { 0 } else { BEHIND_MICROS };
+        if ahead > 0 && media < self.newest_media.saturating_sub(behind) { nearest - (1 << 16) } else { nearest }
+    }
+
+    /// True when a packet of this time is newer than all there is, or of another timeline.
+    pub(super) fn is_newer(&self, rtp_time: u32) -> bool {
+        self.playout.media(rtp_time).is_none_or(|media| media > self.newest_media)
+    }
+
+    /// Takes up again a flow that gave way: what was refused of it meanwhile is past.
+    pub(super) fn come_back(&mut self, now: Timestamp, sequence: u16) {
+        self.is_closed = false;
+        if std::mem::take(&mut self.gave_way) {
+            self.number_anew(now, sequence);
+        }
     }
 
     /// True when the number was there before, or is too far away to be the next, and the time is newer than all.
@@ -377,7 +391,9 @@ impl Flow {
 
     /// Makes room up to `number`, which must lie within [`HISTORY_PACKETS_MAX`] of the edge.
     pub(super) fn extend(&mut self, now: Timestamp, number: u64) {
-        self.extender.extend(SequenceNumber(number as u16));
+        if self.highest().is_none_or(|highest| number > highest) {
+            self.extender.extend(SequenceNumber(number as u16));
+        }
         while self.next + self.cells.len() as u64 <= number {
             self.cells.push_back(Cell::Missing { since: now, asked_at: Timestamp::ZERO, asked: 0 });
             self.missing += 1;
@@ -471,7 +487,8 @@ impl Flow {
         if due <= now {
             return true;
         }
-        let crowded = self.held_packets() > CROWDED && self.missing < CROWDED / 2;
+        // The oldest make way: what comes next would find no room.
+        let crowded = self.held_packets() > LATENCY_PACKETS_MAX && self.missing < LATENCY_PACKETS_MAX / 2;
         if crowded {
             let waited = latency.saturating_sub(due - now);
             self.shortest = Some(self.shortest.map_or(waited, |shortest| shortest.min(waited)));

@@ -396,7 +396,7 @@ impl Receiver {
             }
             None => keep(packet.payload),
         };
-        let Some(flow) = self.flow_index(now, id, header.sequence, index) else {
+        let Some(flow) = self.flow_index(now, id, (header.sequence, header.timestamp), index) else {
             self.refused.count(Reason::Unwanted);
             return;
         };
@@ -404,7 +404,10 @@ impl Receiver {
         let flow = &mut self.flows[flow];
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
         flow.losses.heard(now, now - flow.heard_at, self.config.latency);
-        let allowed = self.config.latency + self.peers[index].standing_queue();
+        let peer = &mut self.peers[index];
+        let allowed = self.config.latency + peer.standing_queue();
+        peer.was_in_time |= flow.playout.is_in_time(now, header.timestamp, allowed);
+        let allowed = peer.was_in_time.then_some(allowed);
         let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes, allowed);
         flow.quality.count(origin, taken, rtp.len());
         let peer = &mut self.peers[index];
@@ -425,13 +428,21 @@ impl Receiver {
         }
     }
 
-    /// The flow that takes the packet with this number from the peer at `index`, a new one perhaps. One that is closed takes what
-    /// its sender sent before it closed it, and what it lacks; for more it needs room like a new one.
-    fn flow_index(&mut self, now: Timestamp, id: FlowId, sequence: u16, index: usize) -> Option<usize> {
+    /// The flow that takes the packet with this number and RTP time from the peer at `index`, a new one perhaps. One that is closed
+    /// takes what its sender sent before it closed it, and what it lacks; for what is newer it needs room like a new one.
+    fn flow_index(
+        &mut self,
+        now: Timestamp,
+        id: FlowId,
+        (sequence, rtp_time): (u16, u32),
+        index: usize,
+    ) -> Option<usize> {
         let peer = &self.peers[index];
         let (proven, closed) = (peer.standing > Standing::HalfOpen, peer.closed.is_some());
         let known = self.flows.iter().position(|flow| flow.id == id);
-        let takes = |flow: &Flow| !flow.is_closed || (closed && !flow.gave_way) || flow.lacks(sequence);
+        let takes = |flow: &Flow| {
+            !flow.is_closed || (closed && !flow.gave_way) || flow.lacks(sequence) || !flow.is_newer(rtp_time)
+        };
         if known.is_some_and(|index| takes(&self.flows[index])) {
             return known;
         }
@@ -443,7 +454,7 @@ impl Receiver {
             return None;
         }
         if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
-            (self.flows[index].gave_way, self.flows[index].is_closed) = (false, false);
+            self.flows[index].come_back(now, sequence);
             return Some(index);
         }
         let mut flow = Flow::new(id, now);

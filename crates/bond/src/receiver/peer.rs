@@ -116,6 +116,8 @@ pub(crate) struct Peer {
     pub flow: Option<FlowId>,
     /// Flows that came over it, at most [`CARRIES_MAX`].
     pub carries: Vec<FlowId>,
+    /// Something of it came in time: it is no link whose path alone takes longer than the latency.
+    pub was_in_time: bool,
     /// Announced name, else the cname.
     pub name: String,
     pub named: bool,
@@ -167,6 +169,7 @@ impl Peer {
             link: None,
             flow: None,
             carries: Vec::new(),
+            was_in_time: false,
             name: String::new(),
             named: false,
             arrivals: Arrivals::new(),

@@ -27,6 +27,8 @@ const EARLY_MICROS: f64 = 500_000.0;
 /// (less soon after that, when whoever plays it has only begun),
 const EARLY_MICROS_BEGUN: f64 = 30_000.0;
 const BEGUN: Duration = Duration::from_secs(5);
+/// (or for longer, when it was moved for being late,)
+const MOVED: Duration = Duration::from_mins(2);
 /// for so long, and as many packets, that mapping was wrong. Nothing of it may come sooner than the rest by more than the last.
 const EARLY_FOR: Duration = Duration::from_secs(1);
 const EARLY_PACKETS: u32 = 16;
@@ -119,8 +121,14 @@ impl Playout {
         *self = Self { former: self.last.map(|ticks| (now, ticks as u32)), ..Self::new() };
     }
 
-    /// Takes the RTP time of a packet that arrives now, and in time if it comes no later than `allowed` behind the fastest.
-    pub(crate) fn push(&mut self, now: Timestamp, rtp_time: u32, allowed: Duration) -> Timed {
+    /// Whether what arrives now with this RTP time comes no later than `allowed` behind the fastest.
+    pub(crate) fn is_in_time(&self, now: Timestamp, rtp_time: u32, allowed: Duration) -> bool {
+        self.offset.is_some() && self.media(rtp_time).is_some_and(|media| now < self.due(media, allowed))
+    }
+
+    /// Takes the RTP time of a packet that arrives now, and in time if it comes no later than `allowed` behind the fastest. Without
+    /// that it says nothing of whether the mapping is of a time before: its link may just be slow.
+    pub(crate) fn push(&mut self, now: Timestamp, rtp_time: u32, allowed: Option<Duration>) -> Timed {
         let ticks = self.unwrap(rtp_time);
         let media = ticks * 1000 / TICKS_PER_MILLI;
         let difference = now.as_micros() as i64 - media;
@@ -136,7 +144,7 @@ impl Playout {
         self.strangers = 0;
         self.last = Some(self.last.map_or(ticks, |last| last.max(ticks)));
         self.low.push(now, difference);
-        if let Some(low) = self.left_behind(now, difference, allowed) {
+        if let Some(low) = allowed.and_then(|allowed| self.left_behind(now, difference, allowed)) {
             *self = Self { last: self.last, former: self.former, locked: Some(now), moved: true, ..Self::new() };
             self.low.push(now, low);
         }
@@ -165,7 +173,8 @@ impl Playout {
     /// The mapping in place of one that this packet, the last of a row, shows to be wrong.
     fn corrected(&mut self, now: Timestamp, difference: i64) -> Option<f64> {
         let (offset, locked) = (self.offset?, self.locked?);
-        let early = if self.moved || now - locked < BEGUN { EARLY_MICROS_BEGUN } else { EARLY_MICROS };
+        let doubted_for = if self.moved { MOVED } else { BEGUN };
+        let early = if now - locked < doubted_for { EARLY_MICROS_BEGUN } else { EARLY_MICROS };
         if difference as f64 >= offset - early {
             self.early = None;
             return None;
@@ -182,6 +191,7 @@ impl Playout {
         if early.packets < EARLY_PACKETS || now - early.since < EARLY_FOR {
             return None;
         }
+        self.moved = false;
         self.early.take().map(|early| early.low as f64)
     }
 
@@ -270,12 +280,12 @@ mod tests {
     fn the_budget_counts_from_the_fastest_packet_before_the_first_delivery() {
         let mut playout = Playout::new();
         let latency = Duration::from_millis(500);
-        let Timed::At(first) = playout.push(at(1100.0), u32::MAX - 89, LATENCY) else { panic!() };
-        let Timed::At(second) = playout.push(at(1041.0), 0, LATENCY) else { panic!() };
+        let Timed::At(first) = playout.push(at(1100.0), u32::MAX - 89, Some(LATENCY)) else { panic!() };
+        let Timed::At(second) = playout.push(at(1041.0), 0, Some(LATENCY)) else { panic!() };
         assert_eq!(second - first, 1000);
         assert_eq!(playout.due(second, latency), at(1541.0));
         playout.lock(at(1041.0));
-        playout.push(at(1042.0), 450, LATENCY);
+        playout.push(at(1042.0), 450, Some(LATENCY));
         assert!(playout.due(second, latency) >= at(1540.99));
     }
 
@@ -284,14 +294,14 @@ mod tests {
         let mut playout = Playout::new();
         playout.hear(at(1020.0), 9_000);
         // Made at the same time, it waited there for 180 ms.
-        let Timed::At(media) = playout.push(at(1200.0), 9_000, LATENCY) else { panic!() };
+        let Timed::At(media) = playout.push(at(1200.0), 9_000, Some(LATENCY)) else { panic!() };
         assert_eq!(playout.due(media, Duration::from_millis(500)), at(1520.0));
         playout.lock(at(1200.0));
         playout.hear(at(1100.0), 18_000);
         assert!(playout.due(media, Duration::ZERO) > at(1019.9), "never a jump");
         playout.hear(at(1100.0), 1 << 30);
         assert_eq!(
-            playout.push(at(1201.0), 9_090, LATENCY),
+            playout.push(at(1201.0), 9_090, Some(LATENCY)),
             Timed::At(media + 1000),
             "another timeline is not listened to"
         );
@@ -302,13 +312,13 @@ mod tests {
         let mut playout = Playout::new();
         let latency = Duration::from_millis(500);
         // What a network had held up for eight seconds comes first.
-        playout.push(at(8_030.0), 0, LATENCY);
+        playout.push(at(8_030.0), 0, Some(LATENCY));
         playout.lock(at(8_030.0));
         for i in 0..60u32 {
             let now = 8_040.0 + f64::from(i) * 20.0;
             // One of the rest is slow, and the row begins anew.
             let late = if i == 3 { 8_000.0 } else { 0.0 };
-            let Timed::At(media) = playout.push(at(now), ((now - 30.0 - late) * 90.0) as u32, LATENCY) else {
+            let Timed::At(media) = playout.push(at(now), ((now - 30.0 - late) * 90.0) as u32, Some(LATENCY)) else {
                 panic!()
             };
             let waits = playout.due(media, latency) - at(now);
@@ -325,7 +335,9 @@ mod tests {
         let mut media = 0;
         for i in 0..6000u32 {
             let now = f64::from(i) * 20.0;
-            let Timed::At(m) = playout.push(at(1000.0 + now), (now * 90.0 * 1.0001) as u32, LATENCY) else { panic!() };
+            let Timed::At(m) = playout.push(at(1000.0 + now), (now * 90.0 * 1.0001) as u32, Some(LATENCY)) else {
+                panic!()
+            };
             media = m;
             playout.lock(at(1000.0 + now));
         }
@@ -336,25 +348,25 @@ mod tests {
     #[test]
     fn another_timeline_needs_a_row_of_packets() {
         let mut playout = Playout::new();
-        playout.push(at(0.0), 0, LATENCY);
+        playout.push(at(0.0), 0, Some(LATENCY));
         for _ in 0..STRANGERS_MAX - 1 {
-            assert_eq!(playout.push(at(1.0), 1 << 30, LATENCY), Timed::Stranger);
+            assert_eq!(playout.push(at(1.0), 1 << 30, Some(LATENCY)), Timed::Stranger);
         }
-        assert_eq!(playout.push(at(1.0), 1 << 30, LATENCY), Timed::NewTimeline);
+        assert_eq!(playout.push(at(1.0), 1 << 30, Some(LATENCY)), Timed::NewTimeline);
     }
 
     #[test]
     fn what_is_left_of_the_timeline_before_does_not_bring_it_back() {
         let mut playout = Playout::new();
-        playout.push(at(1_000.0), 90_000, LATENCY);
+        playout.push(at(1_000.0), 90_000, Some(LATENCY));
         playout.restart(at(1_100.0));
-        playout.push(at(1_100.0), 1 << 30, LATENCY);
+        playout.push(at(1_100.0), 1 << 30, Some(LATENCY));
         for _ in 0..2 * STRANGERS_MAX {
-            assert_eq!(playout.push(at(1_200.0), 89_910, LATENCY), Timed::Former);
+            assert_eq!(playout.push(at(1_200.0), 89_910, Some(LATENCY)), Timed::Former);
         }
-        assert!(matches!(playout.push(at(1_200.0), (1 << 30) + 9_000, LATENCY), Timed::At(_)));
-        assert_eq!(playout.push(at(1_300.0), 90_090, LATENCY), Timed::Stranger, "newer: it may be coming back");
-        assert_eq!(playout.push(at(12_000.0), 89_910, LATENCY), Timed::Stranger, "long ago");
+        assert!(matches!(playout.push(at(1_200.0), (1 << 30) + 9_000, Some(LATENCY)), Timed::At(_)));
+        assert_eq!(playout.push(at(1_300.0), 90_090, Some(LATENCY)), Timed::Stranger, "newer: it may be coming back");
+        assert_eq!(playout.push(at(12_000.0), 89_910, Some(LATENCY)), Timed::Stranger, "long ago");
     }
 
     /// Packets every 20 ms, which come so many milliseconds after they were made; how long the last of each waits.
@@ -364,7 +376,7 @@ mod tests {
         for (i, delay) in delays.enumerate() {
             let made = i as f64 * 20.0;
             arrived = arrived.max(10_000.0 + made + delay);
-            let Timed::At(media) = playout.push(at(arrived), (made * 90.0) as u32, allowed) else { panic!() };
+            let Timed::At(media) = playout.push(at(arrived), (made * 90.0) as u32, Some(allowed)) else { panic!() };
             playout.lock(at(arrived));
             let due = playout.due(media, LATENCY).as_micros() as f64 / 1e3;
             waits.push(due - arrived);
@@ -399,7 +411,7 @@ mod tests {
             for (i, delay) in delays.into_iter().enumerate() {
                 let made = i as f64 * 20.0;
                 last = if in_order { last.max(10_000.0 + made + delay) } else { 10_000.0 + made + delay };
-                let Timed::At(media) = playout.push(at(last), (made * 90.0) as u32, LATENCY) else { panic!() };
+                let Timed::At(media) = playout.push(at(last), (made * 90.0) as u32, Some(LATENCY)) else { panic!() };
                 playout.lock(at(last));
                 let moved = playout.due(media, Duration::ZERO).as_micros() as f64 / 1e3 - 10_000.0 - made;
                 assert!(moved.abs() < 20.0, "{case}: moved by {moved} ms at {i}");
@@ -425,9 +437,24 @@ mod tests {
             if i % 50 == 0 {
                 playout.hear(at(now), (made * 90.0) as u32);
             }
-            playout.push(at(now + late(i)), (made * 90.0) as u32, LATENCY);
+            playout.push(at(now + late(i)), (made * 90.0) as u32, Some(LATENCY));
             playout.lock(at(now));
         }
         assert!(playout.due(0, LATENCY) < at(11_020.0), "{:?}", playout.due(0, LATENCY));
+    }
+
+    /// Goal: when all links have failed but one whose path alone takes longer than the latency, its media moves nothing.
+    #[test]
+    fn a_link_that_was_never_in_time_moves_nothing() {
+        let mut playout = Playout::new();
+        for i in 0..2_000u32 {
+            let made = f64::from(i) * 20.0;
+            let (delay, slow) = if i < 500 { (0.0, false) } else { (1_300.0, true) };
+            let (now, rtp_time) = (at(10_000.0 + made + delay), (made * 90.0) as u32);
+            assert_eq!(playout.is_in_time(now, rtp_time, LATENCY), !slow && i > 0);
+            let Timed::At(media) = playout.push(now, rtp_time, (!slow).then_some(LATENCY)) else { panic!() };
+            playout.lock(now);
+            assert!(playout.due(media, LATENCY) < at(11_020.0 + made), "{i}");
+        }
     }
 }

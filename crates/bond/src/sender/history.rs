@@ -67,6 +67,8 @@ pub(crate) struct History {
     pending: BTreeSet<u64>,
     /// Numbers set aside, most urgent first.
     aside: BTreeSet<u64>,
+    /// From here on nothing was sent.
+    unsent_from: u64,
     /// Critical ones that have not been sent, most urgent first; those that have gone leave when they are next looked at.
     critical: BTreeSet<u64>,
 }
@@ -79,14 +81,16 @@ impl History {
             packets: VecDeque::new(),
             pending: BTreeSet::new(),
             aside: BTreeSet::new(),
+            unsent_from: first,
             critical: BTreeSet::new(),
         }
     }
 
-    /// Numbers a packet and queues it. Where there is no room the oldest one makes some if it has been sent; else `None`.
+    /// Numbers a packet and queues it. Where there is no room the oldest one makes some if it has been sent or given up; else `None`.
     pub(crate) fn push(&mut self, packet: Packet) -> Option<u64> {
         if self.packets.len() >= HISTORY_PACKETS_MAX {
-            self.packets.front().filter(|oldest| oldest.transmissions > 0)?;
+            let makes_room = |oldest: &&Packet| oldest.transmissions > 0 || oldest.standing != Standing::Open;
+            self.packets.front().filter(makes_room)?;
             self.forget_oldest();
         }
         let number = self.first + self.packets.len() as u64;
@@ -242,8 +246,12 @@ impl History {
 
     /// The number from which on nothing was sent.
     pub(crate) fn unsent_from(&self) -> u64 {
-        let sent = self.packets.iter().rposition(|packet| packet.transmissions > 0);
-        self.first + sent.map_or(0, |index| index as u64 + 1)
+        self.unsent_from.max(self.first)
+    }
+
+    /// Notes that this one is sent.
+    pub(crate) fn note_sent(&mut self, number: u64) {
+        self.unsent_from = self.unsent_from.max(number + 1);
     }
 
     /// Gives the packets from `number` on new times; their order must stay.

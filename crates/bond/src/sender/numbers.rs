@@ -4,7 +4,7 @@ use std::time::Duration;
 use units::Timestamp;
 
 use super::Sender;
-use crate::config::HISTORY_PACKETS_MAX;
+use crate::config::LATENCY_PACKETS_MAX;
 use crate::event::Cause;
 
 /// Weight of a second in the packet rate: a short burst is no rate.
@@ -28,7 +28,7 @@ impl Sender {
         let Numbers { before, rate, told_at } = &mut self.numbers;
         let packets = self.totals.packets_in - std::mem::replace(before, self.totals.packets_in);
         *rate += (packets as f64 - *rate) * GAIN;
-        let holds = Duration::from_secs_f64(HISTORY_PACKETS_MAX as f64 / rate.max(1.0));
+        let holds = Duration::from_secs_f64(LATENCY_PACKETS_MAX as f64 / rate.max(1.0));
         let latency = self.config.latency;
         if holds < latency && told_at.is_none_or(|told| now - told >= TOLD) {
             *told_at = Some(now);

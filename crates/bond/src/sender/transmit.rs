@@ -437,6 +437,7 @@ impl Sender {
             packet.repair = false;
             self.history.unqueue(number);
         }
+        self.history.note_sent(number);
         let link = slot.link.id;
         SenderOutput::Transmit { link, channel: Channel::Media, ecn, bytes }
     }
