@@ -158,7 +158,8 @@ fn the_end_of_the_stream_sends_the_last_short_payload() {
     assert_eq!(collect(&flow), bytes);
 }
 
-/// Media of very low rate is not kept for more to come; also where it came while no link was up.
+/// Media of very low rate is not kept for more to come; also where it came while no link was up, for longer than the latency: it
+/// gets no older by that.
 #[test]
 fn packets_that_do_not_fill_a_payload_leave_without_others() {
     init();
@@ -167,7 +168,7 @@ fn packets_that_do_not_fill_a_payload_leave_without_others() {
         let (pipeline, source, sink) = if links_first { sending(&flow) } else { without_links(false) };
         push(&source, packets(0..3));
         if !links_first {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(u64::from(4 * LATENCY_MS)));
             sink.set_property("latency", LATENCY_MS);
             assert!(sink.emit_by_name::<bool>("add-link", &[&flow.local_addr().to_string()]));
         }

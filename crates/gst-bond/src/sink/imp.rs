@@ -1,6 +1,6 @@
 //! The subclass behind [`super::BondSink`].
 
-use super::fill_timer::{FillTimer, OfStream, schedule};
+use super::fill_timer::{FillTimer, Timer};
 use super::pace::Pace;
 use super::properties;
 use super::settings::Settings;
@@ -23,7 +23,7 @@ use link_io::settings::{link_list, more_links};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use units::LinkId;
 
 /// How often it is looked for room under back-pressure.
@@ -182,15 +182,17 @@ impl Sink {
     fn push(&self, pace: &mut Pace, bytes: &Bytes, class: PacketClass, came: Came) -> Result<(), gst::FlowError> {
         let backpressure = self.settings().backpressure;
         let patient = backpressure && pace.can_wait(&self.obj());
+        pace.go_on();
         loop {
             match self.push_once(pace, bytes, class, came, patient) {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(PushError::Full)) if backpressure => {
-                    let since = Instant::now();
-                    self.wait_for_room()?;
                     if patient {
-                        pace.waited(since);
+                        pace.stop();
                     }
+                    let waited = self.wait_for_room();
+                    pace.go_on();
+                    waited?;
                 }
                 Some(Err(PushError::Full)) => {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -232,24 +234,31 @@ impl Sink {
 
     /// Lets go packets that have waited long enough for others. On the thread of the system's clock, which is everybody's: here
     /// nothing waits.
-    pub(super) fn let_go(&self, of: OfStream) {
+    pub(super) fn let_go(&self, timer: Timer) {
         let mut guard = match self.stream.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // A render is under way and may wait for room.
             Err(TryLockError::WouldBlock) => {
-                schedule(&self.obj(), of, FILL_WAIT_MAX);
+                timer.again(&self.obj());
                 return;
             }
         };
         let Some(stream) = guard.as_mut() else { return };
-        if !stream.fill_timer.has_come(&of) {
+        let Stream { packer, pace, fill_timer } = &mut *stream;
+        if !fill_timer.is(&timer) {
             return;
         }
-        let Stream { packer, pace, .. } = stream;
         let is_due = packer.waiting_since().is_some_and(|came| pace.now() >= came.at + FILL_WAIT_MAX);
         let patient = self.settings().backpressure && pace.can_wait(&self.obj());
-        if is_due && (!patient || self.with_flow(FlowSender::has_room) == Some(true)) {
+        if is_due && patient && self.with_flow(FlowSender::has_room) != Some(true) {
+            pace.stop();
+            timer.again(&self.obj());
+            return;
+        }
+        fill_timer.clear();
+        if is_due {
+            pace.go_on();
             let Ok(()) = packer.finish(|bytes, class, came| {
                 let lost = matches!(self.push_once(pace, &bytes, class, came, false), Some(Err(_)));
                 self.dropped.fetch_add(u64::from(lost), Ordering::Relaxed);
@@ -403,6 +412,7 @@ impl BaseSinkImpl for Sink {
             gst::EventView::FlushStop(_) => {
                 if let Some(stream) = lock(&self.stream).as_mut() {
                     stream.packer.discard();
+                    stream.pace.go_on();
                 }
             }
             _ => {}

@@ -12,11 +12,13 @@ pub(super) struct Pace {
     live: Option<bool>,
     started: Instant,
     held: Duration,
+    /// Since when media waits for room, while it does.
+    stopped_at: Option<Instant>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { live: None, started: Instant::now(), held: Duration::ZERO }
+        Self { live: None, started: Instant::now(), held: Duration::ZERO, stopped_at: None }
     }
 }
 
@@ -28,12 +30,20 @@ impl Pace {
 
     /// Time since the start, but for the waits: media gets no older by them.
     pub(super) fn now(&self) -> Duration {
-        self.started.elapsed().saturating_sub(self.held)
+        let real = self.stopped_at.unwrap_or_else(Instant::now).saturating_duration_since(self.started);
+        real.saturating_sub(self.held)
     }
 
-    /// Counts a wait, which makes all that follows so much later.
-    pub(super) fn waited(&mut self, since: Instant) {
-        self.held += since.elapsed();
+    /// A wait begins, if none is under way.
+    pub(super) fn stop(&mut self) {
+        self.stopped_at.get_or_insert_with(Instant::now);
+    }
+
+    /// Ends the wait, if one is under way; it makes all that follows so much later.
+    pub(super) fn go_on(&mut self) {
+        if let Some(at) = self.stopped_at.take() {
+            self.held += at.elapsed();
+        }
     }
 
     /// The time of media that would have been sent at `running_time` without the waits.
