@@ -13,6 +13,8 @@ const WAITING_MAX: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How often room is looked for meanwhile.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
+/// How often a reader is tried for which writing does not wait.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 enum Item {
@@ -50,7 +52,7 @@ impl Lines {
                         continue;
                     }
                 };
-                if let Err(error) = out.write_all(&line).and_then(|()| out.flush()) {
+                if let Err(error) = write_through(&mut out, &line) {
                     tracing::warn!(%error, "nobody reads the reports any more: going on without them");
                     return;
                 }
@@ -87,6 +89,21 @@ impl Lines {
     }
 }
 
+/// Writes all of a line, also where writing does not wait for the reader: whoever shares the terminal or the pipe may have set it so.
+fn write_through(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
+    loop {
+        let written = if line.is_empty() { out.flush().map(|()| 0) } else { out.write(line) };
+        match written {
+            Ok(_) if line.is_empty() => return Ok(()),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => line = &line[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(BUSY_RETRY),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.write_out(line.to_vec());
@@ -101,6 +118,7 @@ impl Write for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
     use std::sync::mpsc::Receiver;
 
     /// Writes nothing until it may; what it has written can be looked at.
@@ -145,5 +163,46 @@ mod tests {
         let mut lines = Lines::new(Slow { may, written: channel().0 });
         (0..1000).for_each(|_| writeln!(lines, "line").expect("never an error"));
         lines.finish();
+    }
+
+    /// Takes three bytes at a time, and none every other time.
+    #[derive(Clone, Default)]
+    struct Busy {
+        calls: usize,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Busy {
+        fn refuses(&mut self) -> io::Result<()> {
+            self.calls += 1;
+            match self.calls % 4 {
+                1 => Err(io::ErrorKind::WouldBlock.into()),
+                3 => Err(io::ErrorKind::Interrupted.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl Write for Busy {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.refuses()?;
+            let taken = &bytes[..bytes.len().min(3)];
+            self.written.lock().expect("no panic inside the lock").extend(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.refuses()
+        }
+    }
+
+    #[test]
+    fn a_line_is_whole_where_writing_does_not_wait() {
+        let busy = Busy::default();
+        let lines = Lines::new(busy.clone());
+        lines.line(&"one");
+        lines.line(&"and two");
+        lines.finish();
+        assert_eq!(*busy.written.lock().expect("no panic inside the lock"), b"one\nand two\n");
     }
 }
