@@ -4,9 +4,10 @@ mod support;
 
 use free_ports::{free_pair, loopback, wait_until_bound};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use support::media::{Input, Output, Stream, TS_BYTES, clocked_payload, payload};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use support::tool::Tool;
@@ -342,4 +343,97 @@ fn media_waits_for_no_reader_of_the_reports() {
             assert!(reports.read_to_end(&mut held).expect("read") >= 2048);
         }
     }
+}
+
+/// Goal: an error ends the program with its status also when nobody reads what it says. Method: standard error is a pipe whose
+/// reader has gone, and one that is full.
+#[test]
+fn an_error_that_nobody_reads_ends_the_program() {
+    for gone in [false, true] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let reader = Some(reader).filter(|_| !gone);
+        if !gone {
+            let size = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+            writer.write_all(&vec![b'x'; size as usize]).expect("room");
+        }
+        let mut sender = Command::new(SEND)
+            .args(arguments("--input - --profile simple --links @:5000"))
+            .stderr(writer)
+            .spawn()
+            .expect("started");
+        assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(1), "the reader has gone: {gone}");
+        drop(reader);
+    }
+}
+
+/// A key file that nobody writes: the program has nothing to end in order yet, and waits for it no longer than it may.
+#[test]
+fn a_program_that_has_not_begun_ends_at_the_first_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key");
+    nix::unistd::mkfifo(&key, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for (program, ways) in [(SEND, "--input - --links 127.0.0.1:9"), (RECEIVE, "--listen 127.0.0.1:0 --output -")] {
+        let mut child =
+            Command::new(program).args(arguments(ways)).arg("--psk-file").arg(&key).spawn().expect("started");
+        // It opens for writing once somebody reads.
+        let mut options = std::fs::File::options();
+        options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+        let until = Instant::now() + Duration::from_secs(10);
+        let _writer = loop {
+            match options.open(&key) {
+                Ok(file) => break file,
+                Err(error) => assert!(Instant::now() < until, "{program} does not read its key: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        terminate(&child);
+        assert_eq!(status_within(&mut child, Duration::from_secs(10)), Some(128 + 15), "{program}");
+    }
+}
+
+/// Goal: what a pipe has given is not lost by the end of the program, though it waits for a link then. Method: the receiver comes
+/// when the sender has been asked to end.
+#[test]
+fn what_a_pipe_gave_outlives_the_program() {
+    const LONG_LATENCY_MS: u32 = 6000;
+    let port = free_pair();
+    let mut sender = Command::new(SEND)
+        .args(arguments(&format!("--input - --latency {LONG_LATENCY_MS} --links 127.0.0.1:{port}")))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let packets = payload(5, false).slice(..3 * TS_BYTES);
+    let mut input = sender.stdin.take().expect("piped");
+    input.write_all(&packets).expect("a reading sender");
+    std::thread::sleep(Duration::from_millis(500));
+    terminate(&sender);
+    let (output, to) = Output::udp();
+    let receive = format!("--listen 127.0.0.1:{port} --latency {LONG_LATENCY_MS} --output udp://{to}");
+    let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    let Output::Udp(socket) = &output else { unreachable!("made above") };
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", receiver.log_tail()));
+    assert!(buffer[..length] == packets, "{length} bytes");
+    assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(0));
+}
+
+fn terminate(child: &Child) {
+    let id = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("running");
+}
+
+/// The exit status of a program that ends in time.
+#[track_caller]
+fn status_within(child: &mut Child, patience: Duration) -> Option<i32> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("running");
+    child.wait().expect("ended");
+    panic!("it does not end");
 }

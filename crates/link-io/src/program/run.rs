@@ -17,12 +17,10 @@ pub fn run(name: &str, body: impl FnOnce(&Stop) -> anyhow::Result<()>) -> ExitCo
     let writer = log.clone();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone()).with_ansi(ansi).init();
     let ended = stop.context("cannot catch signals").and_then(|stop| body(&stop));
-    log.finish();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{name}: {error:#}");
-            ExitCode::FAILURE
-        }
+    // Like the log: standard error may be stuck, or closed.
+    if let Err(error) = &ended {
+        log.line(&format_args!("{name}: {error:#}"));
     }
+    log.finish();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

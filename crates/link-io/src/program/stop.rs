@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// True once the program was asked to end.
 #[derive(Debug, Clone)]
 pub struct Stop {
+    in_order: Arc<AtomicBool>,
     asked: Arc<AtomicBool>,
 }
 
 impl Stop {
     /// Catches both signals from now on. Call it before any thread is started: threads inherit what is blocked.
     ///
-    /// The first signal asks, the second ends the process at once.
+    /// A signal ends the process at once, until [`Stop::in_order`] is called.
     ///
     /// # Errors
     /// The system refuses to block signals or to start a thread.
@@ -23,16 +24,22 @@ impl Stop {
         signals.add(Signal::SIGINT);
         signals.add(Signal::SIGTERM);
         signals.thread_block()?;
-        let asked = Arc::new(AtomicBool::new(false));
-        let stop = Self { asked: Arc::clone(&asked) };
+        let stop = Self { in_order: Arc::default(), asked: Arc::default() };
+        let Self { in_order, asked } = stop.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             while let Ok(signal) = signals.wait() {
-                if asked.swap(true, Ordering::SeqCst) {
+                if !in_order.load(Ordering::SeqCst) || asked.swap(true, Ordering::SeqCst) {
                     std::process::exit(128 + signal as i32);
                 }
             }
         })?;
         Ok(stop)
+    }
+
+    /// From now on the first signal asks and only the second ends the process: the caller looks at [`Stop::asked`], and waits for
+    /// nothing for long.
+    pub fn in_order(&self) {
+        self.in_order.store(true, Ordering::SeqCst);
     }
 
     /// Whether to end now.

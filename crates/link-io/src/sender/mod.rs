@@ -296,11 +296,14 @@ impl FlowSender {
     }
 
     /// Takes no more payloads, serves retransmissions until everything has arrived, but no longer than the latency
-    /// budget, and ends the thread. Dropping instead ends it at once.
-    pub fn close(self) {
+    /// budget, and ends the thread. Dropping instead ends it at once. Returns the events that were not taken yet.
+    pub fn close(self) -> Vec<Event> {
         self.payloads.close();
         self.command(Command::Close);
         self.thread.join();
+        let mut events = Vec::new();
+        self.published.events.drain_into(&mut events);
+        events
     }
 
     fn command(&self, command: Command) {

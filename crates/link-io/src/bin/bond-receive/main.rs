@@ -8,6 +8,7 @@ use clap::Parser;
 use drain::Drain;
 use link_io::media::Endpoint;
 use link_io::program::{self, Lines, Report, Stop};
+use link_io::receiver::FlowReceiver;
 use std::io;
 use std::process::ExitCode;
 
@@ -19,11 +20,20 @@ pub(crate) fn main() -> ExitCode {
 fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
     let settings = arguments.settings()?;
     let (mut drain, receiver) = Drain::open(&settings.outputs, settings.options)?;
+    stop.in_order();
     let piped = settings.outputs.iter().any(|output| output.endpoint == Endpoint::Standard);
     let lines = if piped { Lines::new(io::stderr()) } else { Lines::new(io::stdout()) };
     let mut report = Report::new(settings.stats, lines.clone());
+    let ended = take_all(&mut drain, &receiver, stop, &mut report).and_then(|()| drain.finish());
+    report.events(&receiver.events());
+    lines.finish();
+    ended
+}
+
+/// Writes what arrives until the program is asked to end.
+fn take_all(drain: &mut Drain, receiver: &FlowReceiver, stop: &Stop, report: &mut Report) -> anyhow::Result<()> {
     while !stop.asked() {
-        drain.take_from(&receiver)?;
+        drain.take_from(receiver)?;
         report.events(&receiver.events());
         if report.is_due() {
             let snapshot = receiver.snapshot();
@@ -40,7 +50,5 @@ fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
             report.stats(&*snapshot, &receiver.io_counters(), text);
         }
     }
-    let finished = drain.finish();
-    lines.finish();
-    finished
+    Ok(())
 }

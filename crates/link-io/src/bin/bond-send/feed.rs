@@ -77,6 +77,13 @@ impl Feed {
             Self::Standard(pipe) => pipe.pass_on(sender),
         }
     }
+
+    /// Passes on, without waiting, what the input has given already and will not give again.
+    pub(crate) fn let_go(&mut self, sender: &FlowSender) {
+        if let Self::Standard(pipe) = self {
+            pipe.let_go(sender);
+        }
+    }
 }
 
 impl FileFeed {

@@ -8,6 +8,7 @@ use arguments::Arguments;
 use clap::Parser;
 use feed::Feed;
 use link_io::program::{self, Lines, Report, Stop};
+use link_io::sender::FlowSender;
 use std::io;
 use std::process::ExitCode;
 
@@ -22,9 +23,21 @@ fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
     if let Some(rule) = settings.rule {
         sender.follow_interfaces(rule);
     }
+    stop.in_order();
     let lines = Lines::new(io::stdout());
     let mut report = Report::new(settings.stats, lines.clone());
-    while !stop.asked() && feed.pass_on(&sender)? {
+    let ended = pass_all(&mut feed, &sender, stop, &mut report);
+    if ended.is_ok() {
+        feed.let_go(&sender);
+    }
+    report.events(&sender.close());
+    lines.finish();
+    ended
+}
+
+/// Passes the input on until it ends, or the program is asked to.
+fn pass_all(feed: &mut Feed, sender: &FlowSender, stop: &Stop, report: &mut Report) -> anyhow::Result<()> {
+    while !stop.asked() && feed.pass_on(sender)? {
         report.events(&sender.events());
         if report.is_due() {
             let snapshot = sender.snapshot();
@@ -41,7 +54,5 @@ fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
             report.stats(&*snapshot, &sender.io_counters(), text);
         }
     }
-    sender.close();
-    lines.finish();
     Ok(())
 }

@@ -75,6 +75,17 @@ impl PipeFeed {
         Ok(())
     }
 
+    /// Passes on what there is room for of all that was read.
+    pub(crate) fn let_go(&mut self, sender: &FlowSender) {
+        self.finish();
+        self.clock.go_on();
+        let now = self.clock.now();
+        for (bytes, class, since) in self.held.drain(..) {
+            // Full or closed: there is no later.
+            let _ = sender.push_aged(bytes, class, now.saturating_sub(since));
+        }
+    }
+
     /// Waits for something to read, no longer than packets may wait for others; true when there is some.
     fn wait(&self) -> bool {
         let rest = self.packer.due().map_or(TURN_MAX, |due| due.saturating_sub(self.clock.now()));
