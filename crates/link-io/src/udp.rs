@@ -142,8 +142,8 @@ impl Meta {
 /// Where arrivals are put; shared by the sockets of one thread.
 #[derive(Debug)]
 pub(crate) struct ReceiveSlots {
-    /// As many slots of [`SLOT_BYTES`] as `metas`, [`SLOT_STRIDE`] apart. Memory that was never needed is never there.
-    bytes: Vec<u8>,
+    /// Slots of [`SLOT_STRIDE`] bytes; memory that was never needed is never there.
+    slots: Vec<Box<[u8]>>,
     metas: Vec<Meta>,
     filled: usize,
 }
@@ -151,7 +151,7 @@ pub(crate) struct ReceiveSlots {
 impl ReceiveSlots {
     /// Room for so many trains.
     pub(crate) fn new(trains: usize) -> Self {
-        Self { bytes: vec![0; trains * SLOT_STRIDE], metas: vec![Meta::default(); trains], filled: 0 }
+        Self { slots: Vec::new(), metas: vec![Meta::default(); trains], filled: 0 }
     }
 
     /// Forgets what they hold.
@@ -176,12 +176,12 @@ impl ReceiveSlots {
 
     /// The datagrams of a train.
     pub(crate) fn train(&mut self, train: usize) -> impl Iterator<Item = Arrival<'_>> {
-        self.metas[train].cut(&mut self.bytes[train * SLOT_STRIDE..])
+        self.metas[train].cut(&mut self.slots[train])
     }
 
     /// The datagrams of all trains.
     pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
-        self.bytes.chunks_mut(SLOT_STRIDE).zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| meta.cut(slot))
+        self.slots.iter_mut().zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| meta.cut(slot))
     }
 }
 
@@ -325,10 +325,13 @@ impl UdpPort {
         if trains == 0 {
             return Ok(Received::MaybeMore);
         }
-        let mut parts = slots.bytes.chunks_mut(SLOT_STRIDE).skip(slots.filled);
+        while slots.slots.len() < slots.filled + trains {
+            slots.slots.push(vec![0; SLOT_STRIDE].into_boxed_slice());
+        }
+        let mut parts = slots.slots[slots.filled..].iter_mut();
         let mut buffers: [[IoSliceMut<'_>; 1]; CALL_TRAINS_MAX] = std::array::from_fn(|_| {
-            let part = parts.next().unwrap_or_default();
-            [IoSliceMut::new(part.split_at_mut_checked(SLOT_BYTES).map_or(&mut [], |(slot, _)| slot))]
+            let part = parts.next().map_or(&mut [][..], |slot| &mut slot[..SLOT_BYTES]);
+            [IoSliceMut::new(part)]
         });
         let mut headers = MultiHeaders::preallocate(trains, Some(Vec::with_capacity(CONTROL_BYTES)));
         let buffers = &mut buffers[..trains];
