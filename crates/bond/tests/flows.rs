@@ -318,7 +318,7 @@ fn a_repeated_packet_of_a_flow_that_has_ended_opens_nothing() {
     let mut datagram = Vec::new();
     wire.tunnel.emit_keepalive(wire.now, &mut datagram);
     wire.give(datagram);
-    for sequence in 0..100 {
+    for sequence in 0..2200 {
         wire.media(1968, 2, sequence);
         wire.wait(Duration::from_millis(5));
     }
@@ -329,7 +329,8 @@ fn a_repeated_packet_of_a_flow_that_has_ended_opens_nothing() {
     for sequence in 0..200u16 {
         if sequence % 20 == 0 {
             wire.from = SocketAddr::from(([10, 0, 0, 3], 4000));
-            wire.media(1968, 2, 99);
+            // The last one, and one from so long ago that its time is none of the flow's.
+            wire.media(1968, 2, if sequence % 40 == 0 { 2199 } else { 3 });
         }
         wire.from = SocketAddr::from(([10, 0, 0, 2], 4000));
         wire.media(1968, 4, sequence);
@@ -337,5 +338,25 @@ fn a_repeated_packet_of_a_flow_that_has_ended_opens_nothing() {
     }
     wire.wait(Duration::from_secs(1));
     let second = wire.delivered.iter().filter(|delivered| delivered.flow == 4).count();
-    assert_eq!((second, wire.delivered.len()), (200, 300));
+    assert_eq!((second, wire.delivered.len()), (200, 2400));
+}
+
+/// Goal: what was lost while another flow had the room, and nobody refused, is asked for: one stray packet costs nothing.
+#[test]
+fn a_stray_packet_during_a_pause_costs_a_flow_nothing() {
+    let mut wire = Wire::new(&[], 1);
+    let first = wire.from;
+    for sequence in 0..400u16 {
+        if sequence == 310 {
+            wire.from = SocketAddr::from(([10, 0, 0, 2], 4000));
+            wire.media(1968, 4, 9);
+            wire.from = first;
+        }
+        if !(200..330).contains(&sequence) {
+            wire.media(1968, 2, sequence);
+        }
+        wire.wait(Duration::from_millis(5));
+    }
+    let asked = (300..330).filter(|number| wire.asked.contains(&(1968, 2, *number))).count();
+    assert!(asked > 20, "{asked} of 30 that still had time: {:?}", wire.asked);
 }

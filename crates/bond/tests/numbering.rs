@@ -265,6 +265,28 @@ fn very_late_packets_of_a_fast_flow_are_in_time() {
     assert_eq!((wire.delivered.len(), snapshot.refused.out_of_window, snapshot.lost_packets), (all as usize, 0, 0));
 }
 
+/// Goal: a media clock that steps back while numbers go on costs nothing.
+#[test]
+fn media_whose_clock_steps_back_is_played_on() {
+    for back in [2, 8] {
+        let mut wire = Wire::new(Duration::from_secs(1), false);
+        let mut all = 0;
+        for content in 0..6_000u32 {
+            if content == 3_000 {
+                wire.lag = Duration::from_secs(back);
+            }
+            wire.make(Some(Duration::from_millis(20)));
+            wire.run(STEP);
+            all = content + 1;
+        }
+        wire.run(Duration::from_secs(12));
+        let snapshot = wire.receiver.snapshot(wire.now);
+        let delivered = wire.delivered.len();
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b));
+        assert_eq!((delivered, snapshot.lost_packets), (all as usize, 0), "{back} s: {:?}", snapshot.late);
+    }
+}
+
 /// Goal: where numbers can not hold the latency, nothing is lost for it: media is played sooner, and that is told.
 #[test]
 fn what_numbers_can_not_hold_is_played_sooner() {

@@ -31,8 +31,6 @@ const ASK_MAX: u8 = 20;
 const DONE_WINDOW: u64 = 4096;
 /// Sixteen bits must name those and all that are held.
 const _: () = assert!(HISTORY_PACKETS_MAX as u64 + DONE_WINDOW <= 1 << 16);
-/// A number ahead of all others whose time is so much older than the newest is none, in microseconds.
-const BEHIND_MICROS: i64 = 1_000_000;
 /// That is told once in so long.
 const SHORTEST_TOLD: Duration = Duration::from_mins(1);
 
@@ -181,6 +179,8 @@ pub(crate) struct Flow {
     pub is_closed: bool,
     /// It gave way, and takes nothing but what it lacks unless there is room for it again.
     pub gave_way: bool,
+    /// Something of it was refused since.
+    pub was_refused: bool,
     /// And all there was of it is delivered, and its end told.
     pub is_done: bool,
     /// The shortest that something waited that was delivered before its time, since that was told; and when it was.
@@ -219,6 +219,7 @@ impl Flow {
             heard_at: now,
             is_closed: false,
             gave_way: false,
+            was_refused: false,
             is_done: false,
             shortest: None,
             shortest_told: None,
@@ -297,8 +298,7 @@ impl Flow {
     fn number_of(&self, sequence: u16, media: i64) -> u64 {
         let nearest = self.extender.peek(SequenceNumber(sequence));
         let ahead = self.extender.highest().map_or(0, |highest| nearest.saturating_sub(highest));
-        let behind = if ahead > DONE_WINDOW { 0 } else { BEHIND_MICROS };
-        if ahead > 0 && media < self.newest_media.saturating_sub(behind) { nearest - (1 << 16) } else { nearest }
+        if ahead > DONE_WINDOW && media < self.newest_media { nearest - (1 << 16) } else { nearest }
     }
 
     /// True when a packet of this time is newer than all there is, or of another timeline.
@@ -306,10 +306,14 @@ impl Flow {
         self.playout.media(rtp_time).is_none_or(|media| media > self.newest_media)
     }
 
-    /// Takes up again a flow that gave way: what was refused of it meanwhile is past.
-    pub(super) fn come_back(&mut self, now: Timestamp, sequence: u16) {
-        self.is_closed = false;
-        if std::mem::take(&mut self.gave_way) {
+    /// Takes up again a flow that gave way, with this packet. What was refused of it meanwhile is past; of what nobody saw the links
+    /// may still have it.
+    pub(super) fn come_back(&mut self, now: Timestamp, sequence: u16, rtp_time: u32) {
+        if self.playout.media(rtp_time).is_none() {
+            // Of another timeline, or repeated by somebody: the next packets tell.
+            return;
+        }
+        if std::mem::take(&mut self.gave_way) && std::mem::take(&mut self.was_refused) {
             self.number_anew(now, sequence);
         }
     }

@@ -407,7 +407,9 @@ impl Receiver {
         let peer = &mut self.peers[index];
         let allowed = self.config.latency + peer.standing_queue();
         peer.was_in_time |= flow.playout.is_in_time(now, header.timestamp, allowed);
-        let allowed = peer.was_in_time.then_some(allowed);
+        let was_in_time = peer.was_in_time;
+        let slow = !was_in_time && self.peers.iter().any(|peer| peer.was_in_time && peer.carries.contains(&id));
+        let allowed = (!slow).then_some(allowed);
         let taken = flow.push(now, header.sequence, header.timestamp, origin, bytes, allowed);
         flow.quality.count(origin, taken, rtp.len());
         let peer = &mut self.peers[index];
@@ -418,8 +420,8 @@ impl Receiver {
             Taken::Refused => self.refused.count(Reason::OutOfWindow),
             Taken::New => {
                 peer.taken = peer.taken.saturating_add(1);
-                flow.is_closed &= !reopens;
-                flow.gave_way &= !reopens;
+                // What was asked for before it gave way opens nothing.
+                flow.is_closed &= !reopens || flow.gave_way;
                 if std::mem::take(&mut flow.is_done) {
                     self.note(now, Cause::FlowStarted { flow: id.ssrc });
                 }
@@ -450,12 +452,17 @@ impl Receiver {
         if !ports.is_empty() && !ports.contains(&id.port) {
             return None;
         }
-        if !self.make_way(now, id, proven) {
-            return None;
-        }
+        let makes_way = self.make_way(now, id, proven);
         if let Some(index) = self.flows.iter().position(|flow| flow.id == id) {
-            self.flows[index].come_back(now, sequence);
-            return Some(index);
+            let flow = &mut self.flows[index];
+            flow.was_refused |= !makes_way;
+            return makes_way.then(|| {
+                flow.come_back(now, sequence, rtp_time);
+                index
+            });
+        }
+        if !makes_way {
+            return None;
         }
         let mut flow = Flow::new(id, now);
         for (at, _, rtp_time) in self.peers.iter_mut().filter_map(|peer| peer.clock.take_if(|clock| clock.1 == id)) {

@@ -447,7 +447,9 @@ impl Receiver {
             (self.peers[old].arrivals.clone(), self.peers[old].loss, self.peers[old].rtt.clone());
         let (media, duplicates, bytes) =
             (self.peers[old].media_packets, self.peers[old].duplicates, self.peers[old].bytes);
+        let was_in_time = std::mem::take(&mut self.peers[old].was_in_time);
         let peer = &mut self.peers[index];
+        peer.was_in_time |= was_in_time;
         peer.arrivals.merge(&arrivals);
         peer.media_packets += media;
         peer.duplicates += duplicates;

@@ -191,7 +191,6 @@ impl Playout {
         if early.packets < EARLY_PACKETS || now - early.since < EARLY_FOR {
             return None;
         }
-        self.moved = false;
         self.early.take().map(|early| early.low as f64)
     }
 

@@ -19,6 +19,8 @@ pub fn run(name: &str, body: impl FnOnce(&Stop) -> anyhow::Result<()>) -> ExitCo
     let ended = stop.context("cannot catch signals").and_then(|stop| body(&stop));
     // Like the log: standard error may be stuck, or closed.
     if let Err(error) = &ended {
+        // There is room for it, unless nobody reads.
+        log.finish();
         log.line(&format_args!("{name}: {error:#}"));
     }
     log.finish();
