@@ -234,16 +234,16 @@ pub enum Cause {
         /// How many.
         packets: u64,
     },
-    /// Repair packets and copies are sent in advance: a link loses packets and there is no time to send them again.
+    /// Repair packets are sent in advance: a link loses packets and there is no time to send them again.
     ProtectionBegan {
-        /// The link that loses most.
+        /// The link that puts most of what is repaired at risk.
         link: LinkId,
         /// Its name.
         name: String,
-        /// Share of packets it loses.
+        /// Share of packets it loses in the long run (half a minute).
         loss: LossRatio,
     },
-    /// Nothing needs to be protected in advance any more.
+    /// Nothing has been protected in advance for five seconds.
     ProtectionEnded,
     /// The bond could not carry packets in time and gave them up.
     Dropped {

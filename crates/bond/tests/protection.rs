@@ -110,6 +110,32 @@ fn repair_packets_mend_what_no_retransmission_can() {
     assert!(told(|cause| matches!(cause, Cause::ProtectionBegan { .. })));
 }
 
+/// Goal: the operator is told once of protection that comes and goes with what waits, by the link whose losses are the cause and
+/// with its share of them; copies and coded packets of what is lost already are no protection in advance.
+#[test]
+fn protection_in_advance_is_told_with_its_cause_and_not_by_the_second() {
+    for latency in [150, 190, 230] {
+        let mut paths = links(2, 60.0, 0.0);
+        paths[1].up.loss = 0.05;
+        let run = run(&paths, latency, Extension::Offer, video);
+        let told = run.simulation.sender_events.iter().map(|event| &event.cause);
+        let (mut began, mut ended) = (0, 0);
+        for cause in told {
+            match cause {
+                Cause::ProtectionBegan { name, loss, .. } => {
+                    began += 1;
+                    println!("{latency} ms: {cause}");
+                    assert_eq!(*name, paths[1].name);
+                    assert!(loss.as_f64() > 0.001, "{cause}");
+                }
+                Cause::ProtectionEnded => ended += 1,
+                _ => {}
+            }
+        }
+        assert!(ended <= began && began <= 2, "{latency} ms: told {began} times to begin and {ended} to end");
+    }
+}
+
 /// Goal: the same links within a budget for several tries, and clean links within none, get nothing in advance.
 #[test]
 fn nothing_is_sent_in_advance_where_it_does_not_pay() {

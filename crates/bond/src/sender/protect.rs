@@ -57,6 +57,8 @@ const GROUP_MICROS: u128 = 3_000;
 const ROOM_KEPT: Duration = Duration::from_mins(1);
 /// Groups waiting for coded packets.
 const GROUPS_MAX: usize = 16;
+/// The operator is told that nothing is protected in advance any more after so long without: bursts of losses are seconds apart.
+const TOLD_CALM: Duration = Duration::from_secs(5);
 
 /// Packets retransmitted in their last round.
 #[derive(Debug)]
@@ -92,10 +94,12 @@ pub(super) struct Protection {
     avoiding: bool,
     /// Oldest first; at most [`GROUPS_MAX`].
     groups: VecDeque<Group>,
-    /// Repair packets sent, and those when the operator was last told.
+    /// Repair packets sent, in advance and for the last round of retransmissions.
     pub sent: u64,
-    told: u64,
-    active: bool,
+    /// When one was last sent in advance, and the first slot of the bottleneck that puts most at risk of what it covers.
+    in_advance: Option<(Timestamp, usize)>,
+    /// True while the operator has been told so.
+    told: bool,
     pub recovered: u64,
     /// Payloads leave room for repair packets until then.
     room_until: Timestamp,
@@ -321,6 +325,11 @@ impl Sender {
                 self.send_repair(now, key, &numbers, index)
             })
         };
+        if output.is_some()
+            && let Some(worst) = covered.iter().max_by(|a, b| a.exposure.risk.total_cmp(&b.exposure.risk))
+        {
+            self.protection.in_advance = Some((now, worst.slot));
+        }
         self.protection.planner = planner;
         output
     }
@@ -439,23 +448,23 @@ impl Sender {
 
     /// Tells when protection in advance begins and ends; called every second.
     pub(super) fn tell_protection(&mut self, now: Timestamp) {
-        let sent = self.protection.sent - self.protection.told;
-        self.protection.told = self.protection.sent;
-        let active = sent > 0;
-        if active == self.protection.active {
+        let Some((at, index)) = self.protection.in_advance else { return };
+        let active = now - at < TOLD_CALM;
+        if active == self.protection.told {
             return;
         }
-        self.protection.active = active;
-        let exposed = self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let loss = self.protection.exposures[index].risk;
-            slot.as_ref().map(|slot| (slot.link.id, slot.link.options.name.clone(), loss))
-        });
-        let Some((link, name, loss)) = exposed.max_by(|a, b| a.2.total_cmp(&b.2)) else { return };
         let cause = if active {
-            Cause::ProtectionBegan { link, name, loss: LossRatio::new(loss) }
+            let sharing = self.shared.group(index);
+            let risky = self.slots.iter().enumerate().filter(|(slot, _)| sharing >> slot & 1 == 1);
+            let risky = risky.filter_map(|(_, slot)| slot.as_ref().map(|slot| &slot.link));
+            let worst = risky.max_by(|a, b| a.losses.share().total_cmp(&b.losses.share()));
+            let Some(link) = worst else { return };
+            let (name, loss) = (link.options.name.clone(), LossRatio::new(link.losses.share()));
+            Cause::ProtectionBegan { link: link.id, name, loss }
         } else {
             Cause::ProtectionEnded
         };
+        self.protection.told = active;
         self.note(now, cause);
     }
 }
