@@ -30,6 +30,11 @@ impl Backoff {
         at
     }
 
+    /// True when the socket has worked since it failed last: the next failure is news.
+    pub(crate) fn is_fresh(self) -> bool {
+        self.pause == PAUSE_MIN
+    }
+
     /// The socket works.
     pub(crate) fn worked(&mut self) {
         self.pause = PAUSE_MIN;
@@ -75,9 +80,12 @@ mod tests {
     fn the_pause_doubles_to_its_bound_and_starts_over_when_the_socket_works() {
         let mut backoff = Backoff::default();
         let now = Timestamp::from_millis(1);
+        assert!(backoff.is_fresh());
         let pauses: Vec<u128> = (0..7).map(|_| (backoff.failed(now) - now).as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert!(!backoff.is_fresh());
         backoff.worked();
+        assert!(backoff.is_fresh());
         assert_eq!(backoff.failed(now) - now, PAUSE_MIN);
     }
 

@@ -52,10 +52,13 @@ impl Sockets {
         opened
     }
 
-    /// Closes them: they belong to an address or interface that is gone.
-    pub(crate) fn fail(&mut self, now: Timestamp) {
+    /// Closes them: they belong to an address or interface that is gone. True when they had worked since they failed last: what
+    /// goes on failing is told once.
+    pub(crate) fn fail(&mut self, now: Timestamp) -> bool {
+        let is_news = self.backoff.is_fresh();
         self.dropped_before += self.pair().map_or(0, |pair| pair.dropped() + pair.waiting());
         self.state = State::Failed { retry_at: self.backoff.failed(now) };
+        is_news
     }
 
     fn pair(&self) -> Option<&PortPair> {
@@ -137,7 +140,7 @@ mod tests {
         let mut sockets = Sockets::opened(pair());
         sockets.post(Channel::Media, departure());
         assert_eq!((sockets.dropped(), sockets.ports().count()), (0, 1));
-        sockets.fail(now);
+        assert!(sockets.fail(now));
         sockets.post(Channel::Media, departure());
         assert_eq!((sockets.dropped(), sockets.ports().count()), (2, 0));
         sockets.reopen(now, Ok(pair())).expect("opened");
@@ -156,8 +159,9 @@ mod tests {
         };
         let first = pause();
         assert!(pause() > first);
+        assert!(!sockets.fail(now), "nothing has worked since");
         sockets.worked();
-        sockets.fail(now);
+        assert!(sockets.fail(now), "a failure after work is news");
         assert_eq!(sockets.retry_at().map(|at| at - now), Some(first));
     }
 }

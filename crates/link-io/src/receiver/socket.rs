@@ -148,8 +148,11 @@ impl ReceiverSocket {
         if remedy == Remedy::Keep || of_peer {
             return;
         }
-        tracing::warn!(local = %self.local, error = %error, "a socket failed and will be opened again");
-        self.sockets.fail(now);
+        if self.sockets.fail(now) {
+            tracing::warn!(local = %self.local, error = %error, "a socket failed and will be opened again until it works");
+        } else {
+            tracing::debug!(local = %self.local, error = %error, "a socket failed again");
+        }
     }
 }
 

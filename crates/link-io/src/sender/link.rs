@@ -212,7 +212,6 @@ impl Link {
     fn failed(&mut self, now: Timestamp, error: &io::Error) -> LinkErrorKind {
         let (kind, remedy) = diagnose(error);
         if remedy == Remedy::Reopen {
-            tracing::warn!(link = %self.spec.id, error = %error, "a link's socket failed and will be opened again");
             for (channel, port) in self.sockets.ports() {
                 let number = port.local_addr().map_or(0, |address| address.port());
                 match channel {
@@ -220,7 +219,11 @@ impl Link {
                     Channel::Control => self.last_ports.control = number,
                 }
             }
-            self.sockets.fail(now);
+            if self.sockets.fail(now) {
+                tracing::warn!(link = %self.spec.id, name = self.spec.name, error = %error, "a link's socket failed and will be opened again until it works");
+            } else {
+                tracing::debug!(link = %self.spec.id, name = self.spec.name, error = %error, "a link's socket failed again");
+            }
         }
         kind
     }

@@ -55,9 +55,9 @@ pub struct LinkSpec {
 }
 
 impl LinkSpec {
-    /// A link to `remote` that follows the routes and is called "link N".
+    /// A link to `remote` that follows the routes and is called by its number.
     pub fn new(id: LinkId, remote: SocketAddr) -> Self {
-        let name = format!("link {id}");
+        let name = id.to_string();
         Self { id, name, bind: None, device: None, remote, listens: false, options: LinkOptions::default() }
     }
 }

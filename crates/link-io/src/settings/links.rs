@@ -161,7 +161,7 @@ fn link(index: usize, text: &str) -> Result<LinkSpec, LinkListError> {
         return Err(LinkListError::Listens { link: number });
     }
     if spec.name.is_empty() {
-        spec.name = LinkSpec::new(spec.id, remote).name;
+        spec.name = spec.device.clone().unwrap_or_else(|| LinkSpec::new(spec.id, remote).name);
     }
     Ok(spec)
 }
@@ -258,9 +258,9 @@ mod tests {
         assert_eq!((first.options.weight, first.options.priority, first.options.mtu), (Some(5), 1, 1400));
         assert_eq!(first.options.rate_max, Some(Bitrate::from_kbps(4000)));
         assert_eq!(first.options.byte_budget, Some(ByteCount::new(2_000_000)));
-        assert_eq!((links[1].id, links[1].name.as_str(), links[1].bind), (LinkId(1), "link 1", None));
+        assert_eq!((links[1].id, links[1].name.as_str(), links[1].bind), (LinkId(1), "1", None));
         assert_eq!(links[1].remote, "127.0.0.2:6000".parse().expect("an address"));
-        assert_eq!((links[2].id, links[2].name.as_str()), (LinkId(7), "link 7"));
+        assert_eq!((links[2].id, links[2].name.as_str()), (LinkId(7), "7"));
         let third = &links[2].options;
         assert_eq!((third.price, third.last_resort, third.keep_warm), (12, true, false));
         assert!(link_list("127.0.0.1:1;warm=maybe").is_err());
@@ -274,6 +274,7 @@ mod tests {
         let expected = [(true, "0.0.0.0:5000"), (true, "127.0.0.1:5002"), (false, "127.0.0.1:5004")];
         assert_eq!(told, expected.map(|(listens, remote)| (listens, remote.to_owned())));
         assert_eq!((links[0].name.as_str(), links[1].device.as_deref()), ("a", Some("eth0")));
+        assert_eq!((links[1].name.as_str(), links[2].name.as_str()), ("eth0", "2"), "called by interface or number");
         let refused = link_list("127.0.0.1:1,@:5000;bind=127.0.0.1").expect_err("refused");
         assert!(matches!(refused, LinkListError::Listens { link: 2 }));
         let refused = bind_links(link_list("@:5000").expect("a link"), "127.0.0.2").expect_err("refused");
@@ -288,9 +289,9 @@ mod tests {
             let links = more_links(text, &others).expect("links");
             links.iter().map(|link| format!("{} {}", link.id, link.name)).collect()
         };
-        assert_eq!(ids("127.0.0.1:1", &[0, 1]), ["2 link 2"]);
-        assert_eq!(ids("127.0.0.1:1;name=a,127.0.0.1:1;id=1,127.0.0.1:1", &[0, 5]), ["2 a", "1 link 1", "3 link 3"]);
-        assert_eq!(ids("127.0.0.1:1; id=5", &[0, 5]), ["5 link 5"], "this one is replaced");
+        assert_eq!(ids("127.0.0.1:1", &[0, 1]), ["2 2"]);
+        assert_eq!(ids("127.0.0.1:1;name=a,127.0.0.1:1;id=1,127.0.0.1:1", &[0, 5]), ["2 a", "1 1", "3 3"]);
+        assert_eq!(ids("127.0.0.1:1; id=5", &[0, 5]), ["5 5"], "this one is replaced");
         assert_eq!(ids(" ", &[0]), [""; 0]);
         let many: Vec<LinkId> = (0..16).map(LinkId).collect();
         assert!(more_links("127.0.0.1:1;id=3", &many).is_ok());
@@ -320,11 +321,11 @@ mod tests {
         };
         assert_eq!(
             bound("127.0.0.1:5000", "127.0.0.2\n# spare\n127.0.0.3\n"),
-            ["link 0 127.0.0.1:5000 127.0.0.2", "link 1 127.0.0.1:5000 127.0.0.3"]
+            ["0 127.0.0.1:5000 127.0.0.2", "1 127.0.0.1:5000 127.0.0.3"]
         );
         assert_eq!(
             bound("127.0.0.1:1;name=a,127.0.0.1:2", "127.0.0.2\n127.0.0.3"),
-            ["a 127.0.0.1:1 127.0.0.2", "link 1 127.0.0.1:2 127.0.0.3"]
+            ["a 127.0.0.1:1 127.0.0.2", "1 127.0.0.1:2 127.0.0.3"]
         );
     }
 

@@ -57,6 +57,7 @@ const AFTER_HELP: &str = "\
 A link is HOST:PORT followed by options, links are separated by commas (quote them for the shell):
   HOST:PORT;name=TEXT;bind=IP;dev=INTERFACE;priority=N;price=N;rate-max=KBIT/S;budget-mb=N;last-resort=yes;warm=no;
   mtu=BYTES;weight=N;id=N
+  name       in events and statistics (default: its dev, else its id)
   bind, dev  local address and interface to send from; without them the routes decide
   priority   0 first; higher numbers only carry what the lower ones cannot
   price      of links that are fast enough and free, the cheapest is used (any unit, the same for all)
