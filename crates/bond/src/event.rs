@@ -60,8 +60,12 @@ pub enum StateReason {
     NoReports,
     /// Nothing at all was heard for too long.
     Silent,
-    /// The operating system refused to send.
+    /// The operating system refused to send, for another reason than the next two.
     SendError,
+    /// There is no route to the far end, or the local address is gone.
+    Unreachable,
+    /// The far end's machine answers that nobody receives at its port.
+    Refused,
     /// The link was added.
     Added,
     /// The local address changed.
@@ -74,6 +78,13 @@ pub enum StateReason {
     Reopened,
 }
 
+impl StateReason {
+    /// True when it is known here why nothing gets through, and silence is only what follows.
+    pub(crate) const fn is_cause(self) -> bool {
+        matches!(self, Self::SendError | Self::Unreachable | Self::Refused | Self::CarrierLost)
+    }
+}
+
 impl fmt::Display for StateReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -81,6 +92,8 @@ impl fmt::Display for StateReason {
             Self::NoReports => "packets in flight are not confirmed",
             Self::Silent => "nothing is heard from the far end",
             Self::SendError => "the system refuses to send",
+            Self::Unreachable => "there is no way from here to the far end",
+            Self::Refused => "nobody receives at the far end's port",
             Self::Added => "added",
             Self::AddressChanged => "the local address changed",
             Self::CarrierLost => "its interface has no carrier or no address",

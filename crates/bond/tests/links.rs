@@ -4,10 +4,10 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{Extension, LinkOptions, ReceiverConfig, SenderConfig};
-use bond::event::Cause;
-use bond::sender::{RadioHint, SenderInput};
+use bond::event::{Cause, StateReason};
+use bond::sender::{LinkErrorKind, RadioHint, SenderInput};
 use bond::stats::LinkState;
-use link_sim::{Capacity, PathConfig, SkewedClock};
+use link_sim::{Capacity, Outage, OutageKind, PathConfig, SkewedClock};
 use simulation::{Simulation, follow, load, scenario};
 use std::time::Duration;
 use units::{Bitrate, ByteCount, LinkId, Timestamp};
@@ -280,6 +280,43 @@ fn a_jam_and_its_end_are_told_with_figures() {
     assert!(told.iter().any(|(at, before, now)| *at > 22_000 && now > before), "{told:?}");
     assert!(run.simulation.sender_events.len() < 60, "{} events in 40 s", run.simulation.sender_events.len());
     assert!(run.count(|cause| matches!(cause, Cause::RateAdvice { .. })) >= 2, "the advice followed");
+}
+
+/// Goal: a link that cannot send is down for the reason the system gives, told once however often it is tried, and is up soon after
+/// there is a way; one whose interface is pulled is down for that, not for the silence that follows.
+#[test]
+fn a_link_without_a_way_says_why() {
+    let (only, mut paths) = (LinkId(0), pair()[..1].to_vec());
+    let outage = |from_ms, to_ms| Outage { from_ms, to_ms, kind: OutageKind::Lose };
+    paths[0].outages = vec![outage(0, 3000), outage(6000, 9000)];
+    let mut run = Run::new(&paths, vec![], 1e6, 15.0);
+    let error = |run: &mut Run, kind| run.simulation.input(SenderInput::LinkError { link: only, kind });
+    run.simulation.input(SenderInput::AddLink { link: only, options: options("only") });
+    for second in 1..=3 {
+        error(&mut run, LinkErrorKind::Unreachable);
+        run.until(second);
+    }
+    run.simulation.input(SenderInput::LinkAddressChanged { link: only });
+    run.until(6);
+    error(&mut run, LinkErrorKind::CarrierLost);
+    run.until(9);
+    run.simulation.input(SenderInput::LinkAddressChanged { link: only });
+    run.until(10);
+    let told = run.simulation.sender_events.iter().filter_map(|event| match event.cause {
+        Cause::LinkState { to, reason, .. } => Some((to, reason)),
+        _ => None,
+    });
+    let expected = [
+        (LinkState::Probe, StateReason::Added),
+        (LinkState::Down, StateReason::Unreachable),
+        (LinkState::Probe, StateReason::AddressChanged),
+        (LinkState::Up, StateReason::Answered),
+        (LinkState::Suspect, StateReason::CarrierLost),
+        (LinkState::Down, StateReason::CarrierLost),
+        (LinkState::Probe, StateReason::AddressChanged),
+        (LinkState::Up, StateReason::Answered),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
 }
 
 /// Goal: loss is told by its level.

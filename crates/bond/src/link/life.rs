@@ -85,7 +85,12 @@ impl Link {
     /// Notes that the system refuses to send, for `reason`.
     pub(crate) fn on_error(&mut self, now: Timestamp, reason: StateReason) -> Option<Moved> {
         self.refused_at = Some(now);
-        if self.state == LinkState::Up { self.go(now, LinkState::Suspect, reason) } else { None }
+        match self.state {
+            LinkState::Up => self.go(now, LinkState::Suspect, reason),
+            // Nobody can answer what never left. A far end that refuses is there, and may listen any moment.
+            LinkState::Probe if reason != StateReason::Refused => self.go(now, LinkState::Down, reason),
+            LinkState::Probe | LinkState::Suspect | LinkState::Down => None,
+        }
     }
 
     /// The far end has closed the link: what is on its way is lost, and what was sent before proves nothing. It is asked on,
@@ -134,13 +139,18 @@ impl Link {
             LinkState::Up if silent > PLAIN_SUSPECT_AFTER => self.go(now, LinkState::Suspect, StateReason::Silent),
             LinkState::Suspect if self.reported && now - self.since > DOWN_AFTER => {
                 self.sent.give_up(outcomes);
-                self.go(now, LinkState::Down, StateReason::Silent)
+                self.go(now, LinkState::Down, self.why_silent())
             }
             LinkState::Suspect if !self.reported && silent > PLAIN_DOWN_AFTER => {
-                self.go(now, LinkState::Down, StateReason::Silent)
+                self.go(now, LinkState::Down, self.why_silent())
             }
             _ => None,
         }
+    }
+
+    /// Why nothing comes over a suspect link: what made it suspect, where that is a cause.
+    fn why_silent(&self) -> StateReason {
+        if self.reason.is_cause() { self.reason } else { StateReason::Silent }
     }
 
     pub(super) fn go(&mut self, now: Timestamp, to: LinkState, reason: StateReason) -> Option<Moved> {
@@ -149,8 +159,7 @@ impl Link {
         }
         self.ecn.pause();
         let moved = Moved { from: self.state, to, reason };
-        self.state = to;
-        self.since = now;
+        (self.state, self.since, self.reason) = (to, now, reason);
         Some(moved)
     }
 }

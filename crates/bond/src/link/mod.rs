@@ -89,8 +89,9 @@ pub(crate) struct Link {
     loss: f64,
     /// The same, remembered for longer, and whether it comes in bursts.
     pub losses: LossModel,
-    /// When the state was entered.
+    /// When the state was entered, and why.
     since: Timestamp,
+    reason: StateReason,
     /// When a report last confirmed something new, or the link fell idle.
     progress_at: Timestamp,
     /// When anything was last heard on or about this link.
@@ -139,6 +140,7 @@ impl Link {
             loss: 0.0,
             losses: LossModel::new(now),
             since: now,
+            reason: StateReason::Added,
             progress_at: now,
             heard_at: None,
             next_send: now,

@@ -116,16 +116,18 @@ impl Sender {
     pub(super) fn link_error(&mut self, now: Timestamp, id: LinkId, kind: LinkErrorKind) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
-        match kind {
+        let reason = match kind {
             LinkErrorKind::BufferFull => return,
             LinkErrorKind::TooLarge { bytes } => {
                 slot.mtu.on_too_large(now, u16::try_from(bytes).unwrap_or(u16::MAX));
                 self.limit_payloads(now);
                 return;
             }
-            _ => {}
-        }
-        let reason = if kind == LinkErrorKind::CarrierLost { StateReason::CarrierLost } else { StateReason::SendError };
+            LinkErrorKind::Unreachable => StateReason::Unreachable,
+            LinkErrorKind::CarrierLost => StateReason::CarrierLost,
+            LinkErrorKind::Refused => StateReason::Refused,
+            LinkErrorKind::Other => StateReason::SendError,
+        };
         let moved = slot.link.on_error(now, reason);
         self.note_moved(now, index, moved);
     }

@@ -30,6 +30,7 @@ pub(crate) struct Link {
     receiver: Option<SocketAddr>,
     /// What its interface takes, when last looked for.
     interface_mtu: Option<u16>,
+    trial: Trial,
     pub(crate) counters: LinkCounters,
 }
 
@@ -38,6 +39,17 @@ pub(crate) struct Link {
 pub(crate) struct LinkCounters {
     pub(crate) foreign: u64,
     pub(crate) reopened: u64,
+}
+
+/// Whether sockets that were opened again carry anything: an interface without a way opens them all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    /// They do, or that is known otherwise.
+    Over,
+    /// Nothing was sent yet.
+    Untried,
+    /// The first datagram has left.
+    Passed,
 }
 
 /// Local port numbers; 0 is any.
@@ -56,8 +68,9 @@ impl Link {
         let interface_mtu = interfaces.as_ref().and_then(|interfaces| interfaces.mtu_of(&spec));
         let (last_ports, counters) = (LocalPorts::default(), LinkCounters::default());
         let last_address = place.and_then(|place| place.address);
+        let (receiver, trial) = (None, Trial::Over);
         let mut link =
-            Self { spec, profile, sockets, last_ports, place, last_address, receiver: None, interface_mtu, counters };
+            Self { spec, profile, sockets, last_ports, place, last_address, receiver, interface_mtu, trial, counters };
         let opened = link.try_open(now);
         (link, opened)
     }
@@ -108,7 +121,24 @@ impl Link {
     pub(crate) fn reopen(&mut self, now: Timestamp) -> Result<(), LinkErrorKind> {
         self.try_open(now)?;
         self.counters.reopened += 1;
+        self.trial = Trial::Over;
         Ok(())
+    }
+
+    /// The same after a pause, though nothing is known to have changed: see [`Link::is_back`].
+    pub(crate) fn retry(&mut self, now: Timestamp) {
+        if self.reopen(now).is_ok() {
+            self.trial = Trial::Untried;
+        }
+    }
+
+    /// True once after a [`Link::retry`] that has helped: a datagram has left.
+    pub(crate) fn is_back(&mut self) -> bool {
+        let is_back = self.trial == Trial::Passed;
+        if is_back {
+            self.trial = Trial::Over;
+        }
+        is_back
     }
 
     fn try_open(&mut self, now: Timestamp) -> Result<(), LinkErrorKind> {
@@ -180,6 +210,9 @@ impl Link {
             let refused_bytes = port.refused_bytes();
             if port.counters().sent > sent {
                 self.sockets.worked();
+                if self.trial == Trial::Untried {
+                    self.trial = Trial::Passed;
+                }
             }
             flushed.map_err(|error| match self.failed(now, &error) {
                 LinkErrorKind::TooLarge { .. } => LinkErrorKind::TooLarge { bytes: refused_bytes },
@@ -219,12 +252,61 @@ impl Link {
                     Channel::Control => self.last_ports.control = number,
                 }
             }
+            self.trial = Trial::Over;
+            let (link, name) = (self.spec.id, &self.spec.name);
             if self.sockets.fail(now) {
-                tracing::warn!(link = %self.spec.id, name = self.spec.name, error = %error, "a link's socket failed and will be opened again until it works");
+                tracing::warn!(%link, name, %error, "a link's socket failed and will be opened again until it works");
             } else {
-                tracing::debug!(link = %self.spec.id, name = self.spec.name, error = %error, "a link's socket failed again");
+                tracing::debug!(%link, name, %error, "a link's socket failed again");
             }
         }
         kind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    const LATER: Duration = Duration::from_secs(3);
+
+    fn send(link: &mut Link, now: Timestamp) -> Result<(), LinkErrorKind> {
+        link.post(Channel::Media, Ecn::NotEct, Bytes::from_static(b"x"));
+        link.flush(now, &mut Train::default())
+    }
+
+    fn link(remote: &str) -> Link {
+        let bind = Some(Ipv4Addr::LOCALHOST.into());
+        let spec = LinkSpec { bind, ..LinkSpec::new(LinkId(0), remote.parse().expect("an address")) };
+        let (link, opened) = Link::open(spec, Profile::Main, Timestamp::ZERO);
+        opened.expect("a socket");
+        link
+    }
+
+    #[test]
+    fn a_link_is_back_once_its_new_socket_has_sent() {
+        let mut link = link("127.0.0.1:9");
+        let now = Timestamp::ZERO + LATER;
+        assert!(send(&mut link, now).is_ok() && !link.is_back(), "it was never away");
+        link.failed(now, &io::Error::from_raw_os_error(nix::libc::ENETUNREACH));
+        link.retry(now + LATER);
+        assert!(!link.is_back(), "an open socket proves no way");
+        assert!(send(&mut link, now + LATER).is_ok() && link.is_back());
+        assert!(!link.is_back(), "told once");
+    }
+
+    /// From the machine's own address there is no way to another machine.
+    #[test]
+    fn a_link_without_a_way_is_not_back_however_often_its_socket_opens() {
+        let mut link = link("192.0.2.1:9");
+        for i in 1..4 {
+            let now = Timestamp::ZERO + LATER * i;
+            assert_eq!(send(&mut link, now), Err(LinkErrorKind::Unreachable));
+            link.retry(now);
+            assert!(!link.is_back());
+        }
+        assert_eq!(link.counters.reopened, 3);
     }
 }

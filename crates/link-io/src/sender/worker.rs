@@ -345,10 +345,8 @@ impl Worker {
             self.discover(now, &interfaces);
         }
         for index in 0..self.links.len() {
-            let due = self.links[index].sockets().retry_at().is_some_and(|at| now >= at);
-            if due && self.links[index].reopen(now).is_ok() {
-                let link = self.links[index].id();
-                self.tell(now, SenderInput::LinkAddressChanged { link });
+            if self.links[index].sockets().retry_at().is_some_and(|at| now >= at) {
+                self.links[index].retry(now);
             }
         }
     }
@@ -401,11 +399,15 @@ impl Worker {
             let train = &mut self.train;
             let flushed = self.links.iter_mut().map(|link| (link.id(), link.flush(now, train)));
             let failed: Vec<_> = flushed.filter_map(|(link, flushed)| Some((link, flushed.err()?))).collect();
-            if failed.is_empty() {
+            let back: Vec<_> = self.links.iter_mut().filter_map(|link| link.is_back().then(|| link.id())).collect();
+            if failed.is_empty() && back.is_empty() {
                 return;
             }
             for (link, kind) in failed {
                 self.tell(now, SenderInput::LinkError { link, kind });
+            }
+            for link in back {
+                self.tell(now, SenderInput::LinkAddressChanged { link });
             }
         }
     }
