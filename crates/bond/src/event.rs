@@ -68,7 +68,7 @@ pub enum StateReason {
     Refused,
     /// The link was added.
     Added,
-    /// The local address changed.
+    /// The local address changed, or there is a way to the far end again.
     AddressChanged,
     /// The interface lost its carrier or its address, or is gone.
     CarrierLost,
@@ -95,7 +95,7 @@ impl fmt::Display for StateReason {
             Self::Unreachable => "there is no way from here to the far end",
             Self::Refused => "nobody receives at the far end's port",
             Self::Added => "added",
-            Self::AddressChanged => "the local address changed",
+            Self::AddressChanged => "its way or its local address changed",
             Self::CarrierLost => "its interface has no carrier or no address",
             Self::FarEndClosed => "the far end closed it",
             Self::Reopened => "the far end wants it opened anew",

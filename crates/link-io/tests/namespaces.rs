@@ -93,7 +93,7 @@ fn a_stream_survives_links_that_die_heal_vanish_and_change_their_address() {
     must("ip", &format!("-n {s} addr add 10.77.2.9/24 dev tx2"));
     stream.send(250);
     stream.send_until(2, true);
-    assert!(told("veth-2", "the local address changed", &stream.sender), "{:?}", events(&stream.sender));
+    assert!(told("veth-2", "its way or its local address changed", &stream.sender), "{:?}", events(&stream.sender));
 
     // The address a link is bound to goes away and comes back.
     let before = reopened(&stream.sender);
