@@ -3,6 +3,7 @@
 use super::BondSink;
 use gstreamer as gst;
 use gstreamer::prelude::*;
+use link_io::media::MediaClock;
 use std::time::{Duration, Instant};
 
 /// The pace of one stream, from start to stop.
@@ -10,15 +11,12 @@ use std::time::{Duration, Instant};
 pub(super) struct Pace {
     /// Whether upstream is live, asked once it sends.
     live: Option<bool>,
-    started: Instant,
-    held: Duration,
-    /// Since when media waits for room, while it does.
-    stopped_at: Option<Instant>,
+    clock: MediaClock,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { live: None, started: Instant::now(), held: Duration::ZERO, stopped_at: None }
+        Self { live: None, clock: MediaClock::start(Instant::now()) }
     }
 }
 
@@ -30,25 +28,22 @@ impl Pace {
 
     /// Time since the start, but for the waits: media gets no older by them.
     pub(super) fn now(&self) -> Duration {
-        let real = self.stopped_at.unwrap_or_else(Instant::now).saturating_duration_since(self.started);
-        real.saturating_sub(self.held)
+        self.clock.time(Instant::now())
     }
 
     /// A wait begins, if none is under way.
     pub(super) fn stop(&mut self) {
-        self.stopped_at.get_or_insert_with(Instant::now);
+        self.clock.stop(Instant::now());
     }
 
     /// Ends the wait, if one is under way; it makes all that follows so much later.
     pub(super) fn go_on(&mut self) {
-        if let Some(at) = self.stopped_at.take() {
-            self.held += at.elapsed();
-        }
+        self.clock.go_on(Instant::now());
     }
 
     /// The time of media that would have been sent at `running_time` without the waits.
     pub(super) fn time(&self, running_time: Duration) -> Duration {
-        running_time + self.held
+        running_time + self.clock.waited()
     }
 }
 

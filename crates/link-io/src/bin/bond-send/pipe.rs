@@ -4,7 +4,7 @@ use super::feed::{ROOM_PAUSE, TURN_MAX, push_patiently};
 use anyhow::{Context, ensure};
 use bond::PacketClass;
 use bytes::Bytes;
-use link_io::media::{FULL_PAYLOAD_BYTES, Packer, TS_PACKET_BYTES};
+use link_io::media::{FULL_PAYLOAD_BYTES, MediaClock, Packer, TS_PACKET_BYTES};
 use link_io::sender::FlowSender;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -23,7 +23,7 @@ pub(crate) struct PipeFeed {
     input: File,
     /// Counts in the time of `clock`.
     packer: Packer<Duration>,
-    clock: PipeClock,
+    clock: MediaClock,
     /// What the last read gave, each with the time of its first byte: it waits for the links.
     held: Vec<(Bytes, PacketClass, Duration)>,
     ended: bool,
@@ -38,7 +38,7 @@ impl PipeFeed {
         Ok(Self {
             input: input.try_clone_to_owned()?.into(),
             packer: Packer::new(),
-            clock: PipeClock::start(),
+            clock: MediaClock::start(Instant::now()),
             held: Vec::new(),
             ended: false,
         })
@@ -49,11 +49,11 @@ impl PipeFeed {
     pub(crate) fn pass_on(&mut self, sender: &FlowSender) -> anyhow::Result<bool> {
         if !self.held.is_empty() {
             if !sender.has_room() {
-                self.clock.stop();
+                self.clock.stop(Instant::now());
                 sleep(ROOM_PAUSE);
                 return Ok(true);
             }
-            self.clock.go_on();
+            self.clock.go_on(Instant::now());
             self.push_held(sender)?;
         }
         if self.ended {
@@ -61,14 +61,14 @@ impl PipeFeed {
         }
         if self.wait() {
             self.read(sender.payload_bytes_max())?;
-        } else if self.packer.due().is_some_and(|due| self.clock.now() >= due) {
+        } else if self.packer.due().is_some_and(|due| self.clock.time(Instant::now()) >= due) {
             self.finish();
         }
         Ok(true)
     }
 
     fn push_held(&mut self, sender: &FlowSender) -> anyhow::Result<()> {
-        let now = self.clock.now();
+        let now = self.clock.time(Instant::now());
         for (bytes, class, since) in self.held.drain(..) {
             push_patiently(|| sender.push_aged(bytes.clone(), class, now.saturating_sub(since)))?;
         }
@@ -78,8 +78,8 @@ impl PipeFeed {
     /// Passes on what there is room for of all that was read.
     pub(crate) fn let_go(&mut self, sender: &FlowSender) {
         self.finish();
-        self.clock.go_on();
-        let now = self.clock.now();
+        self.clock.go_on(Instant::now());
+        let now = self.clock.time(Instant::now());
         for (bytes, class, since) in self.held.drain(..) {
             // Full or closed: there is no later.
             let _ = sender.push_aged(bytes, class, now.saturating_sub(since));
@@ -88,7 +88,7 @@ impl PipeFeed {
 
     /// Waits for something to read, no longer than packets may wait for others; true when there is some.
     fn wait(&self) -> bool {
-        let rest = self.packer.due().map_or(TURN_MAX, |due| due.saturating_sub(self.clock.now()));
+        let rest = self.packer.due().map_or(TURN_MAX, |due| due.saturating_sub(self.clock.time(Instant::now())));
         let mut fds = [PollFd::new(self.input.as_fd(), PollFlags::POLLIN)];
         // A signal only makes the wait shorter.
         ppoll(&mut fds, Some(TimeSpec::from_duration(rest.min(TURN_MAX))), None).is_ok_and(|ready| ready > 0)
@@ -105,7 +105,7 @@ impl PipeFeed {
             self.finish();
         }
         self.packer.limit(payload_bytes_max);
-        let Ok(()) = self.packer.push(&buffer[..read], self.clock.now(), hold(&mut self.held));
+        let Ok(()) = self.packer.push(&buffer[..read], self.clock.time(Instant::now()), hold(&mut self.held));
         self.check_packets()
     }
 
@@ -134,31 +134,5 @@ fn hold(
     |bytes, class, since| {
         held.push((bytes, class, since));
         Ok(())
-    }
-}
-
-/// Time since a pipe was opened, but for what it waited for the links: media gets no older by that.
-struct PipeClock {
-    started: Instant,
-    stopped_at: Option<Instant>,
-}
-
-impl PipeClock {
-    fn start() -> Self {
-        Self { started: Instant::now(), stopped_at: None }
-    }
-
-    fn now(&self) -> Duration {
-        self.stopped_at.unwrap_or_else(Instant::now).saturating_duration_since(self.started)
-    }
-
-    fn stop(&mut self) {
-        self.stopped_at.get_or_insert_with(Instant::now);
-    }
-
-    fn go_on(&mut self) {
-        if let Some(at) = self.stopped_at.take() {
-            self.started += at.elapsed();
-        }
     }
 }
