@@ -295,6 +295,7 @@ mod tests {
         packer.discard();
         assert_eq!(collect(&mut packer, &[&stream(7)]).len(), 1);
     }
+
     /// A stream on its way through a packer; what comes out is told as TS packets and milliseconds.
     struct Timed {
         packer: Packer<Duration>,

@@ -52,8 +52,8 @@ impl UdpInput {
     }
 
     /// Hands on what has arrived, with the present time: one payload a datagram, produced at the moment it arrived. Datagrams
-    /// longer than `payload_bytes_max` are packed anew, and what is left of one waits for the next, up to [`UdpInput::due`]. Tells whether
-    /// there may be more than a turn takes.
+    /// longer than `payload_bytes_max` are packed anew, and what is left of one waits for the next, up to [`UdpInput::due`]. Tells
+    /// whether there may be more than a turn takes.
     ///
     /// # Errors
     /// What the kernel says about the socket.

@@ -89,7 +89,8 @@ impl Lines {
     }
 }
 
-/// Writes all of a line, also where writing does not wait for the reader: whoever shares the terminal or the pipe may have set it so.
+/// Writes all of a line, also where writing does not wait for the reader: whoever shares the terminal or the pipe may have set it
+/// so.
 fn write_through(out: &mut impl Write, mut line: &[u8]) -> io::Result<()> {
     loop {
         let written = if line.is_empty() { out.flush().map(|()| 0) } else { out.write(line) };
