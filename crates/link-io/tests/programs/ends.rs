@@ -1,0 +1,160 @@
+//! Programs that are told to end, and readers that are gone or stand still.
+
+use super::{LATENCY_MS, RECEIVE, SEND, arguments};
+use crate::support::media::{Output, TS_BYTES, payload};
+use crate::support::piped::{PipedReceiver, assert_contiguous};
+use crate::support::tool::Tool;
+use free_ports::{free_pair, wait_until_bound};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Told to end while it is held back, it ends.
+#[test]
+fn a_sender_whose_receiver_never_comes_ends_in_order() {
+    let mut sender = Command::new(SEND)
+        .args(arguments(&format!("--input - --latency 100 --links 127.0.0.1:{}", free_pair())))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut input = sender.stdin.take().expect("piped");
+    let writer = std::thread::spawn(move || input.write_all(&payload(0, false).repeat(1000)));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(sender.try_wait().expect("a child").is_none(), "it waits");
+    let interrupted = Command::new("kill").args(["-INT", &sender.id().to_string()]).status().expect("kill");
+    assert!(interrupted.success());
+    assert!(sender.wait().expect("a child").success());
+    assert!(writer.join().expect("no panic").is_err(), "more than a pipe holds was taken");
+}
+
+/// Goal: media goes on when nobody reads the reports: their reader has gone, or it sleeps (a terminal that is held). Method: a pipe
+/// that holds less than a few reports, and media for longer than these take.
+#[test]
+fn media_waits_for_no_reader_of_the_reports() {
+    const LAST: u32 = 1999;
+    for gone in [false, true] {
+        let port = free_pair();
+        let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --output - --stats json");
+        let receiver = PipedReceiver::start(Path::new(RECEIVE), &arguments(&receive));
+        wait_until_bound(port);
+        let send = format!("--input - --latency {LATENCY_MS} --stats json --links 127.0.0.1:{port}");
+        let mut sender = Command::new(SEND)
+            .args(arguments(&send))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut input = sender.stdin.take().expect("piped");
+        let mut reports = sender.stdout.take().filter(|_| !gone);
+        if let Some(reports) = &reports {
+            nix::fcntl::fcntl(reports, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+        }
+        for number in 0..=LAST {
+            input.write_all(&payload(number, false)).expect("a reading sender");
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        drop(input);
+        let received = receiver.receive_to(LAST, Duration::from_secs(10));
+        assert_contiguous(&received, 0, LAST);
+        assert_eq!(sender.wait().expect("a child").code(), Some(0), "the reader has gone: {gone}");
+        let mut held = Vec::new();
+        if let Some(reports) = &mut reports {
+            assert!(reports.read_to_end(&mut held).expect("read") >= 2048);
+        }
+    }
+}
+
+/// Goal: an error ends the program with its status also when nobody reads what it says. Method: standard error is a pipe whose
+/// reader has gone, and one that is full.
+#[test]
+fn an_error_that_nobody_reads_ends_the_program() {
+    for gone in [false, true] {
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        let reader = Some(reader).filter(|_| !gone);
+        if !gone {
+            let size = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+            writer.write_all(&vec![b'x'; size as usize]).expect("room");
+        }
+        let mut sender = Command::new(SEND)
+            .args(arguments("--input - --profile simple --links @:5000"))
+            .stderr(writer)
+            .spawn()
+            .expect("started");
+        assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(1), "the reader has gone: {gone}");
+        drop(reader);
+    }
+}
+
+/// A key file that nobody writes: the program has nothing to end in order yet, and waits for it no longer than it may.
+#[test]
+fn a_program_that_has_not_begun_ends_at_the_first_signal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key");
+    nix::unistd::mkfifo(&key, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for (program, ways) in [(SEND, "--input - --links 127.0.0.1:9"), (RECEIVE, "--listen 127.0.0.1:0 --output -")] {
+        let mut child =
+            Command::new(program).args(arguments(ways)).arg("--psk-file").arg(&key).spawn().expect("started");
+        // It opens for writing once somebody reads.
+        let mut options = std::fs::File::options();
+        options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+        let until = Instant::now() + Duration::from_secs(10);
+        let _writer = loop {
+            match options.open(&key) {
+                Ok(file) => break file,
+                Err(error) => assert!(Instant::now() < until, "{program} does not read its key: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        terminate(&child);
+        assert_eq!(status_within(&mut child, Duration::from_secs(10)), Some(128 + 15), "{program}");
+    }
+}
+
+/// Goal: what a pipe has given is not lost by the end of the program, though it waits for a link then. Method: the receiver comes
+/// when the sender has been asked to end.
+#[test]
+fn what_a_pipe_gave_outlives_the_program() {
+    const LONG_LATENCY_MS: u32 = 6000;
+    let port = free_pair();
+    let mut sender = Command::new(SEND)
+        .args(arguments(&format!("--input - --latency {LONG_LATENCY_MS} --links 127.0.0.1:{port}")))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let packets = payload(5, false).slice(..3 * TS_BYTES);
+    let mut input = sender.stdin.take().expect("piped");
+    input.write_all(&packets).expect("a reading sender");
+    std::thread::sleep(Duration::from_millis(500));
+    terminate(&sender);
+    let (output, to) = Output::udp();
+    let receive = format!("--listen 127.0.0.1:{port} --latency {LONG_LATENCY_MS} --output udp://{to}");
+    let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+    let Output::Udp(socket) = &output else { unreachable!("made above") };
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", receiver.log_tail()));
+    assert!(buffer[..length] == packets, "{length} bytes");
+    assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(0));
+}
+
+fn terminate(child: &Child) {
+    let id = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).expect("running");
+}
+
+/// The exit status of a program that ends in time.
+#[track_caller]
+fn status_within(child: &mut Child, patience: Duration) -> Option<i32> {
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status.code();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("running");
+    child.wait().expect("ended");
+    panic!("it does not end");
+}
