@@ -2,13 +2,17 @@
 
 use super::{LATENCY_MS, RECEIVE, SEND, arguments};
 use crate::support::media::{Output, TS_BYTES, payload};
-use crate::support::piped::{PipedReceiver, assert_contiguous};
+use crate::support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use crate::support::tool::Tool;
 use free_ports::{free_pair, wait_until_bound};
-use std::io::{Read, Write};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Told to end while it is held back, it ends.
@@ -137,6 +141,101 @@ fn what_a_pipe_gave_outlives_the_program() {
     let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", receiver.log_tail()));
     assert!(buffer[..length] == packets, "{length} bytes");
     assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(0));
+}
+
+/// A pipe that holds three payloads, set as `flags` say.
+fn small_pipe(flags: OFlag) -> (PipeReader, PipeWriter) {
+    let (reader, writer) = pipe().expect("a pipe");
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+    fcntl(&writer, FcntlArg::F_SETFL(flags)).expect("a flag");
+    (reader, writer)
+}
+
+/// Goal: standard output that somebody has set so that writing does not wait (a shell, whoever shares it) costs no byte while its
+/// reader keeps up, and the end is in order. Method: more comes at once than a small pipe holds.
+#[test]
+fn media_is_written_whole_where_writing_does_not_wait() {
+    const LAST: u32 = 1999;
+    let port = free_pair();
+    let (reader, writer) = small_pipe(OFlag::O_NONBLOCK);
+    let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --output -");
+    let child = Command::new(RECEIVE).args(arguments(&receive)).stdout(writer).spawn().expect("started");
+    let mut receiver = PipedReceiver::reading(child, reader);
+    wait_until_bound(port);
+    let send = format!("--input - --latency {LATENCY_MS} --links 127.0.0.1:{port}");
+    let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
+    sender.send(0..LAST + 1, Duration::from_micros(500));
+    assert_contiguous(&receiver.receive_to(LAST, Duration::from_secs(10)), 0, LAST);
+    assert_eq!(sender.finish(), Some(0));
+    terminate(receiver.child());
+    assert_eq!(status_within(receiver.child(), Duration::from_secs(10)), Some(0));
+}
+
+/// Goal: a reader of the media that stands still keeps neither the reports nor the end of the program waiting. Method: a pipe and a
+/// FIFO that are full.
+#[test]
+fn who_reads_no_media_holds_up_neither_reports_nor_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fifo = folder.path().join("media");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    for (output, to_fifo) in [("-", false), (fifo.to_str().expect("text"), true)] {
+        let port = free_pair();
+        let receive = format!("--listen 127.0.0.1:{port} --latency 100 --stats text --output {output}");
+        let mut command = Command::new(RECEIVE);
+        command.args(arguments(&receive));
+        let (reader, writer) = small_pipe(OFlag::empty());
+        // What it reports on: standard error where the media takes standard output.
+        let (reports, told) = pipe().expect("a pipe");
+        if to_fifo {
+            command.stdout(told);
+        } else {
+            command.stdout(writer.try_clone().expect("a descriptor")).stderr(told);
+        }
+        let mut receiver = command.spawn().expect("started");
+        drop(command);
+        // Opening it both ways waits for nobody.
+        let (_reader, media): (OwnedFd, OwnedFd) = if to_fifo {
+            let both = std::fs::File::options().read(true).write(true).open(&fifo).expect("a FIFO");
+            (both.try_clone().expect("a descriptor").into(), both.into())
+        } else {
+            (reader.into(), writer.into())
+        };
+        wait_until_bound(port);
+        let send = format!("--input - --latency 100 --links 127.0.0.1:{port}");
+        let mut sender = PipedSender::start(Path::new(SEND), &arguments(&send));
+        sender.send(0..200, Duration::from_millis(1));
+        wait_until_full(&media);
+        let lines = lines_of(reports);
+        // Of the first it may have told before.
+        for _ in 0..3 {
+            assert!(lines.recv_timeout(Duration::from_secs(10)).is_ok(), "{output}: no more reports");
+        }
+        terminate(&receiver);
+        assert_eq!(status_within(&mut receiver, Duration::from_secs(5)), Some(0), "{output}");
+    }
+}
+
+/// The reports that come from now on.
+fn lines_of(reports: PipeReader) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let reports = BufReader::new(reports).lines().map_while(Result::ok);
+        reports.filter(|line| line.starts_with("rate ")).try_for_each(|line| sender.send(line))
+    });
+    lines
+}
+
+/// Waits until a pipe takes no more.
+fn wait_until_full(pipe: &impl AsFd) {
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, PollTimeout::ZERO).expect("a pipe") == 0 {
+            return;
+        }
+        assert!(Instant::now() < until, "it is never full");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn terminate(child: &Child) {

@@ -91,7 +91,12 @@ impl PipedSender {
 impl PipedReceiver {
     pub fn start(path: &Path, arguments: &[String]) -> Self {
         let mut child = spawn(path, arguments, Stdio::null());
-        let mut output = child.stdout.take().expect("piped");
+        let output = child.stdout.take().expect("piped");
+        Self::reading(child, output)
+    }
+
+    /// Of a program whose media comes out of `output`.
+    pub fn reading(child: Child, mut output: impl Read + Send + 'static) -> Self {
         let (sender, payloads) = channel();
         std::thread::spawn(move || {
             let mut bytes = vec![0; PAYLOAD_BYTES];
@@ -106,6 +111,10 @@ impl PipedReceiver {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
     }
 
     /// Payloads until number `last` came, or none came for `patience`.

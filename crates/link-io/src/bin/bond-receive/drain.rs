@@ -1,20 +1,21 @@
 //! From the flows to the outputs.
 
 use super::arguments::FlowOutput;
+use super::stream::{Stream, Written};
 use anyhow::Context;
 use link_io::media::{Endpoint, UdpOutput};
 use link_io::receiver::{FlowReceiver, ReceiverOptions};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
+use std::os::fd::AsFd;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest wait before the caller gets to look at signals and statistics.
 const TURN_MAX: Duration = Duration::from_millis(100);
-/// Packets written in one turn at most.
+/// Packets taken in one turn at most.
 const TURN_PACKETS_MAX: usize = 256;
-
-type Stream = BufWriter<Box<dyn Write>>;
+/// At the end of the program readers have so long to take what has been delivered.
+const END_MAX: Duration = Duration::from_millis(500);
 
 /// The open outputs that are no UDP: those the flow gives to by itself.
 pub(crate) struct Drain {
@@ -28,39 +29,69 @@ impl Drain {
         let (mut streams, mut udp) = (Vec::new(), Vec::new());
         for FlowOutput { port, endpoint } in outputs {
             let failed = || format!("cannot open {endpoint}");
-            let stream: Box<dyn Write> = match endpoint {
+            let stream = match endpoint {
                 Endpoint::Udp(address) => {
                     udp.push((*port, UdpOutput::open(*address).with_context(failed)?));
                     continue;
                 }
-                Endpoint::File(path) => Box::new(File::create(path).with_context(failed)?),
-                Endpoint::Standard => Box::new(io::stdout()),
+                Endpoint::File(path) => Stream::create(path),
+                Endpoint::Standard => Stream::to_open(io::stdout().as_fd()),
             };
-            streams.push((*port, BufWriter::new(stream)));
+            streams.push((*port, stream.with_context(failed)?));
         }
         Ok((Self { streams }, FlowReceiver::open_to(options, udp)?))
     }
 
-    /// Writes what is there, waiting a little for the first packet.
+    /// Writes what is there, waiting a little for the first packet, or for a reader; what it does not take waits in the flow.
     pub(crate) fn take_from(&mut self, receiver: &FlowReceiver) -> anyhow::Result<()> {
         if self.streams.is_empty() {
             sleep(TURN_MAX);
             return Ok(());
         }
-        let mut wait = TURN_MAX;
-        for _ in 0..TURN_PACKETS_MAX {
-            let Some(delivered) = receiver.recv_timeout(wait)? else { break };
+        let turn_ends = Instant::now() + TURN_MAX;
+        if self.write(turn_ends)? == Written::All {
+            self.gather(receiver, turn_ends.saturating_duration_since(Instant::now()))?;
+            self.write(Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was delivered before the end, and waits for readers no longer than they may take.
+    pub(crate) fn finish(&mut self, receiver: &FlowReceiver) -> anyhow::Result<()> {
+        let deadline = Instant::now() + END_MAX;
+        loop {
+            if self.write(deadline)? == Written::Waiting {
+                tracing::warn!("nobody reads the output: it lacks the end of the media");
+                return Ok(());
+            }
+            // A flow that delivers on and on is left at the same time.
+            if Instant::now() >= deadline || self.gather(receiver, Duration::ZERO)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes what has been delivered, waiting for the first packet. Tells how many there were.
+    fn gather(&mut self, receiver: &FlowReceiver, mut wait: Duration) -> anyhow::Result<usize> {
+        for count in 0..TURN_PACKETS_MAX {
+            let Some(delivered) = receiver.recv_timeout(wait)? else { return Ok(count) };
             wait = Duration::ZERO;
             let takes = |port: Option<u16>| port.is_none_or(|port| port == delivered.virtual_port);
             if let Some((_, stream)) = self.streams.iter_mut().find(|(port, _)| takes(*port)) {
-                stream.write_all(&delivered.bytes).context("writing the output failed")?;
+                stream.push(&delivered.bytes);
             }
         }
-        self.finish()
+        Ok(TURN_PACKETS_MAX)
     }
 
-    /// Writes what is still held.
-    pub(crate) fn finish(&mut self) -> anyhow::Result<()> {
-        self.streams.iter_mut().try_for_each(|(_, stream)| stream.flush().context("writing the output failed"))
+    /// Writes what readers take until `deadline`.
+    fn write(&mut self, deadline: Instant) -> anyhow::Result<Written> {
+        let mut all = Written::All;
+        for (_, stream) in &mut self.streams {
+            if stream.write(deadline).context("writing the output failed")? == Written::Waiting {
+                all = Written::Waiting;
+            }
+        }
+        Ok(all)
     }
 }

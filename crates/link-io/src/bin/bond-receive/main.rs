@@ -2,6 +2,7 @@
 
 mod arguments;
 mod drain;
+mod stream;
 
 use arguments::Arguments;
 use clap::Parser;
@@ -24,7 +25,7 @@ fn run(arguments: Arguments, stop: &Stop) -> anyhow::Result<()> {
     let piped = settings.outputs.iter().any(|output| output.endpoint == Endpoint::Standard);
     let lines = if piped { Lines::new(io::stderr()) } else { Lines::new(io::stdout()) };
     let mut report = Report::new(settings.stats, lines.clone());
-    let ended = take_all(&mut drain, &receiver, stop, &mut report).and_then(|()| drain.finish());
+    let ended = take_all(&mut drain, &receiver, stop, &mut report).and_then(|()| drain.finish(&receiver));
     report.events(&receiver.events());
     lines.finish();
     ended
