@@ -1,7 +1,7 @@
 //! Programs that are told to end, and readers that are gone or stand still.
 
 use super::{LATENCY_MS, RECEIVE, SEND, arguments};
-use crate::support::media::{Output, TS_BYTES, payload};
+use crate::support::media::{Output, PAYLOAD_BYTES, TS_BYTES, clocked_payload, payload};
 use crate::support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use crate::support::tool::Tool;
 use free_ports::{free_pair, wait_until_bound};
@@ -141,6 +141,43 @@ fn what_a_pipe_gave_outlives_the_program() {
     let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{error}\n{}", receiver.log_tail()));
     assert!(buffer[..length] == packets, "{length} bytes");
     assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(0));
+}
+
+/// Goal: what had come out of a file is not lost by the end of the program, though it does not fill a payload. Method: payloads of
+/// seven TS packets over a link that takes six, ended at three moments: five of six leave a rest.
+#[test]
+fn what_a_file_gave_outlives_the_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("media.ts");
+    let bytes: Vec<u8> = (0..5000).flat_map(clocked_payload).collect();
+    std::fs::write(&file, &bytes).expect("written");
+    let ended_at = |payloads: usize| {
+        let port = free_pair();
+        let (output, to) = Output::udp();
+        let receive = format!("--listen 127.0.0.1:{port} --latency {LATENCY_MS} --output udp://{to}");
+        let receiver = Tool::start_path(Path::new(RECEIVE), &arguments(&receive));
+        wait_until_bound(port);
+        let send = format!("--input {} --latency {LATENCY_MS} --links 127.0.0.1:{port};mtu=1300", file.display());
+        let mut sender = Command::new(SEND).args(arguments(&send)).spawn().expect("started");
+        let mut received = Vec::new();
+        let until = Instant::now() + Duration::from_secs(20);
+        while received.len() < payloads && Instant::now() < until {
+            output.receive(Duration::from_millis(20), &mut received);
+        }
+        terminate(&sender);
+        // Once it has ended everything has arrived, and waits for its time.
+        assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(0));
+        output.receive(Duration::from_millis(u64::from(2 * LATENCY_MS)), &mut received);
+        let received = received.concat();
+        assert!(received.len() >= payloads * 6 * TS_BYTES, "{} bytes\n{}", received.len(), receiver.log_tail());
+        assert!(bytes.starts_with(&received), "{} bytes", received.len());
+        assert_eq!(received.len() % PAYLOAD_BYTES, 0, "the end is missing");
+    };
+    let ended_at = &ended_at;
+    std::thread::scope(|scope| {
+        let all = [50, 75, 100].map(|payloads| scope.spawn(move || ended_at(payloads)));
+        assert!(all.map(|one| one.join().is_ok()) == [true; 3]);
+    });
 }
 
 /// A pipe that holds three payloads, set as `flags` say.

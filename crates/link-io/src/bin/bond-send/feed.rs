@@ -80,8 +80,11 @@ impl Feed {
 
     /// Passes on, without waiting, what the input has given already and will not give again.
     pub(crate) fn let_go(&mut self, sender: &FlowSender) {
-        if let Self::Standard(pipe) = self {
-            pipe.let_go(sender);
+        match self {
+            // The flow sends it when it is closed.
+            Self::Udp => {}
+            Self::File(file) => file.let_go(sender),
+            Self::Standard(pipe) => pipe.let_go(sender),
         }
     }
 }
@@ -100,12 +103,7 @@ impl FileFeed {
                 self.finish(sender)?;
                 return Ok(false);
             };
-            if std::mem::take(&mut self.waited) {
-                // It goes on at its own speed, instead of making up for what it waited.
-                let late = Instant::now().saturating_duration_since(self.started + payload.due);
-                self.started += late;
-                self.held += late;
-            }
+            self.go_on(payload.due);
             if let Some(due) = self.packer.due().filter(|due| *due < payload.due) {
                 self.sleep_until(due);
                 self.finish(sender)?;
@@ -118,8 +116,26 @@ impl FileFeed {
         Ok(true)
     }
 
+    /// After a wait it goes on at its own speed with what is due at `due`, instead of making up for what it waited.
+    fn go_on(&mut self, due: Duration) {
+        if std::mem::take(&mut self.waited) {
+            let late = Instant::now().saturating_duration_since(self.started + due);
+            self.started += late;
+            self.held += late;
+        }
+    }
+
     fn sleep_until(&self, due: Duration) {
         sleep((self.started + due).saturating_duration_since(Instant::now()));
+    }
+
+    /// Passes on what did not fill a payload, if there is room.
+    fn let_go(&mut self, sender: &FlowSender) {
+        let Some(since) = self.packer.waiting_since() else { return };
+        self.go_on(since);
+        let held = self.held;
+        // Full or closed: there is no later.
+        let _ = self.packer.finish(|bytes, class, due| sender.push(bytes, class, Some(due + held)));
     }
 
     /// Passes on what did not fill a payload.
