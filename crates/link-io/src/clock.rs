@@ -6,8 +6,10 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant, SystemTime};
 use units::Timestamp;
 
-/// How far back a kernel receive stamp may move an arrival: an older stamp says that the wall clock was stepped.
-const ARRIVAL_BACK_MAX: Duration = Duration::from_millis(200);
+/// A look at both clocks that takes longer says little of either: the thread was kept waiting in between.
+const LOOK_MAX: Duration = Duration::from_micros(50);
+/// Looks in a row that take longer.
+const LOOKS_MAX: usize = 4;
 
 /// Monotonic time of one flow: its origin is the moment the flow was opened.
 ///
@@ -29,15 +31,16 @@ impl Clock {
         Timestamp::ZERO + Self::HEADSTART + self.origin.elapsed()
     }
 
-    /// The moment a datagram arrived that the kernel stamped with the wall clock, seen at `now`.
-    ///
-    /// An absent or implausible stamp gives `now`.
-    pub(crate) fn arrival(now: Timestamp, wall: SystemTime, stamp: Option<Duration>) -> Timestamp {
-        let age = stamp.and_then(|since_epoch| wall.duration_since(SystemTime::UNIX_EPOCH + since_epoch).ok());
-        match age {
-            Some(age) if age <= ARRIVAL_BACK_MAX => now.back(age),
-            _ => now,
+    /// The present, and the wall clock's at the same time.
+    pub(crate) fn with_wall(&self) -> (Timestamp, SystemTime) {
+        let mut look = (self.now(), SystemTime::now());
+        for _ in 1..LOOKS_MAX {
+            if self.now().since(look.0) <= LOOK_MAX {
+                break;
+            }
+            look = (self.now(), SystemTime::now());
         }
+        look
     }
 }
 
@@ -54,17 +57,6 @@ pub(crate) fn seed() -> io::Result<Seed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_stamp_moves_the_arrival_back_unless_it_is_implausible() {
-        let now = Timestamp::from_millis(10_000);
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let stamped = |millis| Clock::arrival(now, wall, Some(Duration::from_millis(millis)));
-        assert_eq!(stamped(999_997), Timestamp::from_millis(9_997));
-        assert_eq!(stamped(1_000_001), now, "a stamp of the future");
-        assert_eq!(stamped(998_000), now, "a wall clock that was stepped");
-        assert_eq!(Clock::arrival(now, wall, None), now);
-    }
 
     #[test]
     fn two_seeds_differ() {

@@ -12,6 +12,7 @@
 //! The programs `bond-send` and `bond-receive` are thin shells around the two; [`media`] holds what they read and write,
 //! [`settings`] the text forms of links and secrets.
 
+mod arrival_clock;
 mod arrivals;
 mod clock;
 mod error;

@@ -41,7 +41,7 @@ pub(crate) const CALL_TRAINS_MAX: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else
 /// Room for what the kernel tells beside a train: when it came (32 bytes), where it is cut (24), to which address it was sent
 /// (40) and its ECN field (24). What finds no room is missing, the last first.
 const CONTROL_BYTES: usize = 160;
-/// Receive calls on one socket before the others get their turn.
+/// Calls in which a media input takes what waits, before the rest of the turn.
 pub(crate) const RECEIVE_CALLS_MAX: usize = 8;
 
 /// Whether trains may be handed to the kernel at all: for drivers that take them and send something else.
@@ -157,6 +157,17 @@ impl ReceiveSlots {
     /// Forgets what they hold.
     pub(crate) fn clear(&mut self) {
         self.filled = 0;
+    }
+
+    /// Exchanges two trains.
+    pub(crate) fn swap(&mut self, one: usize, other: usize) {
+        self.slots.swap(one, other);
+        self.metas.swap(one, other);
+    }
+
+    /// Forgets all but the first.
+    pub(crate) fn truncate(&mut self, trains: usize) {
+        self.filled = self.filled.min(trains);
     }
 
     /// Trains they hold.

@@ -4,6 +4,7 @@
 //! than the encryption.
 
 use super::pack::Packer;
+use crate::arrival_clock::ArrivalClock;
 use crate::clock::Clock;
 use crate::udp::{
     Binding, CALL_TRAINS_MAX, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train,
@@ -14,7 +15,6 @@ use bytes::Bytes;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::SystemTime;
 use units::{Ecn, Timestamp};
 
 /// A socket that media arrives on.
@@ -22,6 +22,7 @@ use units::{Ecn, Timestamp};
 pub struct UdpInput {
     port: UdpPort,
     slots: ReceiveSlots,
+    arrival_clock: ArrivalClock,
     packer: Packer<Timestamp>,
 }
 
@@ -40,7 +41,8 @@ impl UdpInput {
             IpAddr::V6(group) if group.is_multicast() => port.socket().join_multicast_v6(&group, 0)?,
             _ => {}
         }
-        Ok(Self { port, slots: ReceiveSlots::new(CALL_TRAINS_MAX), packer: Packer::new() })
+        let (slots, packer) = (ReceiveSlots::new(CALL_TRAINS_MAX), Packer::new());
+        Ok(Self { port, slots, arrival_clock: ArrivalClock::default(), packer })
     }
 
     /// Where it listens.
@@ -64,12 +66,14 @@ impl UdpInput {
         mut each: impl FnMut(Timestamp, Payload),
     ) -> io::Result<Received> {
         self.packer.limit(payload_bytes_max);
+        let (now, wall) = clock.with_wall();
+        self.arrival_clock.look(now, wall);
         for _ in 0..RECEIVE_CALLS_MAX {
             self.slots.clear();
             let received = self.port.receive(&mut self.slots, CALL_TRAINS_MAX)?;
-            let (now, wall) = (clock.now(), SystemTime::now());
+            let now = clock.now();
             for arrival in self.slots.arrivals() {
-                let arrived = Clock::arrival(now, wall, arrival.stamp);
+                let arrived = self.arrival_clock.arrival(arrival.stamp, now);
                 let Ok(()) = self.packer.push_datagram(arrival.datagram, arrived, |bytes, class, source_time| {
                     each(now, Payload { bytes, source_time, class });
                     Ok::<_, Infallible>(())

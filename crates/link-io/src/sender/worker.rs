@@ -238,10 +238,15 @@ impl Worker {
         // Links may have been removed or replaced by a command since the sleep.
         let place = |id| links.iter().position(|link| link.id() == id);
         let ready = watched.iter().zip(ready).filter(|(_, ready)| ready.read);
-        self.arrivals.begin(ready.filter_map(|(&(id, channel), _)| Some((place(id)?, channel))));
+        let clocks = self.parts.clock.with_wall();
+        self.arrivals.begin(clocks, ready.filter_map(|(&(id, channel), _)| Some((place(id)?, channel))));
         let mut failed = Vec::new();
         while self.gather(&mut failed) {
             self.hand_over();
+        }
+        if self.backlog != Backlog::Empty {
+            // Not before: the machine would take it to be the present of what still waits.
+            self.drain(self.parts.clock.now());
         }
         if self.arrivals.is_left() {
             self.backlog = Backlog::Left;
@@ -255,12 +260,15 @@ impl Worker {
     fn gather(&mut self, failed: &mut Vec<(LinkId, LinkErrorKind)>) -> bool {
         let (clock, links) = (self.parts.clock, &mut self.links);
         let now = clock.now();
-        self.arrivals.gather(&clock, |(index, channel), slots, most| {
-            links[index].receive(now, channel, slots, most).unwrap_or_else(|kind| {
-                failed.push((links[index].id(), kind));
-                Received::All
-            })
-        })
+        self.arrivals.gather(
+            || clock.now(),
+            |(index, channel), slots, most| {
+                links[index].receive(now, channel, slots, most).unwrap_or_else(|kind| {
+                    failed.push((links[index].id(), kind));
+                    Received::All
+                })
+            },
+        )
     }
 
     fn hand_over(&mut self) {
@@ -279,7 +287,6 @@ impl Worker {
             };
             parts.machine.handle_input(at, input);
         });
-        self.drain(self.parts.clock.now());
     }
 
     fn take_payloads(&mut self, payloads: &mut Vec<QueuedPayload>) {
