@@ -1,5 +1,6 @@
 //! The receiving end of a flow on real sockets.
 
+mod called;
 mod socket;
 mod worker;
 

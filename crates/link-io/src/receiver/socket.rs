@@ -1,5 +1,6 @@
 //! One local address of a receiver: a socket, or the pair of Simple Profile.
 
+use super::called::Called;
 use crate::port_pair::PortPair;
 use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
@@ -7,13 +8,10 @@ use crate::udp::{Binding, Departure, ReceiveSlots, Received, Train};
 use bond::Channel;
 use bond::config::Profile;
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use units::{Ecn, Timestamp};
 
-/// Senders whose called address is remembered; past it the memory starts over.
-const PEERS_MAX: usize = 1024;
 /// Attempts to find an even port whose neighbour is free too.
 const PAIR_ATTEMPTS_MAX: usize = 64;
 
@@ -26,8 +24,8 @@ pub(crate) struct ReceiverSocket {
     /// The sender it calls.
     remote: Option<SocketAddr>,
     sockets: Sockets,
-    /// The local address each peer called, where the socket is bound to any: answers must come from there.
-    called: HashMap<SocketAddr, IpAddr>,
+    /// Of use where the socket is bound to any address.
+    called: Called,
     pub(crate) reopened: u64,
 }
 
@@ -58,7 +56,7 @@ impl ReceiverSocket {
             local: pair.local_addr()?,
             remote: None,
             sockets: Sockets::opened(pair),
-            called: HashMap::new(),
+            called: Called::default(),
             reopened: 0,
         })
     }
@@ -112,19 +110,14 @@ impl ReceiverSocket {
 
     /// Remembers which local address `peer` called.
     pub(crate) fn note_called(&mut self, peer: SocketAddr, called: Option<IpAddr>) {
-        let Some(called) = called.filter(|_| self.local.ip().is_unspecified()) else { return };
-        if self.called.get(&peer) == Some(&called) {
-            return;
+        if let Some(called) = called.filter(|_| self.local.ip().is_unspecified()) {
+            self.called.note(peer, called);
         }
-        if self.called.len() >= PEERS_MAX {
-            self.called.clear();
-        }
-        self.called.insert(peer, called);
     }
 
     /// Queues a datagram; [`ReceiverSocket::flush`] sends it.
     pub(crate) fn post(&mut self, channel: Channel, to: SocketAddr, datagram: Bytes) {
-        let from = self.called.get(&to).copied();
+        let from = self.called.by(to);
         self.sockets.post(channel, Departure { to, from, ecn: Ecn::NotEct, datagram });
     }
 
@@ -215,15 +208,5 @@ mod tests {
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
         sender.send_to(b"x", socket.local_addr()).expect("sent");
         assert_eq!(pause(&mut socket), first);
-    }
-
-    #[test]
-    fn called_addresses_are_remembered_up_to_a_bound() {
-        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut socket = ReceiverSocket::listen(Profile::Main, any).expect("a free port");
-        for i in 0..=u16::try_from(PEERS_MAX).expect("small") {
-            socket.note_called(SocketAddr::from((Ipv4Addr::LOCALHOST, i + 1)), Some(IpAddr::from([127, 0, 0, 3])));
-        }
-        assert_eq!(socket.called.len(), 1);
     }
 }

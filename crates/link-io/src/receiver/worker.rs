@@ -141,8 +141,9 @@ impl Worker {
     fn take_arrivals(&mut self, watched: &[(usize, Channel)], ready: &[Ready]) {
         self.backlog = Backlog::Empty;
         let ready = watched.iter().zip(ready).filter(|(_, ready)| ready.read);
-        self.arrivals.begin(self.parts.clock.with_wall(), ready.map(|(&socket, _)| socket));
-        while self.gather() {
+        let (now, wall) = self.parts.clock.with_wall();
+        self.arrivals.begin((now, wall), ready.map(|(&socket, _)| socket));
+        while self.gather(now) {
             self.hand_over();
         }
         if self.backlog != Backlog::Empty {
@@ -154,9 +155,9 @@ impl Worker {
         }
     }
 
-    fn gather(&mut self) -> bool {
+    /// Reads a round of the turn that began at `now`.
+    fn gather(&mut self, now: Timestamp) -> bool {
         let (clock, sockets) = (self.parts.clock, &mut self.sockets);
-        let now = clock.now();
         self.arrivals
             .gather(|| clock.now(), |(local, channel), slots, most| sockets[local].receive(now, channel, slots, most))
     }

@@ -238,10 +238,10 @@ impl Worker {
         // Links may have been removed or replaced by a command since the sleep.
         let place = |id| links.iter().position(|link| link.id() == id);
         let ready = watched.iter().zip(ready).filter(|(_, ready)| ready.read);
-        let clocks = self.parts.clock.with_wall();
-        self.arrivals.begin(clocks, ready.filter_map(|(&(id, channel), _)| Some((place(id)?, channel))));
+        let (now, wall) = self.parts.clock.with_wall();
+        self.arrivals.begin((now, wall), ready.filter_map(|(&(id, channel), _)| Some((place(id)?, channel))));
         let mut failed = Vec::new();
-        while self.gather(&mut failed) {
+        while self.gather(now, &mut failed) {
             self.hand_over();
         }
         if self.backlog != Backlog::Empty {
@@ -256,10 +256,9 @@ impl Worker {
         }
     }
 
-    /// Reads a round, and notes the links whose sockets failed.
-    fn gather(&mut self, failed: &mut Vec<(LinkId, LinkErrorKind)>) -> bool {
+    /// Reads a round of the turn that began at `now`, and notes the links whose sockets failed.
+    fn gather(&mut self, now: Timestamp, failed: &mut Vec<(LinkId, LinkErrorKind)>) -> bool {
         let (clock, links) = (self.parts.clock, &mut self.links);
-        let now = clock.now();
         self.arrivals.gather(
             || clock.now(),
             |(index, channel), slots, most| {
