@@ -9,8 +9,9 @@
 //! order holds throughout a turn, but for what comes while it lasts and for what a flood leaves to the next.
 
 use crate::arrival_clock::ArrivalClock;
+use crate::receive_slots::{Arrival, ReceiveSlots};
 use crate::receiver::SOCKETS_MAX;
-use crate::udp::{Arrival, ReceiveSlots, Received};
+use crate::udp::Received;
 use bond::config::LINKS_MAX;
 use std::time::SystemTime;
 use units::Timestamp;

@@ -21,6 +21,7 @@ pub mod media;
 mod port_pair;
 pub mod program;
 mod queue;
+mod receive_slots;
 pub mod receiver;
 mod reopen;
 pub mod sender;

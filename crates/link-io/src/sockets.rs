@@ -1,8 +1,9 @@
 //! Sockets that are opened again when they fail: the life a sender's link and a receiver's address have in common.
 
 use crate::port_pair::PortPair;
+use crate::receive_slots::ReceiveSlots;
 use crate::reopen::Backoff;
-use crate::udp::{Departure, ReceiveSlots, Received, UdpPort};
+use crate::udp::{Departure, Received, UdpPort};
 use bond::Channel;
 use std::io;
 use units::Timestamp;

@@ -4,20 +4,18 @@
 //! in a bounded outbox for the socket to become writable. Where the kernel or an interface refuses to cut trains into
 //! datagrams (GSO), they go one by one from then on; with `BOND_GSO=off` in the environment they always do.
 
+use crate::receive_slots::{Meta, ReceiveSlots, SLOT_BYTES};
 use crate::waker::{SocketId, Watched};
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, setsockopt, sockopt};
 use quinn_udp::{BATCH_SIZE, EcnCodepoint, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
-use std::time::Duration;
 use units::Ecn;
 
 /// Room for arrivals while the thread does something else: 1.6 s of 20 Mbit/s.
@@ -31,11 +29,6 @@ pub(crate) const OUTBOX_DATAGRAMS_MAX: usize = 256;
 const GSO_DATAGRAMS_MAX: usize = 32;
 /// Bytes handed to the kernel in one call at most (the kernel's own limit is 65535 with headers).
 const GSO_BYTES_MAX: usize = 60_000;
-/// What one receive slot holds: a coalesced train of datagrams.
-const SLOT_BYTES: usize = 65_536;
-/// Distance of the slots in memory. Were it a power of two, their first bytes, all that most of them ever hold, would compete
-/// for the same few lines of the cache.
-const SLOT_STRIDE: usize = SLOT_BYTES + 1472;
 /// Datagram trains taken from the kernel in one call.
 pub(crate) const CALL_TRAINS_MAX: usize = if BATCH_SIZE < 16 { BATCH_SIZE } else { 16 };
 /// Room for what the kernel tells beside a train: when it came (32 bytes), where it is cut (24), to which address it was sent
@@ -81,121 +74,6 @@ pub(crate) struct Counters {
     pub(crate) dropped: u64,
 }
 
-/// What the kernel tells of a train.
-#[derive(Debug, Clone, Copy)]
-struct Meta {
-    len: usize,
-    /// Length of each datagram but the last.
-    stride: usize,
-    from: SocketAddr,
-    to: Option<IpAddr>,
-    stamp: Option<Duration>,
-    ecn: Ecn,
-}
-
-impl Default for Meta {
-    fn default() -> Self {
-        let from = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        Self { len: 0, stride: 0, from, to: None, stamp: None, ecn: Ecn::NotEct }
-    }
-}
-
-impl Meta {
-    /// `None` for what comes from no IP address.
-    fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
-        let address = message.address?;
-        let v4 = address.as_sockaddr_in().map(|from| SocketAddr::from(SocketAddrV4::from(*from)));
-        let v6 = || address.as_sockaddr_in6().map(|from| SocketAddr::from(SocketAddrV6::from(*from)));
-        let mut meta = Self { len: message.bytes, stride: message.bytes, from: v4.or_else(v6)?, ..Self::default() };
-        for told in message.cmsgs().into_iter().flatten() {
-            match told {
-                ControlMessageOwned::ScmTimestampns(stamp) => meta.stamp = Some(stamp.into()),
-                ControlMessageOwned::UdpGroSegments(stride) => {
-                    meta.stride = usize::try_from(stride).unwrap_or(message.bytes);
-                }
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    meta.to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
-                }
-                ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    meta.to = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
-                }
-                ControlMessageOwned::Ipv4Tos(tos) => meta.ecn = Ecn::from_bits(tos),
-                ControlMessageOwned::Ipv6TClass(class) => meta.ecn = Ecn::from_bits((class & 3) as u8),
-                _ => {}
-            }
-        }
-        Some(meta)
-    }
-
-    /// The datagrams of the train that begins in `slot`.
-    fn cut(self, slot: &mut [u8]) -> impl Iterator<Item = Arrival<'_>> {
-        slot[..self.len].chunks_mut(self.stride.max(1)).map(move |datagram| Arrival {
-            from: self.from,
-            to: self.to,
-            stamp: self.stamp,
-            ecn: self.ecn,
-            datagram,
-        })
-    }
-}
-
-/// Where arrivals are put; shared by the sockets of one thread.
-#[derive(Debug)]
-pub(crate) struct ReceiveSlots {
-    /// Slots of [`SLOT_STRIDE`] bytes; memory that was never needed is never there.
-    slots: Vec<Box<[u8]>>,
-    metas: Vec<Meta>,
-    filled: usize,
-}
-
-impl ReceiveSlots {
-    /// Room for so many trains.
-    pub(crate) fn new(trains: usize) -> Self {
-        Self { slots: Vec::new(), metas: vec![Meta::default(); trains], filled: 0 }
-    }
-
-    /// Forgets what they hold.
-    pub(crate) fn clear(&mut self) {
-        self.filled = 0;
-    }
-
-    /// Exchanges two trains.
-    pub(crate) fn swap(&mut self, one: usize, other: usize) {
-        self.slots.swap(one, other);
-        self.metas.swap(one, other);
-    }
-
-    /// Forgets all but the first.
-    pub(crate) fn truncate(&mut self, trains: usize) {
-        self.filled = self.filled.min(trains);
-    }
-
-    /// Trains they hold.
-    pub(crate) fn filled(&self) -> usize {
-        self.filled
-    }
-
-    /// Trains there is room for.
-    pub(crate) fn room(&self) -> usize {
-        self.metas.len() - self.filled
-    }
-
-    /// Kernel receive stamp of a train, wall clock since the epoch.
-    pub(crate) fn stamp(&self, train: usize) -> Option<Duration> {
-        self.metas[train].stamp
-    }
-
-    /// The datagrams of a train.
-    pub(crate) fn train(&mut self, train: usize) -> impl Iterator<Item = Arrival<'_>> {
-        self.metas[train].cut(&mut self.slots[train])
-    }
-
-    /// The datagrams of all trains.
-    pub(crate) fn arrivals(&mut self) -> impl Iterator<Item = Arrival<'_>> {
-        self.slots.iter_mut().zip(&self.metas).take(self.filled).flat_map(|(slot, meta)| meta.cut(slot))
-    }
-}
-
 /// Whether the socket may hold more arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -203,18 +81,6 @@ pub(crate) enum Received {
     MaybeMore,
     /// The socket is empty.
     All,
-}
-
-/// One arrival.
-pub(crate) struct Arrival<'a> {
-    pub(crate) from: SocketAddr,
-    /// The local address it was sent to.
-    pub(crate) to: Option<IpAddr>,
-    /// Kernel receive stamp, wall clock since the epoch.
-    pub(crate) stamp: Option<Duration>,
-    /// The same for the whole train: the kernel joins none that differ.
-    pub(crate) ecn: Ecn,
-    pub(crate) datagram: &'a mut [u8],
 }
 
 /// One departure.
@@ -336,10 +202,8 @@ impl UdpPort {
         if trains == 0 {
             return Ok(Received::MaybeMore);
         }
-        while slots.slots.len() < slots.filled + trains {
-            slots.slots.push(vec![0; SLOT_STRIDE].into_boxed_slice());
-        }
-        let mut parts = slots.slots[slots.filled..].iter_mut();
+        let (vacant, metas) = slots.vacant(trains);
+        let mut parts = vacant.iter_mut();
         let mut buffers: [[IoSliceMut<'_>; 1]; CALL_TRAINS_MAX] = std::array::from_fn(|_| {
             let part = parts.next().map_or(&mut [][..], |slot| &mut slot[..SLOT_BYTES]);
             [IoSliceMut::new(part)]
@@ -350,7 +214,7 @@ impl UdpPort {
         let mut brought = 0;
         match received {
             Ok(messages) => {
-                for (message, meta) in messages.zip(&mut slots.metas[slots.filled..]) {
+                for (message, meta) in messages.zip(metas) {
                     // What comes from nowhere is empty.
                     *meta = Meta::read(&message).unwrap_or_default();
                     brought += 1;
@@ -359,7 +223,7 @@ impl UdpPort {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        slots.filled += brought;
+        slots.fill(brought);
         self.brought = brought.max(self.brought * 7 / 8);
         Ok(if brought == trains { Received::MaybeMore } else { Received::All })
     }
@@ -454,7 +318,8 @@ fn enlarge_buffers(socket: &Socket) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::time::SystemTime;
+    use crate::receive_slots::Arrival;
+    use std::time::{Duration, SystemTime};
 
     /// Waits until the kernel stamps what arrives: it begins a moment after the first socket asks for that, and until then gives
     /// the time of reading.

@@ -6,9 +6,9 @@
 use super::pack::Packer;
 use crate::arrival_clock::ArrivalClock;
 use crate::clock::Clock;
+use crate::receive_slots::ReceiveSlots;
 use crate::udp::{
-    Binding, CALL_TRAINS_MAX, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, ReceiveSlots, Received, Train,
-    UdpPort,
+    Binding, CALL_TRAINS_MAX, Departure, OUTBOX_DATAGRAMS_MAX, RECEIVE_CALLS_MAX, Received, Train, UdpPort,
 };
 use bond::Payload;
 use bytes::Bytes;

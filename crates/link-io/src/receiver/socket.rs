@@ -2,9 +2,10 @@
 
 use super::called::Called;
 use crate::port_pair::PortPair;
+use crate::receive_slots::ReceiveSlots;
 use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
-use crate::udp::{Binding, Departure, ReceiveSlots, Received, Train};
+use crate::udp::{Binding, Departure, Received, Train};
 use bond::Channel;
 use bond::config::Profile;
 use bytes::Bytes;

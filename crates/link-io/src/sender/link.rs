@@ -3,9 +3,10 @@
 use super::LinkSpec;
 use super::interfaces::{Interfaces, Place, Turn, turn};
 use crate::port_pair::PortPair;
+use crate::receive_slots::ReceiveSlots;
 use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
-use crate::udp::{Binding, Departure, ReceiveSlots, Received, Train, UdpPort};
+use crate::udp::{Binding, Departure, Received, Train, UdpPort};
 use bond::Channel;
 use bond::config::{LinkOptions, Profile};
 use bond::sender::LinkErrorKind;
