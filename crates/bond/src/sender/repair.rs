@@ -17,6 +17,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
 
+/// What comes so much sooner or later than the far end expects is of another timeline to it, which begins then, in microseconds.
+const TIMELINE_MICROS: f64 = 10_000_000.0;
+
 /// The numbers given out last, of which reports may tell.
 const NUMBERS_SENT: u32 = 1 << 24;
 
@@ -56,15 +59,19 @@ impl Sender {
 
     /// Takes the far end's playout, which is told in its clock: as long as no link is timed by that, it says nothing.
     fn learn_playout(&mut self, report: &Report<'_>) {
-        let timed = self.slots.iter().flatten().any(|slot| slot.link.delay.base().is_some());
         let Some(playout) = report.playout else {
             // The receiver knows no such flow: what was told before was another one's, of whoever had these addresses.
             self.playout = None;
             return;
         };
-        let (Some(newest), true) = (self.history.newest(), timed) else { return };
+        let fastest = self.slots.iter().flatten().filter_map(|slot| slot.link.delay.base()).min();
+        let (Some(newest), Some(fastest)) = (self.history.newest(), fastest) else { return };
         let ahead = f64::from(playout.rtp_time.wrapping_sub(newest.rtp_time) as i32) * 100.0 / 9.0;
-        self.playout = Some(playout.clock_micros as f64 - (newest.source_time.as_micros() as f64 + ahead));
+        let told = playout.clock_micros as f64 - (newest.source_time.as_micros() as f64 + ahead);
+        // A receiver that has heard nothing of this flow yet may tell of one that was there before, under the same SSRC too.
+        let left = told - fastest as f64;
+        let of_ours = (left - f64::from(report.latency_ms) * 1e3).abs() < TIMELINE_MICROS;
+        self.playout = of_ours.then_some(told);
     }
 
     /// Gives links that no report has timed yet a place on the far clock's scale.
