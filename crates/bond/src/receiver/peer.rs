@@ -433,6 +433,14 @@ impl Receiver {
         }
         let same = |(other, peer): (usize, &Peer)| other != index && peer.link == Some(link) && peer.flow == Some(flow);
         let old = self.peers.iter().enumerate().position(same);
+        // One that its sender has closed is another link, whose numbers tell nothing of this one's.
+        let old = match old.filter(|old| self.peers[*old].closed.is_some()) {
+            Some(closed) => {
+                (self.peers[closed].link, self.peers[closed].extension) = (None, false);
+                None
+            }
+            None => old,
+        };
         if old.is_some_and(|old| self.is_replay(now, old, index)) {
             self.refused.count(Reason::Replayed);
             self.peers[index].extension = false;
