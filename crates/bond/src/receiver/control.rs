@@ -6,17 +6,19 @@ use rist::wire::rtcp::{
     App, BitmaskEntry, Echo, EchoKind, NACK_ENTRIES_MAX, NackBitmask, NackRange, RangeEntry, ReceiverReport,
     RtcpPacket, Sdes, packets,
 };
+use std::cmp::Reverse;
 use std::time::Duration;
 use units::Timestamp;
 
 use super::flow::{AskPolicy, FlowId};
 use super::newcomers::Standing;
+use super::peer::Peer;
 use super::{Channel, Receiver, ReceiverOutput};
 use crate::agreed_latency::told_ms;
 use crate::config::{Extension, Profile};
 use crate::extension::{
-    ANNOUNCE, Announce, CLOCK, NAME, Playout, RECOVERED, REPORT, REPORT_WORDS_MAX, ReportWriter, emit_recovered,
-    parse_clock,
+    ANNOUNCE, Announce, CLOCK, NAME, Playout, RECOVERED, REPORT, REPORT_LINKS_MAX, REPORT_WORDS_MAX, ReportWriter,
+    emit_recovered, parse_clock,
 };
 
 /// RTCP interval (TR-06-1: at most 100 ms).
@@ -33,6 +35,8 @@ const REPORT_INTERVAL_MAX: Duration = Duration::from_millis(20);
 /// A report is made sooner once so many numbers have passed on a link: a third of what one report can tell of, so that two may
 /// be lost. At the cadence that is a link of 134 Mbit/s.
 pub(super) const REPORT_NUMBERS: u64 = (REPORT_WORDS_MAX as u64) * 32 / 3;
+/// What came on a link that has been silent for so long is told no more: nobody could use it within the longest latency.
+const TOLD_FOR: Duration = Duration::from_secs(10);
 /// Links over which each report goes.
 const REPORT_PATHS: usize = 2;
 /// Packets asked for at one look; the others are asked for at the next.
@@ -289,11 +293,17 @@ impl Receiver {
         let mut body = Vec::with_capacity(512);
         let mut writer = ReportWriter::new(&mut body, latency_ms, now.as_micros(), playout);
         let mut marks = Vec::new();
-        for peer in &mut self.peers {
+        let told = |peer: &Peer| {
+            let is_of_flow = peer.flow == Some(flow) && peer.extension && peer.closed.is_none();
+            is_of_flow && now - peer.heard_at < TOLD_FOR
+        };
+        let mut told: Vec<&mut Peer> = self.peers.iter_mut().filter(|peer| told(peer)).collect();
+        if told.len() > REPORT_LINKS_MAX {
+            // Those that are silent take no room from the others.
+            told.sort_by_key(|peer| Reverse(peer.heard_at));
+        }
+        for peer in told {
             let (Some(link), Some((highest, at))) = (peer.link, peer.arrivals.highest()) else { continue };
-            if peer.flow != Some(flow) || !peer.extension {
-                continue;
-            }
             let held = u32::try_from((now - at).as_micros()).unwrap_or(u32::MAX);
             let words = peer.arrivals.mark(now);
             if !writer.link(link, highest, held, peer.arrivals.bytes as u32, peer.arrivals.words(words)) {
