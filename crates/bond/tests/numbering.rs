@@ -386,6 +386,32 @@ fn losses_and_late_packets_are_no_new_count() {
     }
 }
 
+/// Goal: an outage of more packets than half of all numbers is no new count: what is missing is asked for while there is time, and
+/// all is played. Method: 5000 packets a second.
+#[test]
+fn a_long_outage_of_a_fast_flow_is_no_new_count() {
+    for (latency, outage) in [(10_000, 6_000), (10_000, 7_000), (10_000, 8_000), (8_000, 7_000)] {
+        let mut wire = Wire::new(Duration::from_millis(latency), true);
+        let play = |wire: &mut Wire, ms: u64, arrives: bool| {
+            for _ in 0..ms / 2 {
+                (0..10).for_each(|_| wire.make(arrives.then_some(three_links(wire.content))));
+                wire.run(STEP);
+            }
+        };
+        play(&mut wire, 12_000, true);
+        let before = wire.content;
+        play(&mut wire, outage, false);
+        let after = wire.content;
+        play(&mut wire, 12_000, true);
+        wire.run(Duration::from_millis(latency + 1_000));
+        let of = |from, to| wire.delivered.iter().filter(|content| (from..to).contains(*content)).count();
+        let played = [of(0, before), of(before, after), of(after, wire.content)];
+        assert_eq!(played, [before, after - before, wire.content - after].map(|packets| packets as usize), "{outage}");
+        assert_eq!((wire.gaps.len(), wire.receiver.snapshot(wire.now).late_packets), (0, 0), "{outage}");
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b));
+    }
+}
+
 /// What a sender of ours sent with encryption, repeated by somebody.
 fn repeated(from: SocketAddr, age: Duration) {
     let psk = PskConfig { passphrase: Secret::new("a secret"), key_size: KeySize::Aes128, rotate_after_packets: None };

@@ -16,6 +16,7 @@ use units::Timestamp;
 
 use super::Delivered;
 use super::losses::Losses;
+use super::pace::Pace;
 use super::playout::{Playout, Timed};
 use super::quality::Quality;
 use super::repair::Repair;
@@ -28,7 +29,7 @@ use crate::stats::LatePackets;
 /// Requests for one packet, at most.
 const ASK_MAX: u8 = 20;
 /// Delivered numbers remembered, to tell a copy from a late packet.
-const DONE_WINDOW: u64 = 4096;
+pub(super) const DONE_WINDOW: u64 = 4096;
 /// Sixteen bits must name those and all that are held.
 const _: () = assert!(HISTORY_PACKETS_MAX as u64 + DONE_WINDOW <= 1 << 16);
 /// That is told once in so long.
@@ -171,8 +172,9 @@ pub(crate) struct Flow {
     last_source: Timestamp,
     /// Of all packets taken the latest media time, and what it was when numbers were taken anew: what is older than that is
     /// numbered in the old way, and comes too late.
-    newest_media: i64,
+    pub(super) newest_media: i64,
     begin_media: i64,
+    pub(super) pace: Pace,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
     /// Its sender has closed all its links, or it gave way to another flow: it takes no room, and what it holds is delivered.
@@ -215,6 +217,7 @@ impl Flow {
             last_source: Timestamp::ZERO,
             newest_media: i64::MIN,
             begin_media: i64::MIN,
+            pace: Pace::default(),
             repair: Repair::default(),
             heard_at: now,
             is_closed: false,
@@ -293,14 +296,6 @@ impl Flow {
         taken
     }
 
-    /// The full number of a packet of this time: the one nearest to the highest. Where the flow is so fast that this may be on the
-    /// wrong side, the time tells: far ahead of the highest, and yet older, is none.
-    fn number_of(&self, sequence: u16, media: i64) -> u64 {
-        let nearest = self.extender.peek(SequenceNumber(sequence));
-        let ahead = self.extender.highest().map_or(0, |highest| nearest.saturating_sub(highest));
-        if ahead > DONE_WINDOW && media < self.newest_media { nearest - (1 << 16) } else { nearest }
-    }
-
     /// True when a packet of this time is newer than all there is, or of another timeline.
     pub(super) fn is_newer(&self, rtp_time: u32) -> bool {
         self.playout.media(rtp_time).is_none_or(|media| media > self.newest_media)
@@ -320,7 +315,7 @@ impl Flow {
 
     /// True when the number was there before, or is too far away to be the next, and the time is newer than all.
     fn contradicts(&self, sequence: u16, media: i64) -> bool {
-        let number = self.extender.peek(SequenceNumber(sequence));
+        let number = self.number_of(sequence, media);
         media > self.newest_media
             && match number.checked_sub(self.next) {
                 Some(index) if index >= HISTORY_PACKETS_MAX as u64 => true,
@@ -373,6 +368,7 @@ impl Flow {
         (self.started, self.row, self.missing) = (false, None, 0);
         self.extender = Extender::new();
         self.done.fill(0);
+        self.pace.restart();
         self.repair = Repair::default();
     }
 
@@ -395,8 +391,12 @@ impl Flow {
 
     /// Makes room up to `number`, which must lie within [`HISTORY_PACKETS_MAX`] of the edge.
     pub(super) fn extend(&mut self, now: Timestamp, number: u64) {
-        if self.highest().is_none_or(|highest| number > highest) {
+        if self.highest().is_none() {
             self.extender.extend(SequenceNumber(number as u16));
+        }
+        // In steps that 16 bits tell.
+        while let Some(highest) = self.highest().filter(|highest| *highest < number) {
+            self.extender.extend(SequenceNumber(number.min(highest + (1 << 14)) as u16));
         }
         while self.next + self.cells.len() as u64 <= number {
             self.cells.push_back(Cell::Missing { since: now, asked_at: Timestamp::ZERO, asked: 0 });
@@ -408,7 +408,10 @@ impl Flow {
         match &mut self.cells[index] {
             cell @ Cell::Missing { .. } => {
                 *cell = Cell::Held { bytes, media, rtp_time, origin };
-                self.newest_media = self.newest_media.max(media);
+                if media > self.newest_media {
+                    self.newest_media = media;
+                    self.pace.push(self.next + index as u64, media);
+                }
                 self.missing -= 1;
                 Taken::New
             }

@@ -8,6 +8,7 @@ mod control;
 mod flow;
 mod losses;
 mod newcomers;
+mod pace;
 mod peer;
 mod playout;
 mod quality;

@@ -1,0 +1,62 @@
+//! How many numbers pass in a flow's media time. Sixteen bits alone do not tell how many packets a long outage of a fast flow took.
+
+use rist::sequence::SequenceNumber;
+
+use super::flow::{DONE_WINDOW, Flow};
+
+/// The pace is taken over so much media time, in microseconds,
+const SPAN_MICROS: i64 = 1_000_000;
+/// with this weight.
+const GAIN: f64 = 0.25;
+/// Numbers fit the time that has passed when they differ from what the pace says by no more than this share.
+const FITS: f64 = 0.125;
+
+/// Numbers per media time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    /// The newest packet when it was last taken: number, media time.
+    mark: Option<(u64, i64)>,
+    /// Packets per microsecond; 0 until it is known.
+    rate: f64,
+}
+
+impl Pace {
+    /// Takes the newest packet.
+    pub(super) fn push(&mut self, number: u64, media: i64) {
+        let (first, since) = *self.mark.get_or_insert((number, media));
+        let span = media - since;
+        if span < SPAN_MICROS {
+            return;
+        }
+        let rate = number.saturating_sub(first) as f64 / span as f64;
+        self.rate = if self.rate > 0.0 { self.rate + (rate - self.rate) * GAIN } else { rate };
+        self.mark = Some((number, media));
+    }
+
+    /// Numbers begin anew, and perhaps times.
+    pub(super) fn restart(&mut self) {
+        self.mark = None;
+    }
+
+    /// Whether so many numbers pass in so much media time, in microseconds.
+    fn fits(self, numbers: u64, micros: i64) -> bool {
+        let expected = self.rate * micros as f64;
+        (numbers as f64 - expected).abs() <= FITS * expected
+    }
+}
+
+impl Flow {
+    /// The full number of a packet of this time: the one nearest to the highest. Where the flow is so fast that this may be on the
+    /// wrong side, the time tells. Far ahead of the highest, and yet older, is none; and one that is behind, and yet newer, is ahead
+    /// by a round of all numbers if as many pass in the time between.
+    pub(super) fn number_of(&self, sequence: u16, media: i64) -> u64 {
+        let nearest = self.peek(SequenceNumber(sequence));
+        let Some(highest) = self.highest() else { return nearest };
+        if nearest.saturating_sub(highest) > DONE_WINDOW && media < self.newest_media {
+            return nearest - (1 << 16);
+        }
+        let round = nearest + (1 << 16);
+        let newer = nearest <= highest && media > self.newest_media;
+        if newer && self.pace.fits(round - highest, media.saturating_sub(self.newest_media)) { round } else { nearest }
+    }
+}
