@@ -82,12 +82,30 @@ impl Wire {
     }
 
     fn media(&mut self, port: u16, ssrc: u32, sequence: u16) {
+        self.media_of(port, ssrc, sequence, sequence);
+    }
+
+    /// The same, of the time that another number had.
+    fn media_of(&mut self, port: u16, ssrc: u32, sequence: u16, time: u16) {
         let (mut rtp, mut datagram) = (Vec::new(), Vec::new());
         // One every 5 ms.
-        let timestamp = 450 * u32::from(sequence);
+        let timestamp = 450 * u32::from(time);
         RtpHeader { marker: false, payload_type: 33, sequence, timestamp, ssrc, extension: None }
             .emit(&content(port, sequence), &mut rtp);
         self.tunnel.emit_media_on(self.now, port, &rtp, &mut datagram);
+        self.give(datagram);
+    }
+
+    /// The sender closes its link.
+    fn goodbye(&mut self) {
+        let mut datagram = Vec::new();
+        self.tunnel.emit_disconnect(self.now, &mut datagram);
+        self.give(datagram);
+    }
+
+    fn keep_alive(&mut self) {
+        let mut datagram = Vec::new();
+        self.tunnel.emit_keepalive(self.now, &mut datagram);
         self.give(datagram);
     }
 
@@ -339,6 +357,33 @@ fn a_repeated_packet_of_a_flow_that_has_ended_opens_nothing() {
     wire.wait(Duration::from_secs(1));
     let second = wire.delivered.iter().filter(|delivered| delivered.flow == 4).count();
     assert_eq!((second, wire.delivered.len()), (200, 2400));
+}
+
+/// Goal: a sender that closed its flow and is started again, with its SSRC and clock, begins wherever it likes: nothing of it is late,
+/// and nothing counts as lost that never was. One that goes on is repaired.
+#[test]
+fn a_closed_flow_that_comes_back_counts_as_it_likes() {
+    for (first, lost) in [(50, 0), (290, 0), (20_000, 0), (40_000, 0), (60_000, 0), (400, 100), (405, 105)] {
+        let mut wire = Wire::new(&[], 1);
+        wire.receiver.handle_input(wire.now, ReceiverInput::SetLatency(Duration::from_secs(1)));
+        wire.keep_alive();
+        for sequence in 0..300 {
+            wire.media(1968, 2, sequence);
+            wire.wait(Duration::from_millis(5));
+        }
+        wire.goodbye();
+        wire.wait(Duration::from_millis(500));
+        wire.tunnel = Tunnel::new(TunnelConfig::new(Role::Client, Side::Sender), 9);
+        wire.keep_alive();
+        for time in 400..800 {
+            wire.media_of(1968, 2, first + (time - 400), time);
+            wire.wait(Duration::from_millis(5));
+        }
+        wire.wait(Duration::from_secs(2));
+        let snapshot = wire.receiver.snapshot(wire.now);
+        let seen = (wire.delivered.len(), snapshot.late_packets, snapshot.lost_packets);
+        assert_eq!(seen, (700, 0, lost), "{first}, asked for {}", wire.asked.len());
+    }
 }
 
 /// Goal: what was lost while another flow had the room, and nobody refused, is asked for: one stray packet costs nothing.

@@ -337,7 +337,7 @@ impl Flow {
     }
 
     /// Begins to count at the number `first`; what is held keeps its time.
-    fn number_anew(&mut self, now: Timestamp, first: u16) {
+    pub(super) fn number_anew(&mut self, now: Timestamp, first: u16) {
         self.begin_media = self.newest_media;
         self.last_media = self.newest_media;
         self.put_before(now);

@@ -403,6 +403,9 @@ impl Receiver {
         };
         let reopens = self.peers[index].closed.is_none() && self.active_rivals(id) < self.config.flows_max;
         let flow = &mut self.flows[flow];
+        if reopens && flow.is_closed && !flow.gave_way {
+            flow.reopen(now, header.sequence, header.timestamp);
+        }
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
         flow.losses.heard(now, now - flow.heard_at, self.config.latency);
         let peer = &mut self.peers[index];

@@ -1,6 +1,7 @@
 //! How many numbers pass in a flow's media time. Sixteen bits alone do not tell how many packets a long outage of a fast flow took.
 
 use rist::sequence::SequenceNumber;
+use units::Timestamp;
 
 use super::flow::{DONE_WINDOW, Flow};
 
@@ -10,6 +11,10 @@ const SPAN_MICROS: i64 = 1_000_000;
 const GAIN: f64 = 0.25;
 /// Numbers fit the time that has passed when they differ from what the pace says by no more than this share.
 const FITS: f64 = 0.125;
+
+/// So many times as many packets as the pace says, and so many more, may have been made in a pause.
+const MORE: f64 = 2.0;
+const MORE_PACKETS: f64 = 1024.0;
 
 /// Numbers per media time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,6 +51,19 @@ impl Pace {
 }
 
 impl Flow {
+    /// Takes up again a flow that its sender had closed, with this packet. Where its number does not follow those of before, the sender
+    /// was started anew.
+    pub(super) fn reopen(&mut self, now: Timestamp, sequence: u16, rtp_time: u32) {
+        let newer = self.playout.media(rtp_time).filter(|media| *media > self.newest_media);
+        let (Some(media), Some(highest)) = (newer, self.highest()) else { return };
+        let number = self.number_of(sequence, media);
+        let most = MORE * self.pace.rate * media.saturating_sub(self.newest_media) as f64 + MORE_PACKETS;
+        let follows = number > highest && (self.pace.rate <= 0.0 || (number - highest) as f64 <= most);
+        if !follows {
+            self.number_anew(now, sequence);
+        }
+    }
+
     /// The full number of a packet of this time: the one nearest to the highest. Where the flow is so fast that this may be on the
     /// wrong side, the time tells. Far ahead of the highest, and yet older, is none; and one that is behind, and yet newer, is ahead
     /// by a round of all numbers if as many pass in the time between.
