@@ -102,6 +102,17 @@ impl History {
         Some(number)
     }
 
+    /// Where there is no room, gives up the oldest packet if it was set aside and never sent; returns how many were.
+    pub(crate) fn give_up_aside(&mut self) -> u64 {
+        let full = self.packets.len() >= HISTORY_PACKETS_MAX;
+        let aside = |oldest: &Packet| oldest.aside && oldest.transmissions == 0 && oldest.standing == Standing::Open;
+        if !full || !self.packets.front().is_some_and(aside) {
+            return 0;
+        }
+        self.settle(self.first, Standing::Dropped);
+        1
+    }
+
     pub(crate) fn get(&self, number: u64) -> Option<&Packet> {
         self.packets.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
@@ -343,6 +354,7 @@ mod tests {
         for i in 0..HISTORY_PACKETS_MAX as u64 {
             assert!(history.push(packet(i)).is_some());
         }
+        assert_eq!(history.give_up_aside(), 0);
         assert_eq!(history.push(packet(0)), None, "the oldest still waits for its first link");
         history.settle(5, Standing::Delivered);
         assert!(!history.queue_repair(5, 0, 0));

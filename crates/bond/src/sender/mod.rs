@@ -558,6 +558,8 @@ impl Sender {
             lost_on: 0,
             avoid: 0,
         };
+        // What hardly any link would have carried makes room for what may be.
+        self.totals.dropped += self.history.give_up_aside();
         if self.history.push(packet).is_none() {
             self.totals.refused += 1;
             return;
