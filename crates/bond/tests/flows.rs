@@ -238,6 +238,35 @@ fn a_flow_that_gave_way_is_drained_and_waits_for_room() {
     );
 }
 
+/// Goal: a flow of a packet in 1.4 s keeps its room while another one of that kind asks for it, and gives way once it is silent.
+#[test]
+fn a_slow_flow_is_not_silent_between_its_packets() {
+    let mut wire = Wire::new(&[], 1);
+    let first = wire.from;
+    let other = SocketAddr::from(([10, 0, 0, 2], 4000));
+    let step = Duration::from_millis(700);
+    for sequence in (0..22_400u16).step_by(280) {
+        wire.from = first;
+        if sequence < 14_000 {
+            wire.greet(1968, 2);
+            wire.media_of(1968, 2, sequence / 280, sequence);
+        }
+        wire.wait(step);
+        wire.from = other;
+        // It begins when the first is known.
+        if sequence >= 3_360 {
+            wire.greet(1968, 4);
+            wire.media_of(1968, 4, sequence / 280, sequence + 140);
+        }
+        wire.wait(step);
+    }
+    wire.wait(2 * LATENCY);
+    let turns: Vec<u32> = wire.delivered.chunk_by(|a, b| a.flow == b.flow).map(|turn| turn[0].flow).collect();
+    assert_eq!(turns, [2, 4], "{} delivered", wire.delivered.len());
+    let of_first = wire.delivered.iter().filter(|delivered| delivered.flow == 2).count();
+    assert!(of_first == 50 && wire.delivered.len() > 70, "{of_first} of {}", wire.delivered.len());
+}
+
 /// Goal: strangers who begin one flow after another do not add up, and what is drained is not put out for theirs.
 #[test]
 fn flows_that_give_way_do_not_add_up() {

@@ -177,6 +177,8 @@ pub(crate) struct Flow {
     pub(super) pace: Pace,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
+    /// Time between its packets, in the mean of the last ones.
+    pub interval: Duration,
     /// Its sender has closed all its links, or it gave way to another flow: it takes no room, and what it holds is delivered.
     pub is_closed: bool,
     /// It gave way, and takes nothing but what it lacks unless there is room for it again.
@@ -220,6 +222,7 @@ impl Flow {
             pace: Pace::default(),
             repair: Repair::default(),
             heard_at: now,
+            interval: Duration::ZERO,
             is_closed: false,
             gave_way: false,
             was_refused: false,
@@ -247,6 +250,7 @@ impl Flow {
     ) -> Taken {
         let idle = now - self.heard_at;
         self.heard_at = now;
+        self.interval = (self.interval * 7 + idle.min(IDLE)) / 8;
         let media = match self.playout.push(now, rtp_time, allowed) {
             Timed::At(media) => media,
             Timed::Stranger => {

@@ -121,8 +121,11 @@ const ANOTHER_AFTER: Duration = Duration::from_secs(10);
 const FLOW_ENDED: Duration = Duration::from_secs(10);
 /// A media clock that came before the media is used for so long.
 const CLOCK_HOLDS: Duration = Duration::from_secs(1);
-/// A flow without packets for so long gives way to a new one when there is no room.
+/// A flow without packets for so long gives way to a new one when there is no room; for so many times what it usually takes from one
+/// packet to the next where that is longer, up to the third.
 const FLOW_GIVES_WAY: Duration = Duration::from_millis(500);
+const FLOW_GIVES_WAY_INTERVALS: u32 = 4;
+const FLOW_GIVES_WAY_MAX: Duration = Duration::from_secs(5);
 /// The same for one of which only half-open peers have sent less than [`FLOW_STARTED`] packets; to a peer that is known
 /// such a flow gives way at once.
 const FLOW_UNPROVEN_GIVES_WAY: Duration = Duration::from_millis(50);
@@ -489,7 +492,8 @@ impl Receiver {
             };
             let gives_way = |flow: &Flow| {
                 let quiet = now - flow.heard_at;
-                quiet > FLOW_GIVES_WAY || (unproven(flow) && (proven || quiet > FLOW_UNPROVEN_GIVES_WAY))
+                let patience = (flow.interval * FLOW_GIVES_WAY_INTERVALS).clamp(FLOW_GIVES_WAY, FLOW_GIVES_WAY_MAX);
+                quiet > patience || (unproven(flow) && (proven || quiet > FLOW_UNPROVEN_GIVES_WAY))
             };
             let rival = |flow: &Flow| self.is_active_rival(flow, id) && gives_way(flow);
             let Some(other) = self.flows.iter().position(rival) else { return false };
