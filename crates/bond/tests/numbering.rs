@@ -243,6 +243,47 @@ fn very_late_packets_of_a_fast_flow_are_late() {
     assert_eq!((wire.delivered.len(), snapshot.late_packets, snapshot.lost_packets), (59_800, 200, 200));
 }
 
+/// Goal: the same where so many are sent meanwhile that the numbers of what is late are those of what comes next.
+#[test]
+fn packets_that_are_late_by_a_round_of_numbers_are_late() {
+    for hangs_ms in [6_200, 6_400, 6_500, 6_540] {
+        let mut wire = Wire::new(Duration::from_secs(1), false);
+        for content in 0..120_000u32 {
+            let hangs = content % 100 == 7 && (20_000..40_000).contains(&content);
+            wire.make(Some(Duration::from_millis(if hangs { hangs_ms } else { 20 })));
+            // 10,000 a second.
+            if content % 20 == 19 {
+                wire.run(STEP);
+            }
+        }
+        wire.run(Duration::from_secs(2));
+        let snapshot = wire.receiver.snapshot(wire.now);
+        let seen = (wire.delivered.len(), snapshot.late_packets, snapshot.lost_packets);
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b), "{hangs_ms}");
+        assert_eq!(seen, (119_800, 200, 200), "{hangs_ms}");
+    }
+}
+
+/// Goal: a clock that steps back by as much media as a round of numbers takes is none of these: it costs a few packets.
+#[test]
+fn a_clock_that_steps_back_by_a_round_of_numbers_is_played_on() {
+    for back_ms in [6_000, 6_500, 7_000] {
+        let mut wire = Wire::new(Duration::from_secs(1), false);
+        for content in 0..160_000u32 {
+            if content == 40_000 {
+                wire.lag = Duration::from_millis(back_ms);
+            }
+            wire.make(Some(Duration::from_millis(20)));
+            if content % 20 == 19 {
+                wire.run(STEP);
+            }
+        }
+        wire.run(Duration::from_secs(12));
+        let missing = 160_000 - wire.delivered.len();
+        assert!(wire.delivered.is_sorted_by(|a, b| a < b) && missing <= 64, "{back_ms}: {missing}");
+    }
+}
+
 /// Goal: of what is as late, and in time all the same where the latency is long, all is played, and what is new as well.
 #[test]
 fn very_late_packets_of_a_fast_flow_are_in_time() {

@@ -286,6 +286,9 @@ impl Flow {
             self.number_anew(now, low);
         }
         let number = self.number_of(sequence, media);
+        let round_late =
+            self.highest().is_some_and(|highest| highest.saturating_sub(number) >= (1 << 16) - DONE_WINDOW);
+        self.pace.count(media > self.newest_media, round_late);
         if number < self.next {
             return self.take_old(now, number, media, rtp_time, origin, bytes);
         }

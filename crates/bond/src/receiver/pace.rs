@@ -16,6 +16,9 @@ const FITS: f64 = 0.125;
 const MORE: f64 = 2.0;
 const MORE_PACKETS: f64 = 1024.0;
 
+/// So many packets in a row, and none that is newer, are not late by a round of all numbers: the sender's clock stepped back.
+const ROUND_LATE_MAX: u32 = 64;
+
 /// Numbers per media time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
@@ -23,6 +26,8 @@ pub(super) struct Pace {
     mark: Option<(u64, i64)>,
     /// Packets per microsecond; 0 until it is known.
     rate: f64,
+    /// Packets that were taken for late by a round of all numbers, since one that was newer than all.
+    round_late: u32,
 }
 
 impl Pace {
@@ -41,6 +46,11 @@ impl Pace {
     /// Numbers begin anew, and perhaps times.
     pub(super) fn restart(&mut self) {
         self.mark = None;
+    }
+
+    /// Counts a packet that is newer than all, or late by a round of all numbers.
+    pub(super) fn count(&mut self, newer: bool, round_late: bool) {
+        self.round_late = if newer { 0 } else { self.round_late.saturating_add(u32::from(round_late)) };
     }
 
     /// Whether so many numbers pass in so much media time, in microseconds.
@@ -65,12 +75,17 @@ impl Flow {
     }
 
     /// The full number of a packet of this time: the one nearest to the highest. Where the flow is so fast that this may be on the
-    /// wrong side, the time tells. Far ahead of the highest, and yet older, is none; and one that is behind, and yet newer, is ahead
-    /// by a round of all numbers if as many pass in the time between.
+    /// wrong side, the time tells. Far ahead of the highest, and yet older, is none. One that is behind, and yet newer, is ahead by a
+    /// round of all numbers if as many pass in the time between; and one that is ahead, and yet older, is late by one.
     pub(super) fn number_of(&self, sequence: u16, media: i64) -> u64 {
         let nearest = self.peek(SequenceNumber(sequence));
         let Some(highest) = self.highest() else { return nearest };
-        if nearest.saturating_sub(highest) > DONE_WINDOW && media < self.newest_media {
+        let ahead = nearest.saturating_sub(highest);
+        let round_late = || {
+            self.pace.round_late < ROUND_LATE_MAX
+                && self.pace.fits((1 << 16) - ahead, self.newest_media.saturating_sub(media))
+        };
+        if media < self.newest_media && (ahead > DONE_WINDOW || (ahead > 0 && round_late())) {
             return nearest - (1 << 16);
         }
         let round = nearest + (1 << 16);
