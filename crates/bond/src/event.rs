@@ -103,6 +103,35 @@ impl fmt::Display for StateReason {
     }
 }
 
+/// What of a sender's settings does not fit the receiver's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// It sends in the clear, and the receiver has a pass phrase.
+    Clear,
+    /// It encrypts, and the receiver has no pass phrase.
+    Encrypted,
+    /// It has another pass phrase.
+    WrongKey,
+    /// It does not log in as the receiver asks, or asks for a log-in that the receiver does not have.
+    LogIn,
+    /// It sends nothing that the receiver's profile knows.
+    Malformed,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clear => "it sends in the clear, this end has a pass phrase; set the same at both ends",
+            Self::Encrypted => "it encrypts, this end has no pass phrase; set the same at both ends",
+            Self::WrongKey => "it has another pass phrase; set the same at both ends",
+            Self::LogIn => "its log-in (SRP) does not fit; set the same user and password at both ends, or none",
+            Self::Malformed => "it sends no RIST of this profile; set the same profile at both ends",
+        })
+    }
+}
+
 /// Why the network's congestion marks are not used on a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -397,6 +426,24 @@ pub enum Cause {
         /// Its id.
         flow: u32,
     },
+    /// A sender keeps on sending what is refused: its settings do not fit this end's. Told once a minute for each reason.
+    SenderRefused {
+        /// Where it sends from, last.
+        peer: SocketAddr,
+        /// What does not fit.
+        reason: Mismatch,
+        /// Datagrams refused since it began, or since that was told.
+        datagrams: u64,
+    },
+    /// Nothing has answered on a link since it was opened.
+    LinkUnanswered {
+        /// The link.
+        link: LinkId,
+        /// Its name.
+        name: String,
+        /// For so many milliseconds.
+        waited_ms: f64,
+    },
     /// Packets were not there at their time: the sum of at least a second, of up to 16 s while losses go on.
     Lost {
         /// Flow id.
@@ -413,6 +460,19 @@ pub enum Cause {
         /// From the first of these losses until now, in milliseconds.
         over_ms: f64,
     },
+}
+
+impl Cause {
+    /// True for what goes on until somebody changes a setting, of this end or of the other one.
+    pub const fn is_setting(&self) -> bool {
+        matches!(
+            self,
+            Self::SenderRefused { .. }
+                | Self::LinkUnanswered { .. }
+                | Self::LatencyDiffers { .. }
+                | Self::NumbersExhausted { .. }
+        )
+    }
 }
 
 impl fmt::Display for Event {
@@ -504,6 +564,14 @@ impl fmt::Display for Cause {
                 write!(f, "link {name}: waits for a call, nothing more comes from {receiver}")
             }
             Self::EventsDropped { count } => write!(f, "{count} events before are not told: nobody asked for them"),
+            Self::SenderRefused { peer, reason, datagrams } => {
+                write!(f, "a sender at {peer} is refused ({datagrams} datagrams): {reason}")
+            }
+            Self::LinkUnanswered { name, waited_ms, .. } => write!(
+                f,
+                "link {name}: no answer for {:.0} s: is the receiver running there, with the same profile, pass phrase and log-in?",
+                waited_ms / 1e3
+            ),
             Self::PeerAppeared { peer, name } if name.is_empty() => write!(f, "a link was first heard, from {peer}"),
             Self::PeerAppeared { peer, name } => write!(f, "link {name}: first heard, from {peer}"),
             Self::PeerLost { peer, name } => write!(f, "link {name}: silent, last heard from {peer}"),

@@ -33,6 +33,8 @@ pub(crate) enum Inbound<'a> {
     /// A keep-alive: whether the peer announces the engine's extension, and repair packets and ECN counts within it; whether
     /// it adapts its rate to what the receiver tells (capability A of TR-06-2); whether it closes the link.
     KeepAlive { extension: bool, fec: bool, ecn: bool, adapts: bool, signals: Signals },
+    /// Part of a log-in, of which this end knows nothing.
+    LogIn,
     /// Handled below, or of no interest.
     Nothing,
 }
@@ -277,6 +279,7 @@ impl Framing {
                         }
                         Inbound::KeepAlive { extension, fec, ecn, adapts, signals: Signals::of(&keep_alive) }
                     }
+                    Inner::Eapol if tunnel.login_state().is_none() => Inbound::LogIn,
                     _ => Inbound::Nothing,
                 };
                 Ok(Parsed { sequence: received.sequence, port: received.flow_port, inbound })

@@ -7,6 +7,7 @@ mod arrivals;
 mod control;
 mod flow;
 mod losses;
+mod mismatch;
 mod newcomers;
 mod pace;
 mod peer;
@@ -34,6 +35,7 @@ use crate::random::{Random, Seed};
 use crate::refused::{Reason, RefusedDatagrams};
 use crate::stats::ReceiverSnapshot;
 use flow::{Flow, FlowId, FlowTotals, Origin, Taken};
+use mismatch::Mismatches;
 use newcomers::Standing;
 use peer::Peer;
 
@@ -160,6 +162,7 @@ pub struct Receiver {
     reported_at: Timestamp,
     door: Door,
     refused: RefusedDatagrams,
+    mismatches: Mismatches,
     quality_messages: u64,
     /// Totals of flows that have ended.
     ended: FlowTotals,
@@ -199,6 +202,7 @@ impl Receiver {
             reported_at: Timestamp::ZERO,
             door: Door::new(now, secret),
             refused: RefusedDatagrams::default(),
+            mismatches: Mismatches::default(),
             quality_messages: 0,
             ended: FlowTotals::default(),
             scratch: Vec::new(),
@@ -298,15 +302,23 @@ impl Receiver {
         let Parsed { sequence, port, inbound } = match peer.framing.parse(now, channel, self.config.extension, bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => {
-                match refusal {
-                    Refusal::Invalid(reason) => self.refused.count(reason),
+                let strange = peer.is_half_open();
+                let reason = match refusal {
+                    Refusal::Invalid(reason) => {
+                        self.refused.count(reason);
+                        reason
+                    }
                     Refusal::LoginFirst => {
                         peer.credit += length;
                         // Whoever shall log in is kept, to be asked.
                         if let Some(peer) = newcomer {
                             self.add_peer(peer);
                         }
+                        Reason::LogIn
                     }
+                };
+                if strange {
+                    self.note_mismatch(now, from, reason);
                 }
                 return;
             }
@@ -328,6 +340,7 @@ impl Receiver {
         peer.hear(now, from, channel, sequence, length);
         peer.arrivals.ecn.count(ecn);
         let extension = matches!(inbound, Inbound::KeepAlive { extension: true, .. });
+        let logs_in_vain = matches!(inbound, Inbound::LogIn) && peer.is_half_open();
         let (media, compound) = match inbound {
             Inbound::Media(rtp) => (Some(rtp), None),
             Inbound::Rtcp(compound) => (None, Some(compound)),
@@ -338,6 +351,9 @@ impl Receiver {
             (None, Some(peer)) => self.add_peer(peer),
             (None, None) => return,
         };
+        if logs_in_vain {
+            self.note_mismatch(now, from, Reason::LogIn);
+        }
         if back && !self.peers[index].is_half_open() {
             let cause = Cause::PeerAppeared { peer: from, name: self.peers[index].name.clone() };
             self.note(now, cause);
@@ -584,6 +600,13 @@ impl Receiver {
         self.config.latency = latency.clamp(LATENCY_MIN, LATENCY_MAX);
         if before != self.config.latency {
             self.note(now, Cause::Latency { before, now: self.config.latency });
+        }
+    }
+
+    /// Somebody who is not let in sent what is refused for `reason`.
+    fn note_mismatch(&mut self, now: Timestamp, from: SocketAddr, reason: Reason) {
+        if let Some(cause) = self.mismatches.note(now, from, reason) {
+            self.note(now, cause);
         }
     }
 

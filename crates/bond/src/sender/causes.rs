@@ -16,6 +16,9 @@ const ADVICE_GROWTH: f64 = 1.25;
 /// Least time between two events of the advice; a growing advice is told when it has come to rest, or after this.
 const ADVICE_CALM: Duration = Duration::from_secs(2);
 
+/// A link that nobody has answered for so long is told of.
+const UNANSWERED: Duration = Duration::from_secs(5);
+
 /// What was told of the advice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AdviceTold {
@@ -46,6 +49,7 @@ impl Sender {
     pub(super) fn tell_causes(&mut self, now: Timestamp) {
         for index in 0..self.slots.len() {
             self.tell_ecn(now, index);
+            self.tell_unanswered(now, index);
             let Some(slot) = &mut self.slots[index] else { continue };
             if let Some(packets) = slot.watch.take_reinjected(now) {
                 let (link, name) = (slot.link.id, slot.link.options.name.clone());
@@ -92,6 +96,21 @@ impl Sender {
             && let Some(before) = self.advice_told.update(now, advice)
         {
             self.note(now, Cause::RateAdvice { before, now: advice });
+        }
+    }
+
+    /// Tells of a link that sends and is not answered, once until it is.
+    fn tell_unanswered(&mut self, now: Timestamp, index: usize) {
+        let Some(slot) = &mut self.slots[index] else { return };
+        let waited = slot.link.in_state(now);
+        match slot.link.state {
+            LinkState::Up => slot.unanswered_told = false,
+            LinkState::Probe if slot.listening.is_none() && waited >= UNANSWERED && !slot.unanswered_told => {
+                slot.unanswered_told = true;
+                let (link, name) = (slot.link.id, slot.link.options.name.clone());
+                self.note(now, Cause::LinkUnanswered { link, name, waited_ms: waited.as_secs_f64() * 1e3 });
+            }
+            _ => {}
         }
     }
 

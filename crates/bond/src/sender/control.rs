@@ -197,7 +197,7 @@ impl Sender {
         let inbound = parsed.inbound;
         let moved = match inbound {
             // A login still under way is no answer.
-            Inbound::Nothing => None,
+            Inbound::Nothing | Inbound::LogIn => None,
             _ => slot.link.on_heard(now),
         };
         if moved.is_some() {

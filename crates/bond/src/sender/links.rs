@@ -46,6 +46,7 @@ impl Sender {
             mtu,
             budget_told: false,
             ecn_told: None,
+            unanswered_told: false,
             watch: Watch::new(now),
             listening: None,
             farewell: Farewell::opened(now),

@@ -157,7 +157,7 @@ impl Sender {
                     answered = packets(compound).filter_map(Result::ok).any(ours);
                 }
                 // Part of a login, or nothing that would prove a key.
-                Inbound::Nothing => genuine = self.config.srp.is_some(),
+                Inbound::Nothing | Inbound::LogIn => genuine = self.config.srp.is_some(),
                 _ => {}
             },
             Err(refusal) => genuine = refusal == Refusal::LoginFirst,

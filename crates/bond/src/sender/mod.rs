@@ -243,6 +243,8 @@ struct Slot {
     budget_told: bool,
     /// What the last event told of ECN.
     ecn_told: Option<EcnState>,
+    /// The operator knows that nobody answers on the link.
+    unanswered_told: bool,
     watch: Watch,
     /// Set when the receiver calls.
     listening: Option<Listening>,

@@ -111,7 +111,11 @@ impl Worker {
                     let _ = self.parts.published.deliveries.push(delivered);
                 }
                 ReceiverOutput::Event(event) => {
-                    tracing::info!(cause = %event, "receiver");
+                    if event.cause.is_setting() {
+                        tracing::warn!(cause = %event, "receiver");
+                    } else {
+                        tracing::info!(cause = %event, "receiver");
+                    }
                     let _ = self.parts.published.events.push(event);
                 }
                 ReceiverOutput::Timeout(at) => {

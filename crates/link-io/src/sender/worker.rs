@@ -152,7 +152,11 @@ impl Worker {
                     }
                 }
                 SenderOutput::Event(event) => {
-                    tracing::info!(cause = %event, "sender");
+                    if event.cause.is_setting() {
+                        tracing::warn!(cause = %event, "sender");
+                    } else {
+                        tracing::info!(cause = %event, "sender");
+                    }
                     // The queue makes room by dropping its oldest; it closes only with the flow.
                     let _ = self.parts.published.events.push(event);
                 }

@@ -39,7 +39,7 @@ fn take_all(drain: &mut Drain, receiver: &FlowReceiver, stop: &Stop, report: &mu
         if report.is_due() {
             let snapshot = receiver.snapshot();
             let text = format!(
-                "rate {}, {} delivered, {} lost, {} late, {} recovered, {} repaired, {} links",
+                "rate {}, {} delivered, {} lost, {} late, {} recovered, {} repaired, {} links, {} datagrams refused",
                 snapshot.rate,
                 snapshot.delivered_packets,
                 snapshot.lost_packets,
@@ -47,6 +47,7 @@ fn take_all(drain: &mut Drain, receiver: &FlowReceiver, stop: &Stop, report: &mu
                 snapshot.recovered_packets,
                 snapshot.fec_recovered,
                 snapshot.links.len(),
+                snapshot.refused_datagrams,
             );
             report.stats(&*snapshot, &receiver.io_counters(), text);
         }

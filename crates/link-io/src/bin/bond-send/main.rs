@@ -5,6 +5,7 @@ mod feed;
 mod pipe;
 
 use arguments::Arguments;
+use bond::stats::LinkState;
 use clap::Parser;
 use feed::Feed;
 use link_io::program::{self, Lines, Report, Stop};
@@ -41,8 +42,9 @@ fn pass_all(feed: &mut Feed, sender: &FlowSender, stop: &Stop, report: &mut Repo
         report.events(&sender.events());
         if report.is_due() {
             let snapshot = sender.snapshot();
+            let up = snapshot.links.iter().filter(|link| link.state == LinkState::Up).count();
             let text = format!(
-                "media {}, sent {}, {} links, advice {}, {} retransmits, {} copies, {} repair packets",
+                "media {}, sent {}, {up} of {} links up, advice {}, {} retransmits, {} copies, {} repair packets, {} given up",
                 snapshot.media_rate,
                 snapshot.send_rate,
                 snapshot.links.len(),
@@ -50,6 +52,7 @@ fn pass_all(feed: &mut Feed, sender: &FlowSender, stop: &Stop, report: &mut Repo
                 snapshot.retransmits,
                 snapshot.copies,
                 snapshot.fec_packets,
+                snapshot.dropped_packets,
             );
             report.stats(&*snapshot, &sender.io_counters(), text);
         }
