@@ -86,6 +86,9 @@ fn settings_that_cannot_work_are_refused_before_anything_starts() {
     let simple = ReceiverConfig { profile: Profile::Simple, ..ReceiverConfig::default() };
     let odd = ReceiverOptions { bond: simple, listen: vec![loopback(5001)], connect: Vec::new() };
     assert!(matches!(FlowReceiver::open(odd), Err(OpenError::ConfigOddPort { .. })));
+    let simple = SenderConfig { profile: Profile::Simple, ..SenderConfig::default() };
+    let odd = SenderOptions { bond: simple, links: vec![LinkSpec::new(LinkId(0), loopback(5001))] };
+    assert!(matches!(FlowSender::open(odd), Err(OpenError::ConfigOddPort { .. })));
     let nowhere = ReceiverOptions { bond: ReceiverConfig::default(), listen: Vec::new(), connect: Vec::new() };
     assert!(matches!(FlowReceiver::open(nowhere), Err(OpenError::ConfigNoAddress)));
     let taken = UdpSocket::bind(loopback(0)).expect("a socket");

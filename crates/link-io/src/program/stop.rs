@@ -4,6 +4,10 @@ use nix::sys::signal::{SigSet, Signal};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What comes so soon after the first signal is the same wish: `timeout` signals the program and then its group.
+const SAME_WISH: Duration = Duration::from_millis(200);
 
 /// True once the program was asked to end.
 #[derive(Debug, Clone)]
@@ -27,10 +31,14 @@ impl Stop {
         let stop = Self { in_order: Arc::default(), asked: Arc::default() };
         let Self { in_order, asked } = stop.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let mut asked_at: Option<Instant> = None;
             while let Ok(signal) = signals.wait() {
-                if !in_order.load(Ordering::SeqCst) || asked.swap(true, Ordering::SeqCst) {
+                let again = asked_at.is_some_and(|at| at.elapsed() >= SAME_WISH);
+                if again || !in_order.load(Ordering::SeqCst) {
                     std::process::exit(128 + signal as i32);
                 }
+                asked_at.get_or_insert_with(Instant::now);
+                asked.store(true, Ordering::SeqCst);
             }
         })?;
         Ok(stop)

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     /// What its interface takes, when last looked for.
     interface_mtu: Option<u16>,
     trial: Trial,
+    /// Its trouble is in the log, and nothing was sent since.
+    told: bool,
     pub(crate) counters: LinkCounters,
 }
 
@@ -69,9 +71,20 @@ impl Link {
         let interface_mtu = interfaces.as_ref().and_then(|interfaces| interfaces.mtu_of(&spec));
         let (last_ports, counters) = (LocalPorts::default(), LinkCounters::default());
         let last_address = place.and_then(|place| place.address);
-        let (receiver, trial) = (None, Trial::Over);
-        let mut link =
-            Self { spec, profile, sockets, last_ports, place, last_address, receiver, interface_mtu, trial, counters };
+        let (receiver, trial, told) = (None, Trial::Over, false);
+        let mut link = Self {
+            spec,
+            profile,
+            sockets,
+            last_ports,
+            place,
+            last_address,
+            receiver,
+            interface_mtu,
+            trial,
+            told,
+            counters,
+        };
         let opened = link.try_open(now);
         (link, opened)
     }
@@ -148,9 +161,17 @@ impl Link {
             Channel::Control => self.bind(self.last_ports.control),
         });
         self.sockets.reopen(now, attempt).map_err(|error| {
-            tracing::debug!(link = %self.spec.id, error = %error, "a link's socket cannot be opened");
+            self.tell(&error, "a link's socket cannot be opened, which is tried again");
             diagnose(&error).0
         })
+    }
+
+    /// Logs a trouble of the link, once until something is sent again: it is tried anew all the time.
+    fn tell(&mut self, error: &io::Error, what: &'static str) {
+        if !std::mem::replace(&mut self.told, true) {
+            let name = self.options().name;
+            tracing::warn!(link = %self.spec.id, name, device = self.spec.device, error = %error, "{what}");
+        }
     }
 
     fn bind(&self, port: u16) -> io::Result<UdpPort> {
@@ -211,6 +232,7 @@ impl Link {
             let refused_bytes = port.refused_bytes();
             if port.counters().sent > sent {
                 self.sockets.worked();
+                self.told = false;
                 if self.trial == Trial::Untried {
                     self.trial = Trial::Passed;
                 }
@@ -246,6 +268,7 @@ impl Link {
     fn failed(&mut self, now: Timestamp, error: &io::Error) -> LinkErrorKind {
         let (kind, remedy) = diagnose(error);
         if remedy == Remedy::Reopen {
+            self.tell(error, "a link's socket failed and is opened again");
             for (channel, port) in self.sockets.ports() {
                 let number = port.local_addr().map_or(0, |address| address.port());
                 match channel {
@@ -254,12 +277,7 @@ impl Link {
                 }
             }
             self.trial = Trial::Over;
-            let (link, name) = (self.spec.id, &self.spec.name);
-            if self.sockets.fail(now) {
-                tracing::warn!(%link, name, %error, "a link's socket failed and will be opened again until it works");
-            } else {
-                tracing::debug!(%link, name, %error, "a link's socket failed again");
-            }
+            self.sockets.fail(now);
         }
         kind
     }

@@ -319,6 +319,9 @@ fn check_links(links: &[LinkSpec], profile: Profile) -> Result<(), OpenError> {
     if let Some(link) = links.iter().find(|link| link.listens && profile == Profile::Simple) {
         return Err(OpenError::ConfigListensSimple { link: link.id });
     }
+    if let Some(link) = links.iter().find(|link| link.remote.port() % 2 == 1 && profile == Profile::Simple) {
+        return Err(OpenError::ConfigOddPort { address: link.remote });
+    }
     if links.len() > LINKS_MAX {
         return Err(OpenError::ConfigTooMany { got: links.len(), max: LINKS_MAX });
     }

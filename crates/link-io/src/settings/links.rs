@@ -43,6 +43,12 @@ pub enum LinkListError {
         /// The value.
         value: String,
     },
+    /// The port 0, which nobody can be called on.
+    #[error("link {link}: the destination is wrong: its port is 0")]
+    PortZero {
+        /// Position in the list, from 1.
+        link: usize,
+    },
     /// A local address for a link that has one already.
     #[error("link {link}: it listens on the address behind the @, another one (bind) is of no use")]
     Listens {
@@ -153,6 +159,9 @@ fn link(index: usize, text: &str) -> Result<LinkSpec, LinkListError> {
     let destination = parts.next().unwrap_or_default();
     let (destination, listens) = destination.strip_prefix('@').map_or((destination, false), |own| (own, true));
     let remote = resolve(destination).map_err(|source| LinkListError::Destination { link: number, source })?;
+    if remote.port() == 0 && !listens {
+        return Err(LinkListError::PortZero { link: number });
+    }
     let mut spec = LinkSpec { name: String::new(), listens, ..LinkSpec::new(LinkId(index as u16), remote) };
     for part in parts.filter(|part| !part.is_empty()) {
         set(&mut spec, number, part)?;
@@ -335,6 +344,7 @@ mod tests {
         assert_eq!(refused("127.0.0.1:1,nowhere"), "link 2: the destination is wrong");
         assert_eq!(refused("127.0.0.1:1;weight=x"), "link 1: `x` is no value for weight");
         assert_eq!(refused("127.0.0.1:1;dev="), "link 1: `` is no value for dev");
+        assert_eq!(refused("127.0.0.1:1,127.0.0.1:0"), "link 2: the destination is wrong: its port is 0");
         assert!(refused("127.0.0.1:1;colour=red").starts_with("link 1: `colour=red` is not key=value"));
         assert_eq!(refused(&vec!["127.0.0.1:1"; 17].join(",")), "17 links are too many: a flow takes 16");
         let unbound =

@@ -294,3 +294,48 @@ fn status_within(child: &mut Child, patience: Duration) -> Option<i32> {
     child.wait().expect("ended");
     panic!("it does not end");
 }
+
+/// `timeout` signals the program and then its group: that is one wish to end, and not an impatient second one.
+#[test]
+fn two_signals_at_once_are_one_and_a_later_one_ends_the_program() {
+    const SHORTLY: Duration = Duration::from_millis(30);
+    const LATER: Duration = Duration::from_millis(500);
+    let mut sender = Command::new(SEND)
+        .args(arguments(&format!("--input - --latency 6000 --links 127.0.0.1:{}", free_pair())))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut input = sender.stdin.take().expect("piped");
+    input.write_all(&payload(5, false)).expect("a reading sender");
+    std::thread::sleep(LATER);
+    terminate(&sender);
+    std::thread::sleep(SHORTLY);
+    terminate(&sender);
+    std::thread::sleep(LATER);
+    assert!(sender.try_wait().expect("a child").is_none(), "it waits for a link, one latency long");
+    terminate(&sender);
+    assert_eq!(status_within(&mut sender, Duration::from_secs(5)), Some(128 + 15));
+}
+
+/// A device that is not there, or a port to listen on that somebody has, keeps a link down for as long as it lasts.
+#[test]
+fn why_a_link_is_not_opened_is_told_once() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let busy = taken.local_addr().expect("bound");
+    let links = format!("127.0.0.1:9;dev=not-there;name=A,@{busy};name=B");
+    let mut sender = Command::new(SEND)
+        .args(arguments(&format!("--input - --links {links}")))
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env_remove("RUST_LOG")
+        .spawn()
+        .expect("started");
+    // Time for four attempts.
+    std::thread::sleep(Duration::from_secs(1));
+    drop(sender.stdin.take());
+    let log = std::io::read_to_string(sender.stderr.take().expect("piped")).expect("text");
+    assert_eq!(status_within(&mut sender, Duration::from_secs(10)), Some(0));
+    let told = |name: &str, error| log.lines().filter(|line| line.contains(name) && line.contains(error)).count();
+    assert_eq!((told("name=\"A\"", "No such device"), told("name=\"B\"", "in use")), (1, 1), "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
+}
