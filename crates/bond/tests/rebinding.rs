@@ -22,6 +22,8 @@ struct Wire {
     /// Where the receiver's answers went, in datagrams.
     answered: Vec<SocketAddr>,
     moved: Vec<(SocketAddr, SocketAddr)>,
+    /// What else the receiver told of links.
+    told: Vec<String>,
     delivered: u32,
 }
 
@@ -48,6 +50,7 @@ impl Wire {
             overheard: Vec::new(),
             answered: Vec::new(),
             moved: Vec::new(),
+            told: Vec::new(),
             delivered: 0,
         }
     }
@@ -95,18 +98,18 @@ impl Wire {
                     }
                 }
                 ReceiverOutput::Deliver(_) => self.delivered += 1,
-                ReceiverOutput::Event(event) => {
-                    if let Cause::PeerMoved { from, to, .. } = event.cause {
-                        self.moved.push((from, to));
-                    }
-                }
+                ReceiverOutput::Event(event) => match event.cause {
+                    Cause::PeerMoved { from, to, .. } => self.moved.push((from, to)),
+                    Cause::PeerAppeared { .. } | Cause::PeerLost { .. } => self.told.push(event.to_string()),
+                    _ => {}
+                },
                 ReceiverOutput::Timeout(_) => return,
             }
         }
     }
 }
 
-/// Goal: a link follows its sender to a new address at once, and everything is delivered.
+/// Goal: a link follows its sender to a new address at once, everything is delivered, and the operator sees one link that moved.
 #[test]
 fn a_link_follows_its_sender() {
     let mut wire = Wire::new();
@@ -114,6 +117,9 @@ fn a_link_follows_its_sender() {
     wire.from = address(2);
     wire.run(3000);
     assert_eq!(wire.moved, [(address(1), address(2))]);
+    assert_eq!(wire.told.len(), 1, "it was first heard once, and never silent: {:?}", wire.told);
+    let links = wire.receiver.snapshot(wire.now).links;
+    assert_eq!(links.iter().map(|link| link.peer).collect::<Vec<_>>(), [address(2)]);
     wire.run(300);
     assert!(wire.delivered >= 1000, "{} of 1060", wire.delivered);
 }

@@ -93,7 +93,7 @@ impl Receiver {
             _ => index,
         };
         self.peers[index].standing = reached;
-        if before == Standing::HalfOpen {
+        if before == Standing::HalfOpen && self.peers[index].moved.is_none() {
             let name = self.peers[index].name.clone();
             self.note(now, Cause::PeerAppeared { peer: address, name });
         }

@@ -94,6 +94,13 @@ impl WayBack {
     }
 }
 
+/// Where a link that moved is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    Away,
+    Here,
+}
+
 /// One 4-tuple.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -130,6 +137,8 @@ pub(crate) struct Peer {
     pub echo_ssrc: u32,
     pub heard_at: Timestamp,
     pub lost: bool,
+    /// Its link goes over another address by now, or came here from another one: the operator has been told.
+    pub moved: Option<Moved>,
     /// What it says of closing the link.
     pub farewell: Farewell,
     /// Set once it has closed the link.
@@ -179,6 +188,7 @@ impl Peer {
             echo_ssrc,
             heard_at: now,
             lost: false,
+            moved: None,
             farewell: Farewell::default(),
             closed: None,
             next_rtcp: now,
@@ -256,7 +266,7 @@ impl Peer {
 
     /// True for what the operator should see.
     pub(super) fn is_shown(&self) -> bool {
-        !self.is_half_open() && self.closed.is_none()
+        !self.is_half_open() && self.closed.is_none() && self.moved != Some(Moved::Away)
     }
 
     /// True while answers make sense.
@@ -447,8 +457,7 @@ impl Receiver {
             return;
         }
         let peer = &mut self.peers[index];
-        peer.link = Some(link);
-        peer.flow = Some(flow);
+        (peer.link, peer.flow, peer.moved) = (Some(link), Some(flow), None);
         let Some(old) = old else { return };
         let from = self.peers[old].address;
         let (arrivals, loss, rtt) =
@@ -469,9 +478,10 @@ impl Receiver {
         }
         let cause = Cause::PeerMoved { from, to: peer.address, name: peer.name.clone() };
         self.note(now, cause);
+        self.peers[index].moved = Some(Moved::Here);
         // The old address goes silent; its entry must not be the same link any more.
-        self.peers[old].link = None;
-        self.peers[old].extension = false;
+        let old = &mut self.peers[old];
+        (old.link, old.extension, old.moved) = (None, false, Some(Moved::Away));
     }
 
     /// True when the 4-tuple at `index` claims a link with numbers that the link's present address has sent already: somebody
@@ -505,7 +515,7 @@ impl Receiver {
                 peer.loss_at = now;
             }
             let lost = !peer.is_live(now);
-            if lost && !peer.lost && peer.standing > Standing::HalfOpen {
+            if lost && !peer.lost && peer.standing > Standing::HalfOpen && peer.moved != Some(Moved::Away) {
                 let cause = Cause::PeerLost { peer: peer.address, name: peer.name.clone() };
                 peer.lost = true;
                 self.note(now, cause);

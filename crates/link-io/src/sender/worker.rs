@@ -576,7 +576,7 @@ mod tests {
     /// Every answer waits in its socket for the same time, whichever is read first.
     #[test]
     fn every_link_is_measured_by_when_its_answers_came() {
-        const TURN: Duration = Duration::from_millis(20);
+        const TURN: Duration = Duration::from_millis(60);
         let sockets = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
         for socket in &sockets {
             socket.set_nonblocking(true).expect("a socket");
