@@ -20,8 +20,8 @@ use units::Timestamp;
 const TRAINS_MAX: usize = 128;
 /// Every socket has a share: Simple Profile has two to a link or address.
 const _: () = assert!(TRAINS_MAX >= 2 * SOCKETS_MAX && TRAINS_MAX >= 2 * LINKS_MAX);
-/// Trains of a turn, all rounds together: more than the buffer of a socket holds of whole payloads. A flood keeps the thread from
-/// its timers for no longer.
+/// Trains of a turn for each socket that has something, all rounds together: more than its buffer holds of whole payloads. A flood
+/// keeps the thread from its timers for no longer.
 const TURN_TRAINS_MAX: usize = 4096;
 
 /// The arrivals of one turn, round by round; `S` names a socket.
@@ -35,8 +35,9 @@ pub(crate) struct Arrivals<S> {
     trains: Vec<Train<S>>,
     /// So many of them are no younger than anything that may still wait in a socket.
     due: usize,
-    /// Trains read in this turn.
+    /// Trains read in this turn, and the most that are.
     read: usize,
+    read_max: usize,
 }
 
 #[derive(Debug)]
@@ -64,6 +65,7 @@ impl<S: Copy> Arrivals<S> {
             trains: Vec::new(),
             due: 0,
             read: 0,
+            read_max: 0,
         }
     }
 
@@ -75,6 +77,7 @@ impl<S: Copy> Arrivals<S> {
         (self.due, self.read) = (0, 0);
         self.open.clear();
         self.open.extend(sockets.map(|socket| Open { socket, last: Timestamp::ZERO, is_held: false }));
+        self.read_max = TURN_TRAINS_MAX * self.open.len();
     }
 
     /// Whether a socket may have more than was read.
@@ -90,11 +93,11 @@ impl<S: Copy> Arrivals<S> {
         receive: impl FnMut(S, &mut ReceiveSlots, usize) -> Received,
     ) -> bool {
         self.forget_due();
-        if self.read < TURN_TRAINS_MAX {
+        if self.read < self.read_max {
             self.read_round(now, receive);
         }
         self.trains.sort_unstable_by_key(|train| (train.at, train.slot));
-        let until = self.open.iter().map(|open| open.last).min().filter(|_| self.read < TURN_TRAINS_MAX);
+        let until = self.open.iter().map(|open| open.last).min().filter(|_| self.read < self.read_max);
         let until = until.unwrap_or(Timestamp::MAX);
         self.due = self.trains.partition_point(|train| train.at <= until);
         self.open.iter_mut().for_each(|open| open.is_held = open.last > until);

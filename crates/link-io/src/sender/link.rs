@@ -140,10 +140,15 @@ impl Link {
     }
 
     /// The same after a pause, though nothing is known to have changed: see [`Link::is_back`].
-    pub(crate) fn retry(&mut self, now: Timestamp) {
-        if self.reopen(now).is_ok() {
-            self.trial = Trial::Untried;
-        }
+    pub(crate) fn retry(&mut self, now: Timestamp) -> Result<(), LinkErrorKind> {
+        self.reopen(now)?;
+        self.trial = Trial::Untried;
+        Ok(())
+    }
+
+    /// It is known that the link is another one now, whatever comes of a [`Link::retry`].
+    pub(crate) fn end_trial(&mut self) {
+        self.trial = Trial::Over;
     }
 
     /// True once after a [`Link::retry`] that has helped: a datagram has left.
@@ -310,7 +315,7 @@ mod tests {
         let now = Timestamp::ZERO + LATER;
         assert!(send(&mut link, now).is_ok() && !link.is_back(), "it was never away");
         link.failed(now, &io::Error::from_raw_os_error(nix::libc::ENETUNREACH));
-        link.retry(now + LATER);
+        link.retry(now + LATER).expect("opened");
         assert!(!link.is_back(), "an open socket proves no way");
         assert!(send(&mut link, now + LATER).is_ok() && link.is_back());
         assert!(!link.is_back(), "told once");
@@ -323,7 +328,7 @@ mod tests {
         for i in 1..4 {
             let now = Timestamp::ZERO + LATER * i;
             assert_eq!(send(&mut link, now), Err(LinkErrorKind::Unreachable));
-            link.retry(now);
+            link.retry(now).expect("opened");
             assert!(!link.is_back());
         }
         assert_eq!(link.counters.reopened, 3);

@@ -211,6 +211,10 @@ impl Worker {
             tracing::error!(link = %spec.id, "a link was not added: in Simple Profile the receiver listens");
             return;
         }
+        if self.parts.profile == Profile::Simple && spec.remote.port() % 2 == 1 {
+            tracing::error!(link = %spec.id, remote = %spec.remote, "a link was not added: in Simple Profile the port must be even");
+            return;
+        }
         let (id, listens) = (spec.id, spec.listens);
         let (link, opened) = Link::open(spec, self.parts.profile, now);
         let options = link.options();
@@ -355,8 +359,11 @@ impl Worker {
             self.discover(now, &interfaces);
         }
         for index in 0..self.links.len() {
-            if self.links[index].sockets().retry_at().is_some_and(|at| now >= at) {
-                self.links[index].retry(now);
+            if self.links[index].sockets().retry_at().is_some_and(|at| now >= at)
+                && let Err(kind) = self.links[index].retry(now)
+            {
+                let link = self.links[index].id();
+                self.tell(now, SenderInput::LinkError { link, kind });
             }
         }
     }
@@ -382,7 +389,10 @@ impl Worker {
                 // Open sockets go on; the machine asks a silent link often enough.
                 Turn::Came if !failed => {}
                 Turn::Came | Turn::Moved if failed && self.links[index].reopen(now).is_err() => {}
-                Turn::Came | Turn::Moved => self.tell(now, SenderInput::LinkAddressChanged { link }),
+                Turn::Came | Turn::Moved => {
+                    self.links[index].end_trial();
+                    self.tell(now, SenderInput::LinkAddressChanged { link });
+                }
             }
         }
         self.discover(now, &interfaces);

@@ -298,7 +298,6 @@ fn status_within(child: &mut Child, patience: Duration) -> Option<i32> {
 /// `timeout` signals the program and then its group: that is one wish to end, and not an impatient second one.
 #[test]
 fn two_signals_at_once_are_one_and_a_later_one_ends_the_program() {
-    const SHORTLY: Duration = Duration::from_millis(30);
     const LATER: Duration = Duration::from_millis(500);
     let mut sender = Command::new(SEND)
         .args(arguments(&format!("--input - --latency 6000 --links 127.0.0.1:{}", free_pair())))
@@ -309,7 +308,6 @@ fn two_signals_at_once_are_one_and_a_later_one_ends_the_program() {
     input.write_all(&payload(5, false)).expect("a reading sender");
     std::thread::sleep(LATER);
     terminate(&sender);
-    std::thread::sleep(SHORTLY);
     terminate(&sender);
     std::thread::sleep(LATER);
     assert!(sender.try_wait().expect("a child").is_none(), "it waits for a link, one latency long");

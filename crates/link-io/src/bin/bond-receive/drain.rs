@@ -84,11 +84,12 @@ impl Drain {
         Ok(TURN_PACKETS_MAX)
     }
 
-    /// Writes what readers take until `deadline`.
+    /// Writes what readers take until `deadline`; one output that fails keeps nothing from the others.
     fn write(&mut self, deadline: Instant) -> anyhow::Result<Written> {
+        let written: Vec<_> = self.streams.iter_mut().map(|(_, stream)| stream.write(deadline)).collect();
         let mut all = Written::All;
-        for (_, stream) in &mut self.streams {
-            if stream.write(deadline).context("writing the output failed")? == Written::Waiting {
+        for written in written {
+            if written.context("writing the output failed")? == Written::Waiting {
                 all = Written::Waiting;
             }
         }
