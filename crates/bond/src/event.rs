@@ -103,20 +103,20 @@ impl fmt::Display for StateReason {
     }
 }
 
-/// What of a sender's settings does not fit the receiver's.
+/// What of the settings of a far end that calls does not fit this end's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// It sends in the clear, and the receiver has a pass phrase.
+    /// It sends in the clear, and this end has a pass phrase.
     Clear,
-    /// It encrypts, and the receiver has no pass phrase.
+    /// It encrypts, and this end has no pass phrase.
     Encrypted,
     /// It has another pass phrase.
     WrongKey,
-    /// It does not log in as the receiver asks, or asks for a log-in that the receiver does not have.
+    /// It does not log in as this end asks, or asks for a log-in that this end does not have.
     LogIn,
-    /// It sends nothing that the receiver's profile knows.
+    /// It sends nothing that this end's profile knows.
     Malformed,
 }
 
@@ -426,8 +426,8 @@ pub enum Cause {
         /// Its id.
         flow: u32,
     },
-    /// A sender keeps on sending what is refused: its settings do not fit this end's. Told once a minute for each reason.
-    SenderRefused {
+    /// A far end that calls keeps on sending what is refused: its settings do not fit. Told once a minute for each reason.
+    PeerRefused {
         /// Where it sends from, last.
         peer: SocketAddr,
         /// What does not fit.
@@ -467,7 +467,7 @@ impl Cause {
     pub const fn is_setting(&self) -> bool {
         matches!(
             self,
-            Self::SenderRefused { .. }
+            Self::PeerRefused { .. }
                 | Self::LinkUnanswered { .. }
                 | Self::LatencyDiffers { .. }
                 | Self::NumbersExhausted { .. }
@@ -564,8 +564,8 @@ impl fmt::Display for Cause {
                 write!(f, "link {name}: waits for a call, nothing more comes from {receiver}")
             }
             Self::EventsDropped { count } => write!(f, "{count} events before are not told: nobody asked for them"),
-            Self::SenderRefused { peer, reason, datagrams } => {
-                write!(f, "a sender at {peer} is refused ({datagrams} datagrams): {reason}")
+            Self::PeerRefused { peer, reason, datagrams } => {
+                write!(f, "what comes from {peer} is refused ({datagrams} datagrams): {reason}")
             }
             Self::LinkUnanswered { name, waited_ms, .. } => write!(
                 f,

@@ -1,6 +1,6 @@
-//! Senders whose settings do not fit this end's: the operator is told what to set, while nothing of theirs gets in.
+//! Far ends whose settings do not fit this end's: the operator is told what to set, while nothing of theirs gets in.
 //!
-//! A stray datagram is no sender: it takes [`DATAGRAMS_MIN`] of one IP address for the same reason within [`PATIENCE`], and over a time
+//! A stray datagram is no far end: it takes [`DATAGRAMS_MIN`] of one IP address for the same reason within [`PATIENCE`], and over a time
 //! in which a log-in would have ended. Whoever floods the port fills no log: a reason is told at most once in [`CALM`].
 
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use units::Timestamp;
 use crate::event::{Cause, Mismatch};
 use crate::refused::Reason;
 
-/// Datagrams that show a sender.
+/// Datagrams that show a far end.
 const DATAGRAMS_MIN: u64 = 3;
 /// Time over which they come: a log-in takes a few round trips, in which nothing else passes.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 const LOG_IN_AFTER: Duration = Duration::from_secs(5);
-/// A sender that has been silent for so long is counted anew.
+/// One that has been silent for so long is counted anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Least time between two events of the same reason.
 const CALM: Duration = Duration::from_mins(1);
-/// Senders looked at: links come from an address each. Of more, the one that was heard longest ago is forgotten.
+/// Addresses looked at: links come from an address each. Of more, the one that was heard longest ago is forgotten.
 const STREAKS_MAX: usize = 32;
 
 /// Datagrams of one IP address, refused for one reason.
@@ -34,7 +34,7 @@ struct Streak {
 
 /// What was refused lately of those who are not let in.
 #[derive(Debug, Default)]
-pub(super) struct Mismatches {
+pub(crate) struct Mismatches {
     /// At most [`STREAKS_MAX`].
     streaks: Vec<Streak>,
     /// One a reason at most: when it was told.
@@ -43,7 +43,7 @@ pub(super) struct Mismatches {
 
 impl Mismatches {
     /// A datagram of `peer`, of which nothing has been taken yet, was refused; what the operator shall be told of it, if anything.
-    pub(super) fn note(&mut self, now: Timestamp, peer: SocketAddr, reason: Reason) -> Option<Cause> {
+    pub(crate) fn note(&mut self, now: Timestamp, peer: SocketAddr, reason: Reason) -> Option<Cause> {
         let reason = match reason {
             Reason::Clear => Mismatch::Clear,
             Reason::Encrypted => Mismatch::Encrypted,
@@ -79,7 +79,7 @@ impl Mismatches {
             None => self.told.push((reason, now)),
         }
         streak.datagrams = 0;
-        Some(Cause::SenderRefused { peer, reason, datagrams })
+        Some(Cause::PeerRefused { peer, reason, datagrams })
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         let note = |i: usize| {
             let at = Timestamp::from_millis(i as u64 * 100);
             match mismatches.note(at, peer(peers[i % peers.len()]), reason)? {
-                Cause::SenderRefused { peer, .. } => Some((i as u64 * 100, peer)),
+                Cause::PeerRefused { peer, .. } => Some((i as u64 * 100, peer)),
                 _ => None,
             }
         };

@@ -288,7 +288,7 @@ fn a_jam_and_its_end_are_told_with_figures() {
 fn a_link_without_a_way_says_why() {
     let (only, mut paths) = (LinkId(0), pair()[..1].to_vec());
     let outage = |from_ms, to_ms| Outage { from_ms, to_ms, kind: OutageKind::Lose };
-    paths[0].outages = vec![outage(0, 3000), outage(6000, 9000)];
+    paths[0].outages = vec![outage(0, 3000), outage(6000, 9000), outage(10_000, 18_000)];
     let mut run = Run::new(&paths, vec![], 1e6, 15.0);
     let error = |run: &mut Run, kind| run.simulation.input(SenderInput::LinkError { link: only, kind });
     run.simulation.input(SenderInput::AddLink { link: only, options: options("only") });
@@ -302,6 +302,9 @@ fn a_link_without_a_way_says_why() {
     run.until(9);
     run.simulation.input(SenderInput::LinkAddressChanged { link: only });
     run.until(10);
+    // Refused for a moment while nobody answers: it can send again, and is asked for again.
+    error(&mut run, LinkErrorKind::Other);
+    run.until(17);
     let told = run.simulation.sender_events.iter().filter_map(|event| match event.cause {
         Cause::LinkState { to, reason, .. } => Some((to, reason)),
         _ => None,
@@ -315,6 +318,9 @@ fn a_link_without_a_way_says_why() {
         (LinkState::Down, StateReason::CarrierLost),
         (LinkState::Probe, StateReason::AddressChanged),
         (LinkState::Up, StateReason::Answered),
+        (LinkState::Suspect, StateReason::SendError),
+        (LinkState::Down, StateReason::SendError),
+        (LinkState::Probe, StateReason::AddressChanged),
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bond::config::{KeySize, LinkOptions, Profile, PskConfig, ReceiverConfig, Secret, SenderConfig};
-use bond::event::Cause;
+use bond::event::{Cause, Mismatch};
 use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
 use bond::sender::{Sender, SenderInput, SenderOutput};
 use bond::stats::LinkState;
@@ -46,6 +46,7 @@ struct World {
     /// Bytes sent to each address.
     sent_to: BTreeMap<SocketAddr, usize>,
     calls: Vec<(Option<SocketAddr>, SocketAddr)>,
+    refused: Vec<(SocketAddr, Mismatch)>,
     delivered: Vec<Bytes>,
     pushed: u32,
 }
@@ -67,6 +68,7 @@ impl World {
             overheard: Vec::new(),
             sent_to: BTreeMap::new(),
             calls: Vec::new(),
+            refused: Vec::new(),
             delivered: Vec::new(),
             pushed: 0,
         }
@@ -114,8 +116,10 @@ impl World {
                     continue;
                 }
                 SenderOutput::Event(event) => {
-                    if let Cause::LinkCalled { from, to, .. } = event.cause {
-                        self.calls.push((from, to));
+                    match event.cause {
+                        Cause::LinkCalled { from, to, .. } => self.calls.push((from, to)),
+                        Cause::PeerRefused { peer, reason, .. } => self.refused.push((peer, reason)),
+                        _ => {}
                     }
                     continue;
                 }
@@ -413,5 +417,25 @@ fn a_receiver_calls_on_when_its_sender_ends() {
         assert_eq!(world.calls, [(None, world.receiver_at)]);
         world.stream(2_000, |_, _| {});
         world.assert_everything_delivered();
+    }
+}
+
+/// Goal: a receiver that calls with another pass phrase is let in by nobody, and the sender's operator is told.
+#[test]
+fn a_receiver_with_another_pass_phrase_is_told_of() {
+    for (ours, theirs, expected) in [
+        (Some("one"), Some("another"), Mismatch::WrongKey),
+        (Some("one"), None, Mismatch::Clear),
+        (None, Some("one"), Mismatch::Encrypted),
+    ] {
+        let mut world = World::new(ours);
+        let config = ReceiverConfig { latency: LATENCY, psk: theirs.map(psk), ..Default::default() };
+        world.receiver = Receiver::new(config, 6, world.now).unwrap();
+        world.call();
+        for _ in 0..20_000 {
+            world.step();
+        }
+        assert_eq!(world.refused, [(world.receiver_at, expected)], "once a minute");
+        assert_eq!((world.calls.len(), world.delivered.len()), (0, 0));
     }
 }

@@ -39,7 +39,7 @@ fn told<T>(events: &[Event], of: impl Fn(&Cause) -> Option<T>) -> Vec<T> {
 fn check(simulation: &Simulation, expected: Mismatch) {
     assert!(simulation.delivered.is_empty());
     let refused = told(&simulation.receiver_events, |cause| match cause {
-        Cause::SenderRefused { reason, datagrams, .. } => Some((*reason, *datagrams)),
+        Cause::PeerRefused { reason, datagrams, .. } => Some((*reason, *datagrams)),
         _ => None,
     });
     assert!(refused.iter().all(|(reason, datagrams)| *reason == expected && *datagrams >= 3), "{refused:?}");

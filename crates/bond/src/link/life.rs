@@ -30,6 +30,9 @@ pub(crate) struct Moved {
     pub reason: StateReason,
 }
 
+/// A link that was down for what the system said, and that the system has not refused for so long, is asked for as if it were new.
+const STILL_REFUSED: Duration = Duration::from_secs(5);
+
 impl Link {
     pub(crate) fn is_up(&self) -> bool {
         self.state == LinkState::Up
@@ -89,7 +92,11 @@ impl Link {
             LinkState::Up => self.go(now, LinkState::Suspect, reason),
             // Nobody can answer what never left. A far end that refuses is there, and may listen any moment.
             LinkState::Probe if reason != StateReason::Refused => self.go(now, LinkState::Down, reason),
-            LinkState::Probe | LinkState::Suspect | LinkState::Down => None,
+            LinkState::Suspect => {
+                self.reason = reason;
+                None
+            }
+            LinkState::Probe | LinkState::Down => None,
         }
     }
 
@@ -140,6 +147,9 @@ impl Link {
             LinkState::Suspect if self.reported && now - self.since > DOWN_AFTER => {
                 self.sent.give_up(outcomes);
                 self.go(now, LinkState::Down, self.why_silent())
+            }
+            LinkState::Down if self.reason.is_cause() && self.refused_at.is_none_or(|at| now - at >= STILL_REFUSED) => {
+                self.go(now, LinkState::Probe, StateReason::AddressChanged)
             }
             LinkState::Suspect if !self.reported && silent > PLAIN_DOWN_AFTER => {
                 self.go(now, LinkState::Down, self.why_silent())

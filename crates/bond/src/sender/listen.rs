@@ -18,10 +18,11 @@ use units::{LinkId, Timestamp};
 
 use super::control::Control;
 use super::{Sender, SenderOutput, Slot};
-use crate::event::{Cause, StateReason};
+use crate::event::{Cause, Event, StateReason};
 use crate::farewell::Farewell;
 use crate::framing::{Framing, Inbound, Refusal};
 use crate::payload::Channel;
+use crate::refused::Reason;
 
 /// Callers remembered on one link.
 pub const CALLERS_MAX: usize = 16;
@@ -148,7 +149,7 @@ impl Sender {
         };
         let caller = &mut listening.callers[known];
         let length = bytes.len();
-        let (mut genuine, mut answered) = (true, false);
+        let (mut genuine, mut answered, mut refused) = (true, false, None);
         match caller.framing.parse(now, Channel::Media, self.config.extension, bytes) {
             Ok(parsed) => match parsed.inbound {
                 Inbound::Rtcp(compound) => {
@@ -157,10 +158,15 @@ impl Sender {
                     answered = packets(compound).filter_map(Result::ok).any(ours);
                 }
                 // Part of a login, or nothing that would prove a key.
-                Inbound::Nothing | Inbound::LogIn => genuine = self.config.srp.is_some(),
+                Inbound::LogIn => (genuine, refused) = (false, Some(Reason::LogIn)),
+                Inbound::Nothing => genuine = self.config.srp.is_some(),
                 _ => {}
             },
-            Err(refusal) => genuine = refusal == Refusal::LoginFirst,
+            Err(Refusal::LoginFirst) => refused = Some(Reason::LogIn),
+            Err(Refusal::Invalid(reason)) => (genuine, refused) = (false, Some(reason)),
+        }
+        if let Some(cause) = refused.and_then(|reason| self.mismatches.note(now, from, reason)) {
+            self.events.push(Event { at: now, cause });
         }
         if !genuine {
             if !caller.shown {

@@ -43,6 +43,7 @@ use crate::link::mtu::PathMtu;
 use crate::link::sent::Outcome;
 use crate::link::shared::Shared;
 use crate::link::watch::Watch;
+use crate::mismatch::Mismatches;
 use crate::payload::{Channel, PAYLOAD_BYTES_MAX, Payload};
 use crate::random::{Random, Seed};
 use crate::rate_advice::RateAdvice;
@@ -323,6 +324,8 @@ pub struct Sender {
     outcomes: Vec<Outcome>,
     /// Of listening links, once there is one.
     door: Option<Door>,
+    /// Receivers that call and are refused.
+    mismatches: Mismatches,
     scratch: Vec<u8>,
     blocks: Blocks,
     /// A payload without its null packets.
@@ -384,6 +387,7 @@ impl Sender {
             advice: RateAdvice::new(now),
             outcomes: Vec::new(),
             door: None,
+            mismatches: Mismatches::default(),
             scratch: Vec::new(),
             blocks: Blocks::default(),
             shortened: Vec::new(),
