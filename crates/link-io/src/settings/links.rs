@@ -100,6 +100,12 @@ pub const LINK_OPTIONS: &str =
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn link_list(text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
+    let mut links = one_by_one(text)?;
+    tell_apart(&mut links);
+    Ok(links)
+}
+
+fn one_by_one(text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -108,24 +114,35 @@ pub fn link_list(text: &str) -> Result<Vec<LinkSpec>, LinkListError> {
     Ok(links)
 }
 
+/// Links that are called by the same interface get their numbers, too.
+fn tell_apart(links: &mut [LinkSpec]) {
+    let names: Vec<String> = links.iter().map(|link| link.name.clone()).collect();
+    for link in links.iter_mut().filter(|link| link.device.as_ref() == Some(&link.name)) {
+        if names.iter().filter(|name| **name == link.name).count() > 1 {
+            link.name = format!("{}/{}", link.name, link.id);
+        }
+    }
+}
+
 /// Reads a list of links that join others: those without an `id` take the lowest that neither they nor the `others` have.
 ///
 /// # Errors
 /// As for [`link_list`]; and all together are too many.
 pub fn more_links(text: &str, others: &[LinkId]) -> Result<Vec<LinkSpec>, LinkListError> {
-    let mut links = link_list(text)?;
-    let named: Vec<bool> =
-        text.split(',').map(|link| link.split(';').any(|part| part.trim().starts_with("id="))).collect();
-    let named_ids = links.iter().zip(&named).filter(|(_, named)| **named).map(|(link, _)| link.id);
-    let mut taken: Vec<LinkId> = others.iter().copied().chain(named_ids).collect();
-    for (link, _) in links.iter_mut().zip(named).filter(|(_, named)| !named) {
+    let mut links = one_by_one(text)?;
+    let has = |link: &str, key| link.split(';').any(|part| part.trim().starts_with(key));
+    let given: Vec<(bool, bool)> = text.split(',').map(|link| (has(link, "id="), has(link, "name="))).collect();
+    let given_ids = links.iter().zip(&given).filter(|(_, given)| given.0).map(|(link, _)| link.id);
+    let mut taken: Vec<LinkId> = others.iter().copied().chain(given_ids).collect();
+    for (link, (_, named)) in links.iter_mut().zip(given).filter(|(_, given)| !given.0) {
         let free = (0..=u16::MAX).map(LinkId).find(|id| !taken.contains(id)).unwrap_or(link.id);
-        if link.name == LinkSpec::new(link.id, link.remote).name {
+        if !named && link.name == LinkSpec::new(link.id, link.remote).name {
             link.name = LinkSpec::new(free, link.remote).name;
         }
         link.id = free;
         taken.push(free);
     }
+    tell_apart(&mut links);
     taken.sort_unstable();
     taken.dedup();
     if taken.len() > LINKS_MAX { Err(LinkListError::TooMany { got: taken.len() }) } else { Ok(links) }
@@ -284,6 +301,8 @@ mod tests {
         assert_eq!(told, expected.map(|(listens, remote)| (listens, remote.to_owned())));
         assert_eq!((links[0].name.as_str(), links[1].device.as_deref()), ("a", Some("eth0")));
         assert_eq!((links[1].name.as_str(), links[2].name.as_str()), ("eth0", "2"), "called by interface or number");
+        let links = link_list("127.0.0.1:1;dev=eth0,127.0.0.1:2;dev=eth0,127.0.0.1:3;dev=eth1").expect("three links");
+        assert_eq!(links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["eth0/0", "eth0/1", "eth1"]);
         let refused = link_list("127.0.0.1:1,@:5000;bind=127.0.0.1").expect_err("refused");
         assert!(matches!(refused, LinkListError::Listens { link: 2 }));
         let refused = bind_links(link_list("@:5000").expect("a link"), "127.0.0.2").expect_err("refused");
@@ -301,6 +320,7 @@ mod tests {
         assert_eq!(ids("127.0.0.1:1", &[0, 1]), ["2 2"]);
         assert_eq!(ids("127.0.0.1:1;name=a,127.0.0.1:1;id=1,127.0.0.1:1", &[0, 5]), ["2 a", "1 1", "3 3"]);
         assert_eq!(ids("127.0.0.1:1; id=5", &[0, 5]), ["5 5"], "this one is replaced");
+        assert_eq!(ids("127.0.0.1:1;name=0", &[0]), ["1 0"], "a name that was given is kept");
         assert_eq!(ids(" ", &[0]), [""; 0]);
         let many: Vec<LinkId> = (0..16).map(LinkId).collect();
         assert!(more_links("127.0.0.1:1;id=3", &many).is_ok());
