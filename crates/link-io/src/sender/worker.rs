@@ -583,10 +583,9 @@ mod tests {
         }
     }
 
-    /// Every answer waits in its socket for the same time, whichever is read first.
-    #[test]
-    fn every_link_is_measured_by_when_its_answers_came() {
-        const TURN: Duration = Duration::from_millis(60);
+    /// Thirty turns of this length with three links whose answers wait in their sockets for a turn: the round trips measured, in
+    /// milliseconds, and the longest turn that came of it.
+    fn measure(turn: Duration) -> (Vec<f64>, Duration) {
         let sockets = [(); 3].map(|()| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
         for socket in &sockets {
             socket.set_nonblocking(true).expect("a socket");
@@ -595,15 +594,33 @@ mod tests {
         let clock = worker.parts.clock;
         let mut receiver = Receiver::new(ReceiverConfig::default(), 2, clock.now()).expect("settings");
         let watched: Vec<_> = (0..3).map(|id| (LinkId(id), Channel::Media)).collect();
+        let mut longest = Duration::ZERO;
         for _ in 0..30 {
+            let began = clock.now();
             worker.take_arrivals(&watched, &[Ready { read: true, write: false }; 3]);
             worker.keep_time();
             worker.flush_links();
             answer(&mut receiver, &clock, &sockets);
-            std::thread::sleep(TURN);
+            std::thread::sleep(turn);
+            longest = longest.max(clock.now() - began);
         }
         let snapshot = worker.parts.machine.snapshot(clock.now());
-        let times: Vec<_> = snapshot.links.iter().map(|link| link.rtt_ms.expect("measured")).collect();
-        assert!(times.len() == 3 && times.iter().all(|rtt| *rtt < TURN.as_secs_f64() * 1e3 / 3.0), "{times:?} ms");
+        (snapshot.links.iter().map(|link| link.rtt_ms.expect("measured")).collect(), longest)
+    }
+
+    /// Every answer waits in its socket for the same time, whichever is read first. A machine that is too busy for such turns is
+    /// asked again.
+    #[test]
+    fn every_link_is_measured_by_when_its_answers_came() {
+        const TURN: Duration = Duration::from_millis(20);
+        let (mut times, mut longest) = measure(TURN);
+        for _ in 0..9 {
+            if longest < TURN * 3 / 2 {
+                break;
+            }
+            (times, longest) = measure(TURN);
+        }
+        let most = TURN.as_secs_f64() * 1e3 / 3.0;
+        assert!(times.len() == 3 && times.iter().all(|rtt| *rtt < most), "{times:?} ms, turns of up to {longest:?}");
     }
 }
