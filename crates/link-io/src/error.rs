@@ -25,6 +25,12 @@ pub enum OpenError {
         /// Its id.
         link: LinkId,
     },
+    /// A receiver that calls in Simple Profile.
+    #[error("it cannot call {address}: in Simple Profile the sender calls; listen, or use the main profile")]
+    ConfigConnectSimple {
+        /// Whom it was to call.
+        address: SocketAddr,
+    },
     /// More links than a flow takes.
     #[error("{got} links or sockets are too many: a flow takes {max}")]
     ConfigTooMany {

@@ -16,11 +16,11 @@ pub struct FlowArguments {
     /// File whose first line is the passphrase of the encryption; the same at both ends.
     #[arg(long, value_name = "FILE")]
     psk_file: Option<PathBuf>,
-    /// Key length of what this end sends: 128 or 256.
-    #[arg(long, value_name = "BITS", default_value = "256", value_parser = key_size)]
+    /// Key length of what this end sends: 128 or 256; with --psk-file.
+    #[arg(long, value_name = "BITS", default_value = "256", value_parser = key_size, requires = "psk_file")]
     aes: KeySize,
-    /// Change the key after this many packets [default: as seldom as is safe].
-    #[arg(long, value_name = "PACKETS")]
+    /// Change the key after this many packets [default: as seldom as is safe]; with --psk-file.
+    #[arg(long, value_name = "PACKETS", requires = "psk_file")]
     key_rotation: Option<u32>,
     /// RIST profile: main, or simple (even port, RTCP on the next one, no encryption); the same at both ends.
     #[arg(long, value_name = "PROFILE", default_value = "main", value_parser = profile)]

@@ -221,7 +221,10 @@ fn check_addresses(profile: Profile, options: &ReceiverOptions) -> Result<(), Op
     if count > SOCKETS_MAX {
         return Err(OpenError::ConfigTooMany { got: count, max: SOCKETS_MAX });
     }
-    let odd = options.listen.iter().chain(&options.connect).find(|address| address.port() % 2 == 1);
+    if let (Profile::Simple, Some(&address)) = (profile, options.connect.first()) {
+        return Err(OpenError::ConfigConnectSimple { address });
+    }
+    let odd = options.listen.iter().find(|address| address.port() % 2 == 1);
     match (profile, odd) {
         (Profile::Simple, Some(&address)) => Err(OpenError::ConfigOddPort { address }),
         _ => Ok(()),

@@ -33,7 +33,10 @@ fn mistakes_are_named_and_end_the_program_with_a_failure() {
     assert!(send("--in - --links auto --to 127.0.0.1:1;dev=lo").contains("`dev=lo` is of one link"));
     assert!(send("--in - --links auto --to 127.0.0.1:1 --bind-list x").contains("--bind-list: not with --links auto"));
     assert!(send("--in - --links 127.0.0.1:1 --to 127.0.0.1:1").contains("belong to --links auto"));
+    assert!(send("--in - --links 127.0.0.1:1 --aes 128").contains("--psk-file"), "no stream in the clear by mistake");
+    assert!(send("--in - --links 127.0.0.1:1 --key-rotation 9").contains("--psk-file"));
     let receive = |text: &str| refused(RECEIVE, text);
+    assert!(receive("--connect 127.0.0.1:2 --out - --profile simple").contains("in Simple Profile the sender calls"));
     assert!(receive("--out -").contains("--listen"));
     assert!(receive("--listen 127.0.0.1:1 --out a --out 2000=b").contains("each needs the virtual port of its flow"));
     assert!(receive("--listen 127.0.0.1:1 --out 2000=a --out 2000=b").contains("virtual port 2000 is named twice"));

@@ -19,8 +19,8 @@ const END_MAX: Duration = Duration::from_millis(500);
 
 /// The open outputs that are no UDP: those the flow gives to by itself.
 pub(crate) struct Drain {
-    /// With the virtual port of the flow that goes there.
-    streams: Vec<(Option<u16>, Stream)>,
+    /// With the virtual port of the flow that goes there, and their names.
+    streams: Vec<(Option<u16>, Stream, String)>,
 }
 
 impl Drain {
@@ -37,7 +37,7 @@ impl Drain {
                 Endpoint::File(path) => Stream::create(path),
                 Endpoint::Standard => Stream::to_open(io::stdout().as_fd()),
             };
-            streams.push((*port, stream.with_context(failed)?));
+            streams.push((*port, stream.with_context(failed)?, endpoint.to_string()));
         }
         Ok((Self { streams }, FlowReceiver::open_to(options, udp)?))
     }
@@ -77,7 +77,7 @@ impl Drain {
             let Some(delivered) = receiver.recv_timeout(wait)? else { return Ok(count) };
             wait = Duration::ZERO;
             let takes = |port: Option<u16>| port.is_none_or(|port| port == delivered.virtual_port);
-            if let Some((_, stream)) = self.streams.iter_mut().find(|(port, _)| takes(*port)) {
+            if let Some((_, stream, _)) = self.streams.iter_mut().find(|(port, ..)| takes(*port)) {
                 stream.push(&delivered.bytes);
             }
         }
@@ -86,10 +86,13 @@ impl Drain {
 
     /// Writes what readers take until `deadline`; one output that fails keeps nothing from the others.
     fn write(&mut self, deadline: Instant) -> anyhow::Result<Written> {
-        let written: Vec<_> = self.streams.iter_mut().map(|(_, stream)| stream.write(deadline)).collect();
+        let write = |(_, stream, name): &mut (_, Stream, String)| {
+            stream.write(deadline).with_context(|| format!("writing to {name} failed"))
+        };
+        let written: Vec<_> = self.streams.iter_mut().map(write).collect();
         let mut all = Written::All;
         for written in written {
-            if written.context("writing the output failed")? == Written::Waiting {
+            if written? == Written::Waiting {
                 all = Written::Waiting;
             }
         }
