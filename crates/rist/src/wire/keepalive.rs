@@ -96,14 +96,15 @@ impl<'a> KeepAlive<'a> {
     }
 }
 
-/// The JSON of a keep-alive, as far as this end uses it. Unknown keys are ignored.
+/// The JSON of a keep-alive. Of the standard's keys `routing`, `remoteIP` and `excludedIP` are left out, for a tunnel without
+/// an interface of its own has no routes; they are ignored like unknown ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Announcement {
     /// Address of the tunnel interface; not used here.
     #[serde(rename = "tunnelIP", skip_serializing_if = "Option::is_none")]
     pub tunnel_ip: Option<String>,
-    /// Seconds between changes of nonce.
+    /// Seconds between changes of nonce. This end counts packets instead and so does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psk_rotation: Option<u32>,
     /// Who made the peer and what it can do beyond the standard.
@@ -195,17 +196,36 @@ mod tests {
         assert_eq!(Announcement::parse(&long), Err(WireError::Json { bytes: JSON_BYTES_MAX + 1 }));
     }
 
+    fn announcement() -> impl Strategy<Value = Announcement> {
+        let implementation = ("\\PC{0,12}", "\\PC{0,12}", "\\PC{0,12}")
+            .prop_map(|(version, product, vendor_name)| Implementation { version, product, vendor_name });
+        let features = proptest::collection::vec("[ -~]{0,12}", 0..4);
+        let vendor = (implementation, features, proptest::option::of("[ -~]{0,20}"))
+            .prop_map(|(implementation, features, cname)| Vendor { implementation, features, cname });
+        (proptest::option::of("[ -~]{0,40}"), any::<Option<u32>>(), vendor)
+            .prop_map(|(tunnel_ip, psk_rotation, vendor)| Announcement { tunnel_ip, psk_rotation, vendor })
+    }
+
+    /// What the standard puts into keys that this end has no use for, and what others may.
+    fn foreign() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            "\\PC{0,12}".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                proptest::collection::hash_map("[a-z]{1,6}", inner, 0..4)
+                    .prop_map(|keys| serde_json::Value::Object(keys.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
         #[test]
-        fn what_is_emitted_parses_back(
-            mac: [u8; 6], capabilities: u16, cname in proptest::option::of("[ -~]{0,20}"),
-            features in proptest::collection::vec("[ -~]{0,12}", 0..4), psk_rotation: Option<u32>
-        ) {
-            let announcement = Announcement {
-                psk_rotation,
-                vendor: Vendor { features, cname, ..Vendor::default() },
-                ..Announcement::default()
-            };
+        fn what_is_emitted_parses_back(mac: [u8; 6], capabilities: u16, announcement in announcement()) {
             let mut tail = Vec::new();
             announcement.emit(&mut tail);
             let keepalive = KeepAlive { mac, capabilities: Capabilities(capabilities), tail: &tail };
@@ -213,6 +233,21 @@ mod tests {
             keepalive.emit(&mut out);
             prop_assert_eq!(KeepAlive::parse(&out), Ok(keepalive));
             prop_assert_eq!(keepalive.announcement(), Ok(Some(announcement)));
+        }
+
+        /// Goal: keys that this end does not know, at any place and of any kind, change nothing of what it reads.
+        #[test]
+        fn unknown_keys_change_nothing(announcement in announcement(), values in proptest::array::uniform4(foreign())) {
+            let mut json = serde_json::to_value(&announcement).unwrap();
+            let [routing, remote, excluded, other] = values;
+            json["routing"] = routing;
+            json["remoteIP"] = remote;
+            json["excludedIP"] = excluded;
+            json["vendor"]["other"] = other.clone();
+            json["vendor"]["implementation"]["other"] = other;
+            let bytes = json.to_string().into_bytes();
+            prop_assume!(bytes.len() <= JSON_BYTES_MAX);
+            prop_assert_eq!(Announcement::parse(&bytes), Ok(announcement));
         }
 
         #[test]

@@ -10,7 +10,7 @@ use rist::wire::rtcp::{
     ReportBlock, Xr,
 };
 
-const CAPTURED: [&str; 22] = [
+const CAPTURED: [&str; 26] = [
     "000088b6800007b180c8000603b7047eeeab79d31833dc0bdb24f440000000000000000081ca000303b7047e010573656e644100",
     "000088b6800007b180c9000103b7047e81ca000303b7047e010573656e64410082cc000503b7047e5249535483aa842da8e9160700000000",
     "000088b607b1800080c9000103b7047e81ca000303b7047e010572656376410083cc000503b7047e5249535483aa842da8e9160700000000",
@@ -32,14 +32,20 @@ const CAPTURED: [&str; 22] = [
     "0000888e0200000a02fc000a01616c696365",
     "0000888e0200000602ff00061303",
     "1008888e000000140300000601c100061310",
+    "0000888e0200000501fc000501",
+    "1008888e0000000d03010004",
+    "1008888e0000001303000006032900060000",
+    "1010888e000000090300000702c10007131080",
     "00000001000003e8000001f4000003e80000000a000000080000000700000003000000020000138800000078",
 ];
 
 /// All of them.
 pub fn corpus() -> Vec<Vec<u8>> {
     let mut corpus: Vec<Vec<u8>> = CAPTURED.iter().map(|text| hex::decode(text).unwrap()).collect();
-    // Every capture also without its GRE header and virtual ports, for the parsers behind them.
-    corpus.extend(corpus.clone().into_iter().filter(|bytes| bytes.len() > 8).map(|bytes| bytes[8..].to_vec()));
+    // Every capture also without its GRE header and virtual ports, for the parsers behind them; frames of the log-in have
+    // no ports.
+    let short = |bytes: &[u8]| if bytes.starts_with(&[0, 0, 0x88, 0x8e]) { 4 } else { 8 };
+    corpus.extend(corpus.clone().iter().filter_map(|bytes| bytes.get(short(bytes)..)).map(<[u8]>::to_vec));
     let mut compound = Vec::new();
     ReceiverReport::emit(1, &[ReportBlock::default(); 3], Some(&Lqm::default()), &mut compound);
     NackRange::emit(2, (0..20).map(|first| RangeEntry { first, additional: 9 }), &mut compound);

@@ -1,7 +1,7 @@
 //! Extended reports (RFC 3611): reference times and the delays since them.
 //!
-//! librist receivers send reference times until they have seen an echo and never answer one; this end measures by echo
-//! and sends reports only to peers that need them.
+//! librist receivers send reference times until they have seen an echo and never answer one. This end measures by echo,
+//! as every RIST peer can: it reads both reports, sends none, and leaves a reference time unanswered.
 
 use super::{PT_XR, begin, finish};
 use crate::wire::reader::Reader;
