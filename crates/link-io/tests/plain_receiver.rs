@@ -24,6 +24,7 @@ const DELAYS_MS: [f64; 4] = [10.0, 20.0, 35.0, 50.0];
 /// 2.63 Mbit/s, 2.76 with headers, and requests for echoes.
 const STREAM: Stream = Stream {
     payloads: 1500,
+    settle: None,
     interval: Duration::from_millis(4),
     nulls: false,
     patience: Duration::from_secs(8),

@@ -17,6 +17,8 @@ pub enum Links {
     Shared,
     /// Three links, each payload on all of them.
     Duplicated,
+    /// Three links as a sender of ours uses them by itself: without fixed shares, by what echoes tell of each.
+    Steered,
 }
 
 impl Links {
@@ -27,7 +29,7 @@ impl Links {
     /// The fixed share of each of our links.
     pub fn weight(self) -> Option<u32> {
         match self {
-            Self::One => None,
+            Self::One | Self::Steered => None,
             Self::Shared => Some(5),
             Self::Duplicated => Some(0),
         }
@@ -38,6 +40,7 @@ impl Links {
             Self::One => "one",
             Self::Shared => "three shared",
             Self::Duplicated => "three duplicated",
+            Self::Steered => "three, no shares set",
         }
     }
 }
@@ -57,7 +60,7 @@ impl Network {
 }
 
 /// A row of a table: one cell for each kind of network. "X": both directions; "R": only towards our receiver, because the
-/// other receiver cannot; "-": not at all.
+/// other receiver cannot; "S": only from our sender, because the other sender has no such thing; "-": not at all.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<S> {
     pub security: S,
@@ -86,7 +89,12 @@ impl<S> Row<S> {
 
     /// The networks that are tested.
     pub fn cells(&self, direction: Direction) -> impl Iterator<Item = Network> + use<'_, S> {
-        let tested = move |mark: &str| mark == "X" || mark == "R" && direction == Direction::OurReceiver;
+        let tested = move |mark: &str| match mark {
+            "X" => true,
+            "R" => direction == Direction::OurReceiver,
+            "S" => direction == Direction::OurSender,
+            _ => false,
+        };
         NETWORKS.into_iter().zip(self.marks).filter(move |(_, mark)| tested(mark)).map(|(network, _)| network)
     }
 
@@ -94,6 +102,7 @@ impl<S> Row<S> {
         let told = |mark: &&str| match *mark {
             "X" => "both ways",
             "R" => "to ours",
+            "S" => "from ours",
             _ => "-",
         };
         let cells: Vec<&str> = self.marks.iter().map(told).collect();

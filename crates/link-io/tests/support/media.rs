@@ -116,8 +116,11 @@ impl Output {
 /// How a stream is sent and what is expected of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Stream {
-    /// Payloads that must arrive, once the first has.
+    /// Payloads sent once the first has come out. They must come out, and so must all that went in between.
     pub payloads: u32,
+    /// So many payloads sent once the first has come out are left out, and all that came before: for two ends that lose
+    /// something while they settle.
+    pub settle: Option<u32>,
     pub interval: Duration,
     pub nulls: bool,
     /// Time after the last payload until everything must be there.
@@ -136,6 +139,7 @@ impl Default for Stream {
     fn default() -> Self {
         Self {
             payloads: 300,
+            settle: None,
             interval: Duration::from_millis(4),
             nulls: false,
             patience: Duration::from_secs(8),
@@ -148,8 +152,8 @@ impl Default for Stream {
 #[derive(Debug)]
 pub struct Failure {
     pub why: String,
-    /// Payloads that are missing, when that is all: nothing broken, repeated or out of order.
-    pub only_missing: Option<u64>,
+    /// Numbers of the first TS packets of what is missing, when that is all: nothing broken, repeated or out of order.
+    pub only_missing: Option<Vec<u32>>,
 }
 
 impl Failure {
@@ -160,13 +164,12 @@ impl Failure {
 
 /// Time for two programs to find each other.
 const START_MAX: Duration = Duration::from_secs(20);
-/// Payloads sent after the first arrival that are not counted: both ends settle.
-const SETTLE_PAYLOADS: u32 = 25;
 /// Time between looks whether everything is there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Stream {
-    /// Sends payloads until the first comes out, then the ones that count, and compares every byte.
+    /// Sends payloads until the first comes out, and then as many as are wanted. From that first one on (or as
+    /// [`Self::settle`] says) all must come out, every byte the same.
     ///
     /// `halfway` is called once when half of the payloads are sent. Payloads go on until everything is there, as those of a
     /// live stream do: what is lost is missed only when something comes behind it.
@@ -183,8 +186,8 @@ impl Stream {
             number += 1;
             output.receive(self.interval, &mut received);
         }
-        let first = number + SETTLE_PAYLOADS;
-        let end = first + self.payloads;
+        let begun = number + self.settle.unwrap_or_default();
+        let end = begun + self.payloads;
         let mut halfway = Some(halfway);
         let mut due = Instant::now();
         let mut look_at = None;
@@ -192,7 +195,7 @@ impl Stream {
         loop {
             input.send(&payload(number, self.nulls));
             number += 1;
-            if number == first + self.payloads / 2
+            if number == begun + self.payloads / 2
                 && let Some(halfway) = halfway.take()
             {
                 halfway();
@@ -204,28 +207,31 @@ impl Stream {
                 continue;
             }
             look_at = Some(now + LOOK_INTERVAL);
-            let checked = self.check(&received, first, end);
+            let checked = self.check(&received, self.settle.map(|_| begun), end);
             if checked.is_ok() || now >= *give_up_at.get_or_insert(now + self.patience) {
                 return checked;
             }
         }
     }
 
-    /// Whether the payloads `first..end` came out once each, in order, every byte as it went in.
-    fn check(&self, received: &[Bytes], first: u32, end: u32) -> Result<(), Failure> {
-        let (got, first, end) = match self.unit {
-            Unit::Payload => (received.to_vec(), first * PACKETS as u32, end * PACKETS as u32),
+    /// Whether what came out is all from payload `from`, else the first that did, up to `end`: once each, in order, as it
+    /// went in.
+    fn check(&self, received: &[Bytes], from: Option<u32>, end: u32) -> Result<(), Failure> {
+        let end = end * PACKETS as u32;
+        let (got, step): (Vec<Bytes>, usize) = match self.unit {
+            Unit::Payload => (received.to_vec(), PACKETS),
             Unit::TsPacket => {
                 let packets = received.iter().flat_map(|bytes| bytes.chunks(TS_BYTES)).map(Bytes::copy_from_slice);
-                (packets.collect(), first * PACKETS as u32, end * PACKETS as u32)
+                (packets.collect(), 1)
             }
         };
-        let counted: Vec<&Bytes> =
-            got.iter().filter(|bytes| number_of(bytes).is_some_and(|n| (first..end).contains(&n))).collect();
-        let step = match self.unit {
-            Unit::Payload => PACKETS,
-            Unit::TsPacket => 1,
+        let Some(first) = got.first().and_then(|bytes| number_of(bytes)) else {
+            return Err(Failure::broken("what came out first has no number".to_owned()));
         };
+        // Without `from` also what came out behind the first and is older counts.
+        let (first, oldest) = from.map_or((first, 0), |from| (from * PACKETS as u32, from * PACKETS as u32));
+        let counted: Vec<&Bytes> =
+            got.iter().filter(|bytes| number_of(bytes).is_some_and(|n| (oldest..end).contains(&n))).collect();
         let expected: Vec<u32> = (first..end).step_by(step).collect();
         let numbers: Vec<u32> = counted.iter().filter_map(|bytes| number_of(bytes)).collect();
         for (bytes, &number) in counted.iter().zip(&numbers) {
@@ -247,17 +253,17 @@ impl Stream {
 }
 
 fn difference(got: &[u32], expected: &[u32], step: u32, received: usize) -> Failure {
-    let missing: Vec<u32> = expected.iter().filter(|n| !got.contains(n)).map(|n| n / step).collect();
+    let missing: Vec<u32> = expected.iter().filter(|n| !got.contains(n)).copied().collect();
     let repeated = got.len() - got.iter().collect::<std::collections::BTreeSet<_>>().len();
     let disorder = got.windows(2).filter(|pair| pair[1] < pair[0]).count();
     let why = format!(
-        "{} of {} came out ({received} in all): {} missing {:?}.., {repeated} repeated, {disorder} out of order",
+        "{} of {} from {} on came out ({received} in all): {} missing {:?}.., {repeated} repeated, {disorder} out of order",
         got.len(),
         expected.len(),
+        expected.first().map_or(0, |n| n / step),
         missing.len(),
-        &missing[..missing.len().min(10)],
+        missing.iter().take(10).map(|n| n / step).collect::<Vec<_>>(),
     );
-    let payloads = missing.len() as u64 * u64::from(step) / PACKETS as u64;
-    let only_missing = (repeated + disorder == 0).then_some(payloads);
+    let only_missing = (repeated + disorder == 0).then_some(missing);
     Failure { why, only_missing }
 }

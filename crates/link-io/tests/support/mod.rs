@@ -7,5 +7,6 @@ pub mod media;
 pub mod network;
 pub mod piped;
 pub mod proxy;
+pub mod seen;
 pub mod tool;
 pub mod untested;

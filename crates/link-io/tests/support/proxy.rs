@@ -1,13 +1,14 @@
 //! Emulated network paths between real sockets: `link_sim` links behind UDP ports, with a NAT that can be rebound.
 
+use super::seen::Seen;
 use bond::config::Profile;
 use free_ports::{free_pair, loopback};
 use link_sim::{Path, PathConfig};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use units::Timestamp;
@@ -22,6 +23,8 @@ pub struct Proxy {
     bindings: Arc<AtomicU32>,
     /// Paths that carry nothing, one bit each.
     cut: Arc<AtomicU32>,
+    /// One for each path.
+    seen: Vec<Arc<Mutex<Seen>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,6 +38,7 @@ struct Lane {
     target: SocketAddr,
     client: Option<SocketAddr>,
     path: Path<Vec<u8>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Proxy {
@@ -50,15 +54,18 @@ impl Proxy {
         seed: u64,
     ) -> Self {
         let mut lanes = Vec::new();
-        let mut fronts = Vec::new();
+        let (mut fronts, mut all_seen) = (Vec::new(), Vec::new());
         for (i, (target, config)) in targets.enumerate() {
             let (media, control) = bind_pair();
             fronts.push(media.local_addr().expect("bound"));
             let seed = seed * 1000 + i as u64 * 2;
-            lanes.push(Lane::new(i, media, target, config, seed));
+            let seen = Arc::new(Mutex::new(Seen::new(profile)));
+            all_seen.push(Arc::clone(&seen));
+            let lane = |front, target, seed| Lane::new(i, front, target, config, seed, Arc::clone(&seen));
+            lanes.push(lane(media, target, seed));
             if profile == Profile::Simple {
                 let target = SocketAddr::new(target.ip(), target.port() + 1);
-                lanes.push(Lane::new(i, control, target, config, seed + 1));
+                lanes.push(lane(control, target, seed + 1));
             }
         }
         let bindings = Arc::new(AtomicU32::new(0));
@@ -68,12 +75,17 @@ impl Proxy {
             let (bindings, cut, stop) = (Arc::clone(&bindings), Arc::clone(&cut), Arc::clone(&stop));
             move || carry(lanes, &bindings, &cut, &stop)
         });
-        Self { fronts, bindings, cut, stop, thread: Some(thread) }
+        Self { fronts, bindings, cut, seen: all_seen, stop, thread: Some(thread) }
     }
 
     /// From now on path `index` carries nothing, in either direction, and nobody is told.
     pub fn cut(&self, index: usize) {
         self.cut.fetch_or(1 << index, Ordering::SeqCst);
+    }
+
+    /// What has passed each path until now.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.iter().map(|seen| seen.lock().expect("no panic inside the lock").clone()).collect()
     }
 
     /// Gives every path another public source port; answers to the old ones vanish.
@@ -109,10 +121,21 @@ fn bind_pair() -> (UdpSocket, UdpSocket) {
 }
 
 impl Lane {
-    fn new(index: usize, front: UdpSocket, target: SocketAddr, config: &PathConfig, seed: u64) -> Self {
+    fn new(
+        index: usize,
+        front: UdpSocket,
+        target: SocketAddr,
+        config: &PathConfig,
+        seed: u64,
+        seen: Arc<Mutex<Seen>>,
+    ) -> Self {
         let path = Path::new(config.clone(), seed).expect("a path that can be");
         let back = socket(0).expect("a free port");
-        Self { index, front, back, binding: 0, target, client: None, path }
+        Self { index, front, back, binding: 0, target, client: None, path, seen }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panic inside the lock")
     }
 
     fn rebind(&mut self, binding: u32) {
@@ -126,10 +149,12 @@ impl Lane {
         let mut buffer = vec![0; 65_536];
         while let Ok((length, from)) = self.front.recv_from(&mut buffer) {
             self.client = Some(from);
+            self.seen().client_sends(&buffer[..length]);
             // What the link drops is its own affair.
             let _ = self.path.push_up(now, length + HEADER_BYTES, buffer[..length].to_vec());
         }
         while let Ok((length, _)) = self.back.recv_from(&mut buffer) {
+            self.seen().target_sends(&buffer[..length]);
             let binding = self.path.binding(now);
             let _ = self.path.push_down(now, binding, length + HEADER_BYTES, buffer[..length].to_vec());
         }
@@ -140,6 +165,7 @@ impl Lane {
             if cut {
                 continue;
             }
+            self.seen().target_gets(&delivery.packet.1);
             let _ = self.back.send_to(&delivery.packet.1, self.target);
         }
         while let Some(delivery) = self.path.poll_down(now) {
