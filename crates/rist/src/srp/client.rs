@@ -181,7 +181,7 @@ impl Client {
             Message::First(rest) => (EapCode::Response, self.answer_challenge(now, version, rest)?, false),
             Message::Second(rest) => (EapCode::Response, self.answer_key(now, version, rest)?, false),
             Message::Third(rest) => {
-                self.check_proof(rest)?;
+                self.check_proof(version, rest)?;
                 if version >= VERSION {
                     (EapCode::Success, vec![0, 0], true)
                 } else {
@@ -242,7 +242,7 @@ impl Client {
         Ok(body)
     }
 
-    fn check_proof(&mut self, rest: &[u8]) -> Result<(), TunnelError> {
+    fn check_proof(&mut self, version: u8, rest: &[u8]) -> Result<(), TunnelError> {
         let message = ProofMessage::parse(rest)?;
         let State::AwaitProof { expected, key, own_use_key, .. } = &self.state else {
             return Err(LoginError::OutOfPlace.into());
@@ -251,7 +251,8 @@ impl Client {
             return Err(LoginError::WrongProof.into());
         }
         let (key, own_use_key) = (key.clone(), *own_use_key);
-        self.session = Some(Session { key, own_use_key, peer_use_key: message.use_key, answered: None });
+        let peer_use_key = message.use_key && version >= VERSION;
+        self.session = Some(Session { key, own_use_key, peer_use_key, answered: None });
         self.refused = false;
         self.state = State::Done;
         Ok(())

@@ -334,8 +334,8 @@ impl Server {
         self.request = None;
         if let Some(m2) = exchange.answer(&message.proof) {
             let own_use_key = self.use_key && self.version >= VERSION;
-            self.session =
-                Some(Session { key: exchange.key.clone(), own_use_key, peer_use_key: message.use_key, answered: None });
+            let peer_use_key = message.use_key && self.version >= VERSION;
+            self.session = Some(Session { key: exchange.key.clone(), own_use_key, peer_use_key, answered: None });
             (self.failures, self.refused) = (0, false);
             self.send_request(now, Message::Third(&ProofMessage { use_key: own_use_key, proof: m2 }.emit()));
             self.state = State::Proof;

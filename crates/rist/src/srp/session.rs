@@ -25,7 +25,7 @@ pub struct Session {
     pub(super) key: SessionKey,
     /// This end encrypts with the key of the session.
     pub(super) own_use_key: bool,
-    /// The peer encrypts with the key of the session.
+    /// The peer encrypts with the key of the session. Never in version 2: librist 0.2.7 leaves stale bytes in the flags.
     pub(super) peer_use_key: bool,
     /// The request for the passphrase that was answered with its cipher text.
     pub(super) answered: Option<u8>,

@@ -105,6 +105,25 @@ fn a_login_of_version_2_uses_the_zero_state_hash_and_its_own_end() {
     let (ours, theirs) = (client.session().unwrap(), server.session().unwrap());
     assert_eq!(ours.key(), theirs.key());
     assert!(!ours.own_use_key() && !theirs.own_use_key(), "version 2 knows no session key as passphrase");
+    assert!(!ours.peer_use_key() && !theirs.peer_use_key());
+}
+
+/// Goal: what librist 0.2.7 leaves in the flags of its proof (0000fb8b was seen) says nothing about its encryption.
+#[test]
+fn stale_flags_of_version_2_mean_nothing() {
+    const FLAGS: std::ops::Range<usize> = 10..14;
+    let (mut client, mut server) = (client("wonderland"), server());
+    run(START, &mut client, &mut server, |from, frame| {
+        let mut frame = as_version_2(from, frame)?;
+        // The proofs: 32 bytes behind the flags.
+        if frame.len() == FLAGS.end + 32 {
+            frame[FLAGS].copy_from_slice(&[0, 0, 0xfb, 0x8b]);
+        }
+        Some(frame)
+    });
+    for session in [client.session(), server.session()] {
+        assert!(session.is_some_and(|session| !session.peer_use_key()), "{session:?}");
+    }
 }
 
 #[test]
