@@ -74,6 +74,7 @@ impl Case {
     ///   [`FIRST_HEADLESS`] tells.
     /// * The kernel gave their sender the port of another process for its RTCP, so that it heard no requests there
     ///   ([`Tool::shared_ports`]: a hundredth of the streams). Nothing that is missing came to our receiver's socket.
+    /// * What is missing came to their receiver's socket.
     /// * Their sender lost something before it sent it: nothing that is missing came out of its own sockets.
     fn run(&self) -> Result<(), String> {
         for attempt in 1..ATTEMPTS {
@@ -127,23 +128,23 @@ impl Case {
                 (_, Output::Flow(receiver)) => format!("{:#?}", receiver.snapshot()),
                 _ => String::new(),
             };
-            let theirs = self.is_little(&failure) && self.is_theirs(&failure, &proxy.seen(), !shared.is_empty());
-            let why = format!("{}; shared ports {shared:?}\n{}\n{ours}", failure.why, logs.join("\n"));
+            let (missing, seen) = (failure.only_missing.as_deref().unwrap_or_default(), proxy.seen());
+            let theirs = self.is_little(&failure) && self.is_theirs(missing, &seen, !shared.is_empty());
+            let [sent, arrived] = passed(missing, &seen);
+            let found = format!("TS packets of it sent {sent}, arrived {arrived}, shared ports {shared:?}");
+            let why = format!("{}; {found}\n{}\n{ours}", failure.why, logs.join("\n"));
             Loss { why, theirs, missing: failure.only_missing }
         })
     }
 
     /// Whether what passed the paths shows that it was not our end that lost what is missing; `deaf`: one of theirs heard no
     /// requests.
-    fn is_theirs(&self, failure: &Failure, seen: &[Seen], deaf: bool) -> bool {
-        let missing = failure.only_missing.as_deref().unwrap_or_default();
-        let were_sent = |number: &u32| seen.iter().any(|path| path.sent.contains(number));
-        let arrived = |number: &u32| seen.iter().any(|path| path.handed_on.contains(number));
+    fn is_theirs(&self, missing: &[u32], seen: &[Seen], deaf: bool) -> bool {
+        let [sent, arrived] = passed(missing, seen);
         match self.direction {
             Direction::NeitherEnd => true,
-            Direction::OurSender => deaf && missing.iter().all(were_sent),
-            Direction::OurReceiver if deaf => !missing.iter().any(arrived),
-            Direction::OurReceiver => !missing.iter().any(were_sent),
+            Direction::OurSender => arrived == missing.len() || deaf && sent == missing.len(),
+            Direction::OurReceiver => arrived == 0 && (deaf || sent == 0),
         }
     }
 
@@ -152,6 +153,14 @@ impl Case {
         let share = |missing: &Vec<u32>| missing.len() as f64 / f64::from(Stream::default().payloads * TS_PACKETS);
         failure.only_missing.as_ref().is_some_and(|missing| share(missing) < 3.0 * self.network.loss)
     }
+}
+
+/// How many of the TS packets that are missing a sender has sent on any path, and how many were handed to a receiver.
+fn passed(missing: &[u32], seen: &[Seen]) -> [usize; 2] {
+    let count = |has: fn(&Seen, &u32) -> bool| {
+        missing.iter().filter(|number| seen.iter().any(|path| has(path, number))).count()
+    };
+    [count(|path, number| path.sent.contains(number)), count(|path, number| path.handed_on.contains(number))]
 }
 
 fn our_sender(fronts: &[SocketAddr], links: Links, first_sequence: Option<u16>) -> FlowSender {
@@ -242,8 +251,9 @@ fn ristsrc_takes_nothing_from_another_address() {
     run_all(&[Direction::NeitherEnd, Direction::OurSender].map(case), PARALLEL, Case::name, |case| {
         let Err(loss) = case.attempt() else { return Err("it came out whole: the table can say more".to_owned()) };
         let missing = loss.missing.as_deref().unwrap_or_default();
-        let after = Stream::default().payloads / 2 * TS_PACKETS;
-        let on_end = missing.is_sorted_by(|number, next| number + 1 == *next);
-        if on_end && missing.len().abs_diff(after as usize) < after as usize / 10 { Ok(()) } else { Err(loss.why) }
+        let after = (Stream::default().payloads / 2 * TS_PACKETS) as usize;
+        let in_one = missing.is_sorted_by(|number, next| number + 1 == *next);
+        // A few that were on their way may still have come by the old address.
+        if in_one && missing.len() >= after * 9 / 10 { Ok(()) } else { Err(loss.why) }
     });
 }
