@@ -225,8 +225,8 @@ impl Stream {
                 (packets.collect(), 1)
             }
         };
-        let Some(first) = got.first().and_then(|bytes| number_of(bytes)) else {
-            return Err(Failure::broken("what came out first has no number".to_owned()));
+        let Some(first) = got.iter().find_map(|bytes| number_of(bytes)) else {
+            return Err(Failure::broken("nothing that came out has a number".to_owned()));
         };
         // Without `from` also what came out behind the first and is older counts.
         let (first, oldest) = from.map_or((first, 0), |from| (from * PACKETS as u32, from * PACKETS as u32));
