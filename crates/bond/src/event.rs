@@ -64,8 +64,6 @@ pub enum StateReason {
     SendError,
     /// There is no route to the far end, or the local address is gone.
     Unreachable,
-    /// The far end's machine answers that nobody receives at its port.
-    Refused,
     /// The link was added.
     Added,
     /// The local address changed, or there is a way to the far end again.
@@ -81,7 +79,7 @@ pub enum StateReason {
 impl StateReason {
     /// True when it is known here why nothing gets through, and silence is only what follows.
     pub(crate) const fn is_cause(self) -> bool {
-        matches!(self, Self::SendError | Self::Unreachable | Self::Refused | Self::CarrierLost)
+        matches!(self, Self::SendError | Self::Unreachable | Self::CarrierLost)
     }
 }
 
@@ -93,7 +91,6 @@ impl fmt::Display for StateReason {
             Self::Silent => "nothing is heard from the far end",
             Self::SendError => "the system refuses to send",
             Self::Unreachable => "there is no way from here to the far end",
-            Self::Refused => "nobody receives at the far end's port",
             Self::Added => "added",
             Self::AddressChanged => "its way or its local address changed",
             Self::CarrierLost => "its interface has no carrier or no address",

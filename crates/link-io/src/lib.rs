@@ -7,7 +7,8 @@
 //! * One socket a link, bound to an address and/or a network interface; two for Simple Profile (RTP and RTCP).
 //! * What goes wrong on a socket stays with its link: the machine is told, the socket is opened again with a growing
 //!   pause, the flow goes on.
-//! * Every queue is bounded by a named constant and counts what it drops.
+//! * Every queue is bounded by a named constant and counts what it drops; what users ask of a flow is never dropped, and a later
+//!   wish takes the place of an earlier one.
 //!
 //! The programs `bond-send` and `bond-receive` are thin shells around the two; [`media`] holds what they read and write,
 //! [`settings`] the text forms of links and secrets.
@@ -15,6 +16,7 @@
 mod arrival_clock;
 mod arrivals;
 mod clock;
+mod commands;
 mod error;
 mod flow_thread;
 pub mod media;

@@ -92,6 +92,7 @@ impl<T> Queue<T> {
     }
 
     /// The oldest element, if any, at once.
+    #[cfg(test)]
     pub(crate) fn try_pop(&self) -> Option<Taken<T>> {
         lock(&self.state).pop()
     }

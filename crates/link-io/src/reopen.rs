@@ -57,7 +57,6 @@ pub(crate) fn diagnose(error: &io::Error) -> (LinkErrorKind, Remedy) {
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => (LinkErrorKind::BufferFull, Remedy::Keep),
         // The size is known where it was sent.
         Errno::EMSGSIZE => (LinkErrorKind::TooLarge { bytes: 0 }, Remedy::Keep),
-        Errno::ECONNREFUSED => (LinkErrorKind::Refused, Remedy::Keep),
         // A packet filter on this machine.
         Errno::EPERM | Errno::EACCES => (LinkErrorKind::Other, Remedy::Keep),
         Errno::ENETUNREACH

@@ -90,13 +90,13 @@ impl Link {
         self.refused_at = Some(now);
         match self.state {
             LinkState::Up => self.go(now, LinkState::Suspect, reason),
-            // Nobody can answer what never left. A far end that refuses is there, and may listen any moment.
-            LinkState::Probe if reason != StateReason::Refused => self.go(now, LinkState::Down, reason),
+            // Nobody can answer what never left.
+            LinkState::Probe => self.go(now, LinkState::Down, reason),
             LinkState::Suspect => {
                 self.reason = reason;
                 None
             }
-            LinkState::Probe | LinkState::Down => None,
+            LinkState::Down => None,
         }
     }
 

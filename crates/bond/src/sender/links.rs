@@ -126,7 +126,6 @@ impl Sender {
             }
             LinkErrorKind::Unreachable => StateReason::Unreachable,
             LinkErrorKind::CarrierLost => StateReason::CarrierLost,
-            LinkErrorKind::Refused => StateReason::Refused,
             LinkErrorKind::Other => StateReason::SendError,
         };
         let moved = slot.link.on_error(now, reason);

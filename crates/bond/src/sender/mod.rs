@@ -68,8 +68,6 @@ pub enum LinkErrorKind {
     Unreachable,
     /// The interface lost its carrier or is gone.
     CarrierLost,
-    /// The far port is closed (ICMP).
-    Refused,
     /// A datagram is larger than the interface takes.
     TooLarge {
         /// Its size (UDP payload).

@@ -301,10 +301,14 @@ fn apply_links(flow: &FlowSender, old: &[LinkSpec], new: &[LinkSpec]) {
         flow.remove_link(gone.id);
     }
     for link in new.iter().filter(|link| !old.contains(link)) {
-        // Where only options differ the link goes on.
-        let moved = |other: &&LinkSpec| LinkSpec { options: link.options.clone(), ..(*other).clone() } == *link;
-        if old.iter().any(|other| moved(&other)) {
-            flow.set_link_options(link.id, link.options.clone());
+        // Where only options and name differ the link goes on, with what it has used of its budget.
+        let with = |other: &LinkSpec, options| LinkSpec { name: link.name.clone(), options, ..other.clone() };
+        if old.iter().any(|other| with(other, link.options.clone()) == *link) {
+            let mut options = link.options.clone();
+            if options.name.is_empty() {
+                options.name.clone_from(&link.name);
+            }
+            flow.set_link_options(link.id, options);
         } else {
             flow.add_link(link.clone());
         }

@@ -112,25 +112,61 @@ impl Classifier {
         let Some(section) = section.filter(|section| section.len() >= 9) else { return };
         let mut at = 9 + length_of(section[7], section[8]);
         while let Some(entry) = section.get(at..at + 5) {
+            let end = at + 5 + length_of(entry[3], entry[4]);
             let slot = &mut self.kinds[usize::from(pid_of(entry[1], entry[2]))];
-            match (kind_of(entry[0]), *slot) {
+            // Those of a map that goes on in another packet are as many as are here.
+            match (kind_of(entry[0], &section[at + 5..end.min(section.len())]), *slot) {
                 (Kind::Video { .. }, Kind::Video { .. }) => {} // keeps what it knows of the access unit under way
                 (kind, _) => *slot = kind,
             }
-            at += 5 + length_of(entry[3], entry[4]);
+            at = end;
         }
     }
 }
 
-/// Stream types of ISO/IEC 13818-1 table 2-34 and ATSC.
-fn kind_of(stream_type: u8) -> Kind {
+/// By the stream type (ISO/IEC 13818-1 table 2-34, ATSC, and what muxers use beyond these), else by the descriptors.
+fn kind_of(stream_type: u8, descriptors: &[u8]) -> Kind {
     let video = |codec| Kind::Video { codec, key: false };
     match stream_type {
         0x1B => video(Codec::Avc),
         0x24 => video(Codec::Hevc),
         0x01 | 0x02 | 0x10 | 0x33 | 0x42 | 0xD1 | 0xEA => video(Codec::Opaque),
-        0x03 | 0x04 | 0x0F | 0x11 | 0x81 | 0x87 => Kind::Audio,
+        // MPEG-1, MPEG-2, AAC (ADTS, LATM, bare), MPEG-H.
+        0x03 | 0x04 | 0x0F | 0x11 | 0x1C | 0x2D | 0x2E => Kind::Audio,
+        // AC-3, DTS, TrueHD, E-AC-3, DTS-HD (0x86, its lossless kind, is that of cue messages too); E-AC-3 of ATSC; DTS and PCM.
+        0x81..=0x85 | 0x87 | 0x8A | 0x8B => Kind::Audio,
+        // Private: PES packets, and what users define.
+        0x06 | 0x80.. if Descriptors(descriptors).any(|(tag, body)| names_sound(tag, body)) => Kind::Audio,
         _ => Kind::Unknown,
+    }
+}
+
+/// Whether a descriptor of a private stream says that it is sound: by its registration (SMPTE RA), or as DVB does
+/// (ETSI EN 300 468 clause 6.1).
+fn names_sound(tag: u8, body: &[u8]) -> bool {
+    match tag {
+        0x05 => {
+            matches!(body.get(..4), Some(b"Opus" | b"AC-3" | b"EAC3" | b"AC-4" | b"BSSD" | b"DTS1" | b"DTS2" | b"DTS3"))
+        }
+        // AC-3, E-AC-3, DTS, AAC.
+        0x6A | 0x7A | 0x7B | 0x7C => true,
+        // The extension: DTS-HD, AC-4, DTS-UHD, and Opus as muxers write it.
+        0x7F => matches!(body.first(), Some(0x0E | 0x15 | 0x21 | 0x80)),
+        _ => false,
+    }
+}
+
+/// A loop of descriptors: tag and body of each that is there as a whole.
+struct Descriptors<'a>(&'a [u8]);
+
+impl<'a> Iterator for Descriptors<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&[tag, length], rest) = self.0.split_first_chunk()?;
+        let (body, rest) = rest.split_at_checked(length.into())?;
+        self.0 = rest;
+        Some((tag, body))
     }
 }
 
@@ -249,6 +285,131 @@ pub(crate) mod tests {
         assert_eq!(classifier.packet(&packet(AUDIO_PID, true, None, 0)), PacketClass::Audio);
         assert_eq!(classifier.packet(&packet(VIDEO_PID, true, None, 0)), PacketClass::Video);
         assert_eq!(classifier.packet(&packet(0x1FFF, false, None, 0xFF)), PacketClass::Other);
+    }
+
+    /// What a stream with this entry in its program's map is taken for, the map having no more than is given.
+    fn class_by(stream_type: u8, descriptors: &[u8]) -> PacketClass {
+        let length = descriptors.len() as u8;
+        let mut body = vec![0, 1, 0xC1, 0, 0, 0xE0, 0x41, 0xF0, 0, stream_type, 0xE0, AUDIO_PID as u8, 0xF0, length];
+        body.extend_from_slice(descriptors);
+        let mut classifier = Classifier::new();
+        classifier.packet(&tables()[0]);
+        classifier.packet(&table(PMT_PID, TABLE_PMT, &body));
+        classifier.packet(&packet(AUDIO_PID, false, None, 0))
+    }
+
+    /// Goal: sound is known by the descriptors of a private stream, whoever muxed it, and nothing else is taken for it.
+    #[test]
+    fn sound_in_private_streams_is_known_by_its_descriptors() {
+        let registered: [&[u8; 4]; 7] = [b"Opus", b"AC-3", b"EAC3", b"BSSD", b"DTS1", b"DTS2", b"DTS3"];
+        for name in registered {
+            let registration = [&[5, 4][..], name].concat();
+            assert_eq!(class_by(0x06, &registration), PacketClass::Audio, "{name:?}");
+            assert_eq!(
+                class_by(0x06, &[&[0x0A, 4, b'd', b'e', b'u', 0][..], &registration].concat()),
+                PacketClass::Audio
+            );
+            assert_eq!(class_by(0xC0, &registration), PacketClass::Audio, "a type that users define, {name:?}");
+        }
+        let dvb: [&[u8]; 7] = [
+            &[0x6A, 1, 0],
+            &[0x7A, 1, 0],
+            &[0x7B, 5, 0, 0, 0, 0, 0],
+            &[0x7C, 1, 0x58],
+            &[0x7F, 2, 0x80, 2],
+            &[0x7F, 2, 0x15, 0],
+            &[0x6A, 0],
+        ];
+        for descriptors in dvb {
+            assert_eq!(class_by(0x06, descriptors), PacketClass::Audio, "{descriptors:?}");
+        }
+        // Nothing, a language, teletext, subtitles, another registration, another extension, codes for cue messages.
+        let other: [&[u8]; 7] = [
+            &[],
+            &[0x0A, 4, b'd', b'e', b'u', 0],
+            &[0x56, 5, b'd', b'e', b'u', 9, 0],
+            &[0x59, 8, b'd', b'e', b'u', 0x10, 0, 1, 0, 1],
+            b"\x05\x04KLVA",
+            &[0x7F, 1, 0x06],
+            &[0x8A, 1, 1],
+        ];
+        for descriptors in other {
+            assert_eq!(class_by(0x06, descriptors), PacketClass::Other, "{descriptors:?}");
+        }
+        assert_eq!(class_by(0x86, b"\x05\x04CUEI"), PacketClass::Other);
+        assert_eq!(class_by(0x05, b"\x05\x04Opus"), PacketClass::Other, "sections carry no sound");
+    }
+
+    #[test]
+    fn sound_is_known_by_its_stream_type() {
+        for stream_type in [0x03, 0x04, 0x0F, 0x11, 0x1C, 0x81, 0x82, 0x83, 0x84, 0x85, 0x87, 0x8A] {
+            assert_eq!(class_by(stream_type, &[]), PacketClass::Audio, "{stream_type:#x}");
+        }
+    }
+
+    /// Goal: descriptors that lie about their length are survived, and what is whole before them still counts.
+    #[test]
+    fn descriptors_that_lie_are_survived() {
+        for lie in [&[5][..], &[5, 255], &[5, 4, b'O'], &[0x7F, 0], &[5, 0], &[0x6A, 9, 0]] {
+            assert_eq!(class_by(0x06, lie), PacketClass::Other, "{lie:?}");
+            assert_eq!(class_by(0x06, &[&[0x6A, 1, 0][..], lie].concat()), PacketClass::Audio, "{lie:?}");
+        }
+        // A loop that is longer than its map, as in one that goes on in the next packet.
+        let [pat, _] = tables();
+        let body = |length: u8| {
+            [&[0, 1, 0xC1, 0, 0, 0xE0, 0x41, 0xF0, 0, 6, 0xE0, AUDIO_PID as u8, 0xFF, length][..], b"\x05\x04Opus"]
+                .concat()
+        };
+        for length in [0, 5, 7, 255] {
+            let mut classifier = Classifier::new();
+            for table in [pat, table(PMT_PID, TABLE_PMT, &body(length))] {
+                classifier.packet(&table);
+            }
+            assert_eq!(classifier.packet(&packet(AUDIO_PID, false, None, 0)), PacketClass::Audio, "{length}");
+        }
+        let mut seed = 1_u32;
+        for _ in 0..20_000 {
+            let nonsense: Vec<u8> = (0..seed >> 27)
+                .map(|_| {
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (seed >> 24) as u8 & 0x7F
+                })
+                .collect();
+            class_by(0x06, &nonsense);
+            seed = seed.wrapping_add(0x0912_3457);
+        }
+    }
+
+    /// Goal: the sound of real muxers is known. Each makes a second of it.
+    #[test]
+    fn what_muxers_make_of_sound_is_known() {
+        let ffmpeg = "ffmpeg -nostdin -v error -y -f lavfi -i sine=duration=1 -ar 48000 -ac 2 -f mpegts";
+        let gstreamer = "gst-launch-1.0 -q audiotestsrc num-buffers=50 ! opusenc ! mpegtsmux ! filesink location=";
+        let directory = tempfile::tempdir().expect("a directory");
+        for (name, pid, command) in [
+            ("opus", 0x100, format!("{ffmpeg} -c:a libopus ")),
+            ("ac3", 0x100, format!("{ffmpeg} -c:a ac3 ")),
+            ("dvb-ac3", 0x100, format!("{ffmpeg} -c:a ac3 -mpegts_flags system_b ")),
+            ("dvb-eac3", 0x100, format!("{ffmpeg} -c:a eac3 -mpegts_flags system_b ")),
+            ("dts", 0x100, format!("{ffmpeg} -c:a dca -strict -2 ")),
+            ("pcm", 0x100, format!("{ffmpeg} -c:a s302m -strict -2 ")),
+            ("gst-opus", 0x41, gstreamer.to_owned()),
+        ] {
+            let path = directory.path().join(name);
+            let line = format!("{command}{}", path.display());
+            let mut words = line.split_whitespace();
+            let status = std::process::Command::new(words.next().expect("a program")).args(words).status();
+            assert!(status.expect("installed by `make test`").success(), "{line}");
+            let bytes = std::fs::read(&path).expect("written");
+            let mut classifier = Classifier::new();
+            let classes = bytes.as_chunks().0.iter().filter_map(|packet| {
+                let class = classifier.packet(packet);
+                (TsPacket::parse(packet)?.pid() == pid).then_some(class)
+            });
+            let classes: Vec<_> = classes.collect();
+            assert!(classes.len() > 10, "{name}: {} packets", classes.len());
+            assert!(classes.iter().all(|class| *class == PacketClass::Audio), "{name}: {classes:?}");
+        }
     }
 
     #[test]

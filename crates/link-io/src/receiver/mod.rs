@@ -5,6 +5,7 @@ mod socket;
 mod worker;
 
 use crate::clock::{self, Clock};
+use crate::commands::{self, Commands};
 use crate::error::{Closed, OpenError};
 use crate::flow_thread::FlowThread;
 use crate::media::UdpOutput;
@@ -26,8 +27,6 @@ use units::Timestamp;
 pub const DELIVERIES_QUEUED_MAX: usize = 8192;
 /// Addresses one receiver listens on or calls.
 pub const SOCKETS_MAX: usize = 64;
-/// Commands between the caller and the flow's thread.
-const COMMANDS_QUEUED_MAX: usize = 16;
 
 /// What [`FlowReceiver::open`] needs.
 #[derive(Debug, Clone)]
@@ -57,6 +56,17 @@ enum Command {
     SetLatency(Duration),
 }
 
+impl commands::Command for Command {
+    fn replaces(&self, older: &Self) -> bool {
+        let (Self::SetLatency(_), Self::SetLatency(_)) = (self, older);
+        true
+    }
+
+    fn voids(&self, _older: &Self) -> bool {
+        false
+    }
+}
+
 /// What the thread publishes.
 #[derive(Debug)]
 struct Published {
@@ -73,7 +83,7 @@ struct Published {
 #[derive(Debug)]
 pub struct FlowReceiver {
     clock: Clock,
-    commands: Arc<Queue<Command>>,
+    commands: Arc<Commands<Command>>,
     published: Arc<Published>,
     local_addrs: Vec<SocketAddr>,
     thread: FlowThread,
@@ -123,7 +133,7 @@ impl FlowReceiver {
             deliveries: Queue::new(DELIVERIES_QUEUED_MAX, Overflow::DropOldest),
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
-        let commands = Arc::new(Queue::new(COMMANDS_QUEUED_MAX, Overflow::Refuse));
+        let commands = Arc::new(Commands::new());
         let (signal, sleeper) = FlowThread::signal(worker::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {
@@ -164,9 +174,7 @@ impl FlowReceiver {
 
     /// Changes the latency budget while the flow runs.
     pub fn set_latency(&self, latency: Duration) {
-        if self.commands.push(Command::SetLatency(latency)).is_err() {
-            tracing::error!("a command to the flow's thread was lost");
-        }
+        self.commands.push(Command::SetLatency(latency));
         self.thread.wake();
     }
 

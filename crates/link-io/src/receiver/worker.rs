@@ -4,9 +4,10 @@ use super::socket::ReceiverSocket;
 use super::{Command, Published, ReceiverIoCounters};
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
+use crate::commands::Commands;
 use crate::flow_thread::Signal;
 use crate::media::UdpOutput;
-use crate::queue::{Queue, lock};
+use crate::queue::lock;
 use crate::udp::{Train, UdpPort};
 use crate::waker::{Backlog, Ready, Rhythm, Sleeper};
 use bond::Channel;
@@ -29,7 +30,7 @@ pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(5), arr
 pub(crate) struct Parts {
     pub(crate) machine: Receiver,
     pub(crate) clock: Clock,
-    pub(crate) commands: Arc<Queue<Command>>,
+    pub(crate) commands: Arc<Commands<Command>>,
     pub(crate) published: Arc<Published>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) sleeper: Sleeper,
@@ -134,9 +135,9 @@ impl Worker {
     }
 
     fn take_commands(&mut self) {
-        while let Some(command) = self.parts.commands.try_pop() {
+        for command in self.parts.commands.take() {
             let now = self.parts.clock.now();
-            match command.item {
+            match command {
                 Command::SetLatency(latency) => self.tell(now, ReceiverInput::SetLatency(latency)),
             }
         }
@@ -244,7 +245,7 @@ impl Drop for Worker {
 mod tests {
     use super::*;
     use crate::flow_thread::FlowThread;
-    use crate::queue::Overflow;
+    use crate::queue::{Overflow, Queue};
     use crate::udp::tests::wait_for_stamps;
     use bond::config::{Profile, ReceiverConfig};
     use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -263,7 +264,7 @@ mod tests {
             events: Queue::new(8, Overflow::DropOldest),
         };
         let (signal, sleeper) = FlowThread::signal(RHYTHM).expect("a pipe");
-        let commands = Arc::new(Queue::new(8, Overflow::Refuse));
+        let commands = Arc::new(Commands::new());
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sockets = [(); 2].map(|()| ReceiverSocket::listen(Profile::Simple, address).expect("a free pair"));
         let published = Arc::new(published);

@@ -321,6 +321,20 @@ mod tests {
         assert!(!link.is_back(), "told once");
     }
 
+    /// Goal: that nobody receives at the far end yet is no failure of the link: whoever comes is found at once, and the socket is kept.
+    #[test]
+    fn a_far_end_that_is_not_there_yet_costs_nothing() {
+        let mut link = link(&free_ports::loopback(free_ports::free_pair()).to_string());
+        for i in 0..20 {
+            let now = Timestamp::ZERO + LATER * i;
+            assert_eq!(send(&mut link, now), Ok(()));
+            // The refusal of the machine itself comes back within the call.
+            let mut slots = ReceiveSlots::new(1);
+            assert_eq!(link.receive(now, Channel::Media, &mut slots, 1), Ok(Received::All));
+        }
+        assert_eq!((link.counters.reopened, link.sockets.dropped(), link.sockets.retry_at()), (0, 0, None));
+    }
+
     /// From the machine's own address there is no way to another machine.
     #[test]
     fn a_link_without_a_way_is_not_back_however_often_its_socket_opens() {

@@ -10,6 +10,7 @@ mod source_clock;
 mod worker;
 
 use crate::clock::{self, Clock};
+use crate::commands::{self, Commands};
 use crate::error::{OpenError, PushError};
 use crate::flow_thread::FlowThread;
 use crate::media::UdpInput;
@@ -32,8 +33,6 @@ use units::{Bitrate, LinkId, Timestamp};
 
 /// Payloads between the caller and the flow's thread: one second of 20 Mbit/s.
 pub const PAYLOADS_QUEUED_MAX: usize = 2048;
-/// Commands between the caller and the flow's thread.
-const COMMANDS_QUEUED_MAX: usize = 256;
 
 /// One link of a sender and the socket it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +105,31 @@ enum Command {
     Close,
 }
 
+/// At most four of each link wait, and four others.
+impl commands::Command for Command {
+    fn replaces(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::AddLink(new), Self::AddLink(old)) => new.id == old.id,
+            (Self::RemoveLink(new), Self::RemoveLink(old))
+            | (Self::SetLinkOptions(new, _), Self::SetLinkOptions(old, _))
+            | (Self::RadioHint { link: new, .. }, Self::RadioHint { link: old, .. }) => new == old,
+            _ => std::mem::discriminant(self) == std::mem::discriminant(older),
+        }
+    }
+
+    /// What was asked of a link that is replaced or taken out. That it goes first stays: others may need its room.
+    fn voids(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::RemoveLink(gone), Self::AddLink(old)) => *gone == old.id,
+            (
+                Self::RemoveLink(gone) | Self::AddLink(LinkSpec { id: gone, .. }),
+                Self::SetLinkOptions(old, _) | Self::RadioHint { link: old, .. },
+            ) => gone == old,
+            _ => false,
+        }
+    }
+}
+
 /// What the thread publishes.
 #[derive(Debug)]
 struct Published {
@@ -124,7 +148,7 @@ struct Published {
 pub struct FlowSender {
     clock: Clock,
     payloads: Arc<Queue<QueuedPayload>>,
-    commands: Arc<Queue<Command>>,
+    commands: Arc<Commands<Command>>,
     published: Arc<Published>,
     thread: FlowThread,
 }
@@ -167,7 +191,7 @@ impl FlowSender {
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
         let payloads = Arc::new(Queue::new(PAYLOADS_QUEUED_MAX, Overflow::Refuse));
-        let commands = Arc::new(Queue::new(COMMANDS_QUEUED_MAX, Overflow::Refuse));
+        let commands = Arc::new(Commands::new());
         let (signal, sleeper) = FlowThread::signal(rhythm::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {
@@ -307,10 +331,7 @@ impl FlowSender {
     }
 
     fn command(&self, command: Command) {
-        // A full queue means a thread that is stuck; the flow is lost then and the caller sees stale snapshots.
-        if self.commands.push(command).is_err() {
-            tracing::error!("a command to the flow's thread was lost");
-        }
+        self.commands.push(command);
         self.thread.wake();
     }
 }
