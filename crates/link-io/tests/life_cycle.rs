@@ -9,6 +9,7 @@ use link_io::receiver::{FlowReceiver, ReceiverOptions};
 use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
 use link_io::{Closed, OpenError, PushError};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use units::LinkId;
 
@@ -38,32 +39,35 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
-/// Threads and file descriptors are back where they were; memory may grow by allocator slack, far below one receive
-/// buffer (1 MiB) a cycle.
+/// Set in the process that counts, which runs one test alone: many arenas of the allocator would look like a leak.
+const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+/// Growth of memory that is no leak: a kilobyte a cycle. Measured: 20 to 210 KiB in all; a flow is far more than a kilobyte.
+const GROWTH_KIB_MAX: u64 = 1024;
+
+/// Goal: threads, file descriptors and memory are back where they were after a thousand flows.
 #[test]
 fn a_thousand_cycles_leave_nothing_behind() {
+    if std::env::var_os(ONE_ARENA.0).is_none() {
+        let mut again = Command::new(std::env::current_exe().expect("a test program"));
+        again.args(["--exact", "a_thousand_cycles_leave_nothing_behind", "--nocapture"]).env(ONE_ARENA.0, ONE_ARENA.1);
+        assert!(again.status().expect("started").success());
+        return;
+    }
     let cycle = || {
         let receiver = receiver();
         let links = (0..3).map(|i| LinkSpec::new(LinkId(i), receiver.local_addr())).collect();
         let sender = sender(links);
         sender.push(Bytes::from_static(&[0x47; 1316]), PacketClass::Video, None).expect("room for one");
     };
-    (0..10).for_each(|_| cycle());
-    let before = (entries("/proc/self/fd"), resident_kib());
+    (0..50).for_each(|_| cycle());
+    let held = || (entries("/proc/self/task"), entries("/proc/self/fd"), resident_kib());
+    let before = held();
     (0..CYCLES).for_each(|_| cycle());
-    let after = (entries("/proc/self/fd"), resident_kib());
-    assert!(after.0 <= before.0 + FOREIGN_MAX, "file descriptors: {} before, {} after", before.0, after.0);
-    assert!(after.1 < before.1 + 64 * 1024, "memory: {} KiB before, {} KiB after", before.1, after.1);
-    let flow_threads = || {
-        let tasks = std::fs::read_dir("/proc/self/task").expect("the threads of this process");
-        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-        names.filter(|name| name.starts_with("bond-")).count()
-    };
-    assert!(flow_threads() <= FOREIGN_MAX, "{} flow threads are left", flow_threads());
+    let after = held();
+    println!("threads, file descriptors, KiB: {before:?}, then {after:?}");
+    assert_eq!((before.0, before.1), (after.0, after.1), "threads and file descriptors");
+    assert!(after.2 < before.2 + GROWTH_KIB_MAX, "memory: {} KiB before, {} KiB after", before.2, after.2);
 }
-
-/// What the other tests of this file may have open at the same moment.
-const FOREIGN_MAX: usize = 24;
 
 #[test]
 fn a_closed_receiver_lets_its_waiting_thread_go() {

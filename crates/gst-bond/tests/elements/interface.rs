@@ -2,10 +2,14 @@
 
 use super::support::{PATIENCE, init, wait_for};
 use gstreamer as gst;
+use gstreamer::glib::subclass::SignalId;
 use gstreamer::prelude::*;
 use gstreamer_base::prelude::*;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
+
+/// The elements' signals, which cannot be listed without naming them.
+const SIGNALS: [&str; 2] = ["add-link", "remove-link"];
 
 /// What `gst-inspect-1.0` tells users; a change here is a change of the interface.
 fn inspect(element: &str) -> String {
@@ -34,6 +38,16 @@ fn inspect(element: &str) -> String {
         let live = if flags.contains(gst::PARAM_FLAG_MUTABLE_PLAYING) { ", while playing" } else { "" };
         writeln!(text, "{} ({}; {access}{live}; {default})", property.name(), property.value_type()).unwrap();
         writeln!(text, "    {}: {}", property.nick(), property.blurb().unwrap_or_default()).unwrap();
+        let values = gst::glib::EnumClass::with_type(property.value_type());
+        for value in values.iter().flat_map(gst::glib::EnumClass::values) {
+            writeln!(text, "    {} {}: {}", value.value(), value.nick(), value.name()).unwrap();
+        }
+    }
+    for query in SIGNALS.iter().filter_map(|name| SignalId::lookup(name, made.type_())).map(|id| id.query()) {
+        let kind = if query.flags().contains(gst::glib::SignalFlags::ACTION) { "action" } else { "signal" };
+        let parameters: Vec<_> = query.param_types().iter().map(|of| of.type_().to_string()).collect();
+        let (name, returns) = (query.signal_name(), query.return_type().type_());
+        writeln!(text, "{kind} {name} ({}) -> {returns}", parameters.join(", ")).unwrap();
     }
     text
 }

@@ -100,3 +100,66 @@ fn links_change_under_a_stream_and_no_byte_is_lost() {
     let received = collect(&flow);
     assert!(received == packets(0..sent), "{} of {} bytes", received.len(), sent * 188);
 }
+
+/// Goal: a link that is only called otherwise goes on with what it has used of its budget. Method: a link of one interface spends
+/// its budget, and gets its number with its name when another of that interface joins it.
+#[test]
+fn a_link_that_is_renamed_keeps_what_it_has_used() {
+    init();
+    let flow = receiver();
+    let (pipeline, source, sink) = sending(&flow);
+    let link = format!("{};dev=lo;budget-mb=1", flow.local_addr());
+    sink.set_property("links", &link);
+    let links = || {
+        let stats = sink.property::<gst::Structure>("stats");
+        let links = stats.get::<gst::Array>("links").unwrap();
+        let told = |link: &gst::glib::SendValue| {
+            let link = link.get::<gst::Structure>().unwrap();
+            (link.get::<String>("name").unwrap(), link.get::<bool>("budget-spent").unwrap())
+        };
+        links.iter().map(told).collect::<Vec<_>>()
+    };
+    let mut sent = 0;
+    let mut wait_for_links = |step: u32, expected: &[(&str, bool)]| {
+        let until = Instant::now() + PATIENCE;
+        while links().iter().map(|(name, spent)| (name.as_str(), *spent)).ne(expected.iter().copied()) {
+            assert!(Instant::now() < until, "{:?} instead of {expected:?}", links());
+            if step > 0 {
+                push(&source, packets(sent..sent + step));
+            }
+            sent += step;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    wait_for_links(7, &[("lo", false)]);
+    wait_for_links(7, &[("lo", true)]);
+    sink.set_property("links", format!("{link},{link}"));
+    // Nothing is sent that could spend a new budget.
+    wait_for_links(0, &[("lo/0", true), ("lo/1", false)]);
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+/// Goal: statistics are posted once a second, by both elements, not more and not less.
+#[test]
+fn statistics_are_posted_once_a_second() {
+    const SECONDS: u64 = 6;
+    init();
+    let pipeline = gst::Pipeline::new();
+    let receiving = gst::ElementFactory::make("rsristbondsrc").property("listen", "127.0.0.1:0").build().unwrap();
+    let taker = gst::ElementFactory::make("fakesink").property("async", false).build().unwrap();
+    let sink = gst::ElementFactory::make("rsristbondsink").property("async", false).build().unwrap();
+    pipeline.add_many([&receiving, &taker, &sink]).unwrap();
+    receiving.link(&taker).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    std::thread::sleep(Duration::from_secs(SECONDS));
+    let bus = pipeline.bus().unwrap();
+    let mut counts = [0; 2];
+    while let Some(message) = bus.pop() {
+        let is_stats = message.structure().is_some_and(|structure| structure.name() == STATS_MESSAGE);
+        for (element, count) in [&receiving, &sink].into_iter().zip(&mut counts) {
+            *count += u64::from(is_stats && message.src() == Some(element.upcast_ref()));
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(counts.iter().all(|count| count.abs_diff(SECONDS) <= 2), "{counts:?} in {SECONDS} s");
+}

@@ -1,10 +1,15 @@
 //! Elements that pause, stop, seek and start again.
 
 use super::support::{LATENCY_MS, PATIENCE, collect, end, init, packets, push, receiver, sending, wait_for};
+use bond::PacketClass;
+use bond::config::SenderConfig;
 use gstreamer as gst;
 use gstreamer::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use link_io::sender::{FlowSender, LinkSpec, SenderOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use units::LinkId;
 
 /// Nothing arrives: the end must not wait for a packet.
 #[test]
@@ -52,6 +57,57 @@ fn a_source_starts_again_on_its_port_while_it_is_looked_at() {
         assert_eq!(started, 100);
     });
     source.set_state(gst::State::Null).unwrap();
+}
+
+/// Goal: a flush does not hang or end a receiving pipeline, and a live stream cannot be sought: what comes after either is taken.
+/// Method: numbered payloads all the time, and the newest number that has come out.
+#[test]
+fn a_flush_of_the_source_and_a_refused_seek_let_the_stream_go_on() {
+    init();
+    let pipeline = gst::Pipeline::new();
+    let source = gst::ElementFactory::make("rsristbondsrc").property("listen", "127.0.0.1:0");
+    let source = source.property("latency", LATENCY_MS).build().unwrap();
+    let taker = gst::ElementFactory::make("fakesink").property("sync", false).property("async", false);
+    let taker = taker.property("signal-handoffs", true).build().unwrap();
+    let newest = Arc::new(AtomicU32::new(0));
+    let taken = Arc::clone(&newest);
+    taker.connect("handoff", false, move |values| {
+        let map = values[1].get::<gst::Buffer>().unwrap().into_mapped_buffer_readable().unwrap();
+        taken.store(u32::from_be_bytes(map[4..8].try_into().unwrap()), Ordering::SeqCst);
+        None
+    });
+    pipeline.add_many([&source, &taker]).unwrap();
+    source.link(&taker).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let address = source.property::<String>("local-address").parse().unwrap();
+    let links = vec![LinkSpec::new(LinkId(0), address)];
+    let flow = FlowSender::open(SenderOptions { bond: SenderConfig::default(), links }).unwrap();
+    let mut next = 1;
+    // Until something comes out that was sent after the call.
+    let mut goes_on = |what: &str| {
+        let (first, until) = (next, Instant::now() + PATIENCE);
+        while newest.load(Ordering::SeqCst) < first {
+            assert!(Instant::now() < until, "nothing comes out {what}");
+            flow.push(packets(next..next + 1).into(), PacketClass::Other, None).unwrap();
+            next += 1;
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    goes_on("at first");
+    for round in 0..3 {
+        assert!(source.send_event(gst::event::FlushStart::new()), "round {round}");
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(source.send_event(gst::event::FlushStop::new(true)), "round {round}");
+        goes_on("after a flush");
+        assert!(pipeline.seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::ZERO).is_err());
+        goes_on("after a seek");
+    }
+    // Flushed as it is, it stops.
+    assert!(source.send_event(gst::event::FlushStart::new()));
+    pipeline.set_state(gst::State::Null).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(source.property::<Option<String>>("local-address").is_some(), "it runs again");
+    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 /// A flushing seek in the middle: what was sent stays, and the file comes again from its beginning, whole.

@@ -131,10 +131,9 @@ fn kind_of(stream_type: u8, descriptors: &[u8]) -> Kind {
         0x1B => video(Codec::Avc),
         0x24 => video(Codec::Hevc),
         0x01 | 0x02 | 0x10 | 0x33 | 0x42 | 0xD1 | 0xEA => video(Codec::Opaque),
-        // MPEG-1, MPEG-2, AAC (ADTS, LATM, bare), MPEG-H.
-        0x03 | 0x04 | 0x0F | 0x11 | 0x1C | 0x2D | 0x2E => Kind::Audio,
-        // AC-3, DTS, TrueHD, E-AC-3, DTS-HD (0x86, its lossless kind, is that of cue messages too); E-AC-3 of ATSC; DTS and PCM.
-        0x81..=0x85 | 0x87 | 0x8A | 0x8B => Kind::Audio,
+        // MPEG-1, MPEG-2, AAC (ADTS, LATM, bare), MPEG-H; AC-3, DTS, TrueHD, E-AC-3, DTS-HD (0x86, its lossless kind, is that of
+        // cue messages too); E-AC-3 of ATSC; DTS and PCM.
+        0x03 | 0x04 | 0x0F | 0x11 | 0x1C | 0x2D | 0x2E | 0x81..=0x85 | 0x87 | 0x8A | 0x8B => Kind::Audio,
         // Private: PES packets, and what users define.
         0x06 | 0x80.. if Descriptors(descriptors).any(|(tag, body)| names_sound(tag, body)) => Kind::Audio,
         _ => Kind::Unknown,
