@@ -1,16 +1,18 @@
 //! Links as veth pairs with rate limits between two network namespaces, real kernel sockets, real programs: links die,
-//! heal, vanish, come back and change their address while a stream runs; they are found by themselves; and they take
-//! small packets only.
+//! heal, vanish, come back and change their address while a stream runs, or their port behind a NAT; they are found by
+//! themselves; and they take small packets only.
 //!
 //! Needs root (`make test` runs as root in a container or asks for it); without it the reason is told.
 
 mod support;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::media::{PAYLOAD_BYTES, clocked_payload, payload};
-use support::network::{EVERYWHERE, INTERVAL, Network, RATE_BPS, Stream, events, links, must, reopened, sizes};
+use support::network::{EVERYWHERE, INTERVAL, Network, RATE_BPS, Stream, events, links, must, reopened, run, sizes};
 use support::piped::{PipedReceiver, PipedSender, assert_contiguous};
 use support::tool::{Tool, find};
+use support::untested;
 
 const SEND: &str = env!("CARGO_BIN_EXE_bond-send");
 const RECEIVE: &str = env!("CARGO_BIN_EXE_bond-receive");
@@ -320,6 +322,158 @@ fn a_pipe_and_a_file_are_held_back_to_what_the_links_carry() {
     println!("file: {} of {} in {took:?}: {:?}", written().len(), bytes.len(), events(&sender));
     assert!(written() == bytes, "{} of {} bytes: {:?}", written().len(), bytes.len(), events(&sender));
     assert!(took > seconds_at(FILED, SLOW_BPS), "{took:?}");
+}
+
+/// The local port of the link that is bound to an interface.
+fn local_port(namespace: &str, interface: &str) -> u16 {
+    let output = Command::new(find("ip")).args(["netns", "exec", namespace, "ss", "-Hunap"]).output().expect("ss");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let of = format!("%{interface}:");
+    let port = text.split_whitespace().find_map(|word| word.split_once(of.as_str())?.1.parse().ok());
+    port.unwrap_or_else(|| panic!("no socket on {interface}: {text}"))
+}
+
+/// The packets that a table called `nat0` has translated since it was made, of each of its chains.
+fn translated(namespace: &str) -> Vec<u32> {
+    let command = ["netns", "exec", namespace, "nft", "list", "table", "ip", "nat0"];
+    let output = Command::new(find("ip")).args(command).output().expect("nft");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.split("counter packets ").skip(1).filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
+}
+
+/// Goal: a NAT on the way that forgets a link, and gives it another port, costs nothing: the link goes on from where it is now, for
+/// the receiver's answers too. Method: the ports of a link are translated on the wire, there and back; after each change of the
+/// outer one the other link dies, so that all has to come over this one.
+#[test]
+fn a_link_goes_on_behind_another_port_of_its_nat() {
+    let Some(network) = Network::new() else { return };
+    for link in [0, 1] {
+        network.add_link(link, 1, WIDE_MTU);
+    }
+    let (s, r) = (network.sending.clone(), network.receiving.clone());
+    let receiver = receiver(&network);
+    let to: Vec<String> = [0, 1].map(|i| format!("10.77.{i}.200:{PORT};dev=tx{i};name=veth-{i}")).into();
+    let send = format!("--input - --latency {LATENCY_MS} --stats json --links {}", to.join(","));
+    let sender = PipedSender::start(&find("ip"), &Network::inside(&s, SEND, &send));
+    while links(&sender).len() < 2 {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let inner = local_port(&s, "tx0");
+    let translate = |outer: u16| {
+        let rules = [
+            "add table ip nat0".to_owned(),
+            "delete table ip nat0".to_owned(),
+            "add table ip nat0".to_owned(),
+            "add chain ip nat0 there { type filter hook postrouting priority 0 ; }".to_owned(),
+            format!("add rule ip nat0 there oifname tx0 udp sport {inner} counter udp sport set {outer}"),
+            "add chain ip nat0 back { type filter hook prerouting priority 0 ; }".to_owned(),
+            format!(
+                "add rule ip nat0 back iifname tx0 udp sport {PORT} udp dport {outer} counter udp dport set {inner}"
+            ),
+            // What comes to a port that it has given up goes nowhere.
+            format!("add rule ip nat0 back iifname tx0 udp sport {PORT} udp dport != {inner} drop"),
+        ];
+        run("ip", &format!("netns exec {s} nft {}", rules.join(" ; ")))
+    };
+    if let Err(reason) = translate(20_001) {
+        untested::tell("a NAT that gives a link another port, as the packet filter is to do", &reason);
+        return;
+    }
+    let mut stream = Stream { sender, next: 0 };
+    for outer in [20_001, 20_002, 20_003] {
+        translate(outer).expect("a packet filter that works");
+        stream.send_until(0, true);
+        stream.send_until(1, true);
+        // Two seconds.
+        stream.send(500);
+        must("ip", &format!("-n {r} link set rx1 down"));
+        stream.send_until(1, false);
+        stream.send(500);
+        assert_eq!(links(&stream.sender)[0]["state"], "up", "{outer}: {:?}", events(&stream.sender));
+        let translated = translated(&s);
+        assert!(translated.len() == 2 && translated[0] > 500 && translated[1] > 10, "{outer}: {translated:?}");
+        must("ip", &format!("-n {r} link set rx1 up"));
+    }
+    let last = stream.next - 1;
+    assert_eq!(stream.sender.finish(), Some(0));
+    let received = receiver.receive_to(last, Duration::from_secs(10));
+    println!("{} payloads of {}: {:?}", received.len(), last + 1, events(&stream.sender));
+    assert_contiguous(&received, 0, last);
+}
+
+/// Goal: where links die under a load that the others can only just carry, nothing is lost: what was on its way on the dead ones
+/// is sent again over the others, beside what comes. Method: 9 Mbit/s of live media over four links of 6 Mbit/s, of which two at a
+/// time die; the two left carry 12 Mbit/s, headers included.
+#[test]
+fn links_that_die_under_load_leave_their_part_to_the_others() {
+    const EVERY: Duration = Duration::from_nanos(PAYLOAD_BYTES as u64 * 8 * 1_000_000_000 / 9_000_000);
+    let Some(network) = Network::new() else { return };
+    for link in 0..LINKS {
+        network.add_link(link, 1, WIDE_MTU);
+    }
+    let receiver = receiver(&network);
+    let to: Vec<String> = (0..LINKS).map(|i| format!("10.77.{i}.200:{PORT};dev=tx{i};name=veth-{i}")).collect();
+    // A source that cannot wait: a pipe would be held back.
+    let send = format!("--input udp://@127.0.0.1:6000 --latency {LATENCY_MS} --stats json --links {}", to.join(","));
+    let sender = PipedSender::start(&find("ip"), &Network::inside(&network.sending, SEND, &send));
+    let is_up = |link: usize| links(&sender).get(link).is_some_and(|link| link["state"] == "up");
+    let started = Instant::now();
+    while !(0..LINKS).all(is_up) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", events(&sender));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut datagrams = Network::inside(&network.sending, "bash", "-c");
+    datagrams.push("exec dd bs=1316 iflag=fullblock status=none > /dev/udp/127.0.0.1/6000".to_owned());
+    let mut source = PipedSender::start(&find("ip"), &datagrams);
+    let mut next = 0;
+    let mut send_while = |pending: &dyn Fn() -> bool, seconds: f64| {
+        let until = Instant::now() + Duration::from_secs(20);
+        let payloads = (seconds / EVERY.as_secs_f64()) as u32;
+        let mut end = next + payloads;
+        while next < end {
+            assert!(Instant::now() < until, "{:?}", events(&sender));
+            source.send(next..next + 50, EVERY);
+            next += 50;
+            if pending() {
+                end = next + payloads;
+            }
+        }
+    };
+    let r = &network.receiving;
+    let all_up = || !(0..LINKS).all(is_up);
+    send_while(&all_up, 3.0);
+    // Silently, in both directions: a modem whose network is gone. Where the packet filter cannot do it, only as below.
+    let drop_of = |chain, hook, of| {
+        let chain = format!("add chain ip dead {chain} {{ type filter hook {hook} priority 0 ; }}");
+        let rules = [0, 1].map(|link| format!("add rule ip dead {of} rx{link} drop"));
+        format!("{chain} ; {}", rules.join(" ; "))
+    };
+    let into = drop_of("in", "prerouting", "in iifname");
+    let out = drop_of("out", "postrouting", "out oifname");
+    let filter = format!("netns exec {r} nft");
+    let silenced = run("ip", &format!("{filter} add table ip dead ; {into} ; {out}"));
+    match &silenced {
+        Ok(()) => send_while(&|| [0, 1].into_iter().any(is_up), 3.0),
+        Err(reason) => untested::tell("links that die silently, as the packet filter is to make them", reason),
+    }
+    if silenced.is_ok() {
+        must("ip", &format!("{filter} delete table ip dead"));
+    }
+    send_while(&all_up, 2.0);
+    // And told by the interface.
+    for link in [2, 3] {
+        must("ip", &format!("-n {r} link set rx{link} down"));
+    }
+    send_while(&|| [2, 3].into_iter().any(is_up), 3.0);
+    for link in [2, 3] {
+        must("ip", &format!("-n {r} link set rx{link} up"));
+    }
+    send_while(&all_up, 2.0);
+    let last = next - 1;
+    assert_eq!(source.finish(), Some(0));
+    let received = receiver.receive_to(last, Duration::from_secs(10));
+    println!("{} payloads of {}: {:?}", received.len(), last + 1, events(&sender));
+    assert_contiguous(&received, 0, last);
 }
 
 /// The least time that payloads take at a rate of the links.
