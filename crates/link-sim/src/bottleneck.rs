@@ -46,6 +46,10 @@ impl Queue {
         self.bytes
     }
 
+    pub(crate) fn is_unlimited(&self) -> bool {
+        matches!(self.server, Server::Unlimited)
+    }
+
     /// Bytes that could leave in `from..to`; `None` when unlimited.
     pub(crate) fn bytes_between(&self, from: Nanos, to: Nanos) -> Option<f64> {
         self.server.bytes_between(from, to)
@@ -53,7 +57,7 @@ impl Queue {
 
     /// When the last byte of a packet that comes in now leaves; [`NEVER`] when it does not. `None` when there is no room.
     pub(crate) fn push(&mut self, bytes: u64) -> Option<Nanos> {
-        if matches!(self.server, Server::Unlimited) {
+        if self.is_unlimited() {
             return Some(self.now);
         }
         if self.bytes + bytes > self.bytes_max || self.waiting.len() >= PACKETS_MAX {

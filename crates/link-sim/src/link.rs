@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use units::{ByteCount, Ecn, Timestamp};
 
 use crate::bottleneck::{Bottleneck, Queue};
 use crate::capacity::{MILLI, Nanos, Server};
-use crate::config::{ConfigError, EcnPath, LinkConfig, OutageKind};
+use crate::config::{ConfigError, EcnPath, LinkConfig, Outage, OutageKind};
 use crate::loss::Burst;
 use crate::rng::Rng;
 
@@ -99,6 +99,8 @@ pub struct Link<P = Bytes> {
     queue: Queue,
     /// In place of its own queue.
     shared: Option<Bottleneck>,
+    /// `(until, bytes)` of what a stall of this link holds behind a bottleneck that goes on, in that order.
+    held: VecDeque<(Nanos, u64)>,
     burst: Option<Burst>,
     flying: BinaryHeap<Reverse<Flying<P>>>,
     order: u64,
@@ -122,6 +124,7 @@ impl<P: Clone> Link<P> {
         Ok(Self {
             queue: Queue::new(Server::new(&config.capacity, &config.outages), config.queue_bytes),
             shared: None,
+            held: VecDeque::new(),
             burst: config.burst_loss.as_ref().map(|burst| Burst::new(burst, seed)),
             config,
             flying: BinaryHeap::new(),
@@ -137,8 +140,9 @@ impl<P: Clone> Link<P> {
         })
     }
 
-    /// Puts the link behind a bottleneck that others share, in place of its own queue and capacity. Its outages lose what would
-    /// leave the queue in them.
+    /// Puts the link behind a bottleneck that others share, in place of its own queue and capacity. The bottleneck goes on in an
+    /// outage of the link: what comes out of it then is lost, or is held behind it, `queue_bytes` at most, and goes on together
+    /// when the outage ends.
     pub fn share(&mut self, bottleneck: &Bottleneck) {
         self.shared = Some(bottleneck.clone());
     }
@@ -204,7 +208,8 @@ impl<P: Clone> Link<P> {
         self.stats
     }
 
-    /// Bytes in the queue and in service at the last call; in a shared one those of all links.
+    /// Bytes in the queue and in service at the last call; in a shared one those of all links. What a stall holds behind a
+    /// shared one is not among them.
     pub fn queued_bytes(&self) -> ByteCount {
         ByteCount::new(self.shared.as_ref().map_or(self.queue.bytes(), |shared| shared.lock().bytes()))
     }
@@ -234,28 +239,28 @@ impl<P: Clone> Link<P> {
         if path == EcnPath::Drop && ecn.is_capable() {
             return Err(DropReason::Ecn);
         }
-        let lose = |o: &&crate::config::Outage| o.kind == OutageKind::Lose;
-        if self.config.outages.iter().filter(lose).any(|o| o.from_ms * MILLI <= now && now < o.to_ms * MILLI) {
+        let lose = |o: &&Outage| o.kind == OutageKind::Lose;
+        if self.config.outages.iter().filter(lose).any(|o| is_in(o, now)) {
             return Err(DropReason::Outage);
+        }
+        if self.queue.len() + self.flying.len() >= PACKETS_MAX {
+            return Err(DropReason::Queue);
         }
         let leaves = if let Some(shared) = &self.shared {
             let leaves = shared.lock().push(bytes).ok_or(DropReason::Queue)?;
-            let gone = |o: &crate::config::Outage| o.from_ms * MILLI <= leaves && leaves < o.to_ms * MILLI;
-            if self.config.outages.iter().filter(lose).any(gone) {
-                return Err(DropReason::Outage);
-            }
-            leaves
+            self.hold(now, leaves, bytes)?
         } else {
-            if self.queue.len() + self.flying.len() >= PACKETS_MAX {
-                return Err(DropReason::Queue);
-            }
             let leaves = self.queue.push(bytes).ok_or(DropReason::Queue)?;
-            let cuts = self.config.outages.iter().filter(lose).map(|o| o.from_ms * MILLI);
-            if let Some(at) = cuts.filter(|from| now < *from && *from < leaves).min() {
-                self.queue.cut(at);
-                return Err(DropReason::Outage);
+            if self.queue.is_unlimited() {
+                self.hold(now, leaves, bytes)?
+            } else {
+                let cuts = self.config.outages.iter().filter(lose).map(|o| o.from_ms * MILLI);
+                if let Some(at) = cuts.filter(|from| now < *from && *from < leaves).min() {
+                    self.queue.cut(at);
+                    return Err(DropReason::Outage);
+                }
+                leaves
             }
-            leaves
         };
         if Queue::is_never(leaves) {
             return Err(DropReason::Queue);
@@ -274,6 +279,31 @@ impl<P: Clone> Link<P> {
         };
         self.stats.marked += u64::from(ecn == Ecn::Ce);
         Ok((self.propagate(leaves), ecn))
+    }
+
+    /// When a packet goes on that leaves a bottleneck without outages at `leaves`: in a stall of this link, when that ends.
+    fn hold(&mut self, now: Nanos, leaves: Nanos, bytes: u64) -> Result<Nanos, DropReason> {
+        let mut until = leaves;
+        // Ascending: what one stall lets go may fall into a later one.
+        for outage in self.config.outages.iter().filter(|o| o.kind == OutageKind::Hold) {
+            if is_in(outage, until) {
+                until = outage.to_ms * MILLI;
+            }
+        }
+        let meets = |o: &Outage| o.from_ms * MILLI <= until && leaves < o.to_ms * MILLI;
+        if self.config.outages.iter().any(|o| o.kind == OutageKind::Lose && meets(o)) {
+            return Err(DropReason::Outage);
+        }
+        if until > leaves {
+            while self.held.pop_front_if(|(until, _)| *until <= now).is_some() {}
+            // As full as when this one will leave the bottleneck: what is let go by then counts no more.
+            let held: u64 = self.held.iter().filter(|(until, _)| *until > leaves).map(|(_, bytes)| bytes).sum();
+            if held + bytes > self.config.queue_bytes {
+                return Err(DropReason::Queue);
+            }
+            self.held.push_back((until, bytes));
+        }
+        Ok(until)
     }
 
     fn propagate(&mut self, leaves: Nanos) -> Nanos {
@@ -305,6 +335,10 @@ impl<P: Clone> Link<P> {
         self.order += 1;
         self.flying.push(Reverse(Flying { at, order: self.order, packet, ecn }));
     }
+}
+
+fn is_in(outage: &Outage, at: Nanos) -> bool {
+    outage.from_ms * MILLI <= at && at < outage.to_ms * MILLI
 }
 
 pub(crate) fn nanos(at: Timestamp) -> Nanos {
@@ -385,6 +419,38 @@ mod tests {
             [a.push(at(0.2), 500, 0), a.push(at(0.2), 1000, 1), b.push(at(0.2), 1000, 2), a.push(at(2.0), 500, 3)];
         assert_eq!(fates, [Ok(()), Err(DropReason::Outage), Ok(()), Err(DropReason::Outage)]);
         assert_eq!(b.poll(at(9.0)).unwrap().at, at(2.7));
+    }
+
+    #[test]
+    fn a_stall_of_one_link_holds_its_packets_behind_the_shared_bottleneck() {
+        let shared = Bottleneck::new(&Capacity::Constant { kbps: 8000 }, 100_000).unwrap();
+        let stall = |from_ms, to_ms| Outage { from_ms, to_ms, kind: OutageKind::Hold };
+        let outages = vec![stall(1, 10), stall(10, 20), Outage { from_ms: 40, to_ms: 50, kind: OutageKind::Lose }];
+        let mut held = LinkConfig { outages, queue_bytes: 2500, delay_ms: 5.0, ..Default::default() };
+        held.outages.insert(2, stall(30, 45));
+        let (mut a, mut b) = (link(held), link(LinkConfig::default()));
+        a.share(&shared);
+        b.share(&shared);
+        // A kilobyte takes a millisecond. The first leaves before the stall; what leaves in it waits for its end, as much as
+        // the link holds; the other link goes on.
+        assert_eq!(a.push(at(0.0), 900, 0), Ok(()));
+        assert_eq!(a.push(at(0.0), 1000, 1), Ok(()));
+        assert_eq!(b.push(at(0.0), 1000, 2), Ok(()));
+        assert_eq!(a.push(at(5.0), 1000, 3), Ok(()));
+        assert_eq!(a.push(at(6.0), 1000, 4), Err(DropReason::Queue));
+        assert_eq!(a.push(at(19.5), 1000, 5), Ok(()));
+        // Held until an outage loses it, at 40 ms.
+        assert_eq!(a.push(at(35.0), 1000, 6), Err(DropReason::Outage));
+        assert_eq!(b.poll(at(9.0)).unwrap().at, at(2.9));
+        let arrivals: Vec<_> = std::iter::from_fn(|| a.poll(at(99.0))).map(|got| (got.packet, got.at)).collect();
+        assert_eq!(arrivals, [(0, at(5.9)), (1, at(25.0)), (3, at(25.0)), (5, at(25.5))]);
+    }
+
+    #[test]
+    fn a_stall_holds_packets_back_on_a_link_without_limit() {
+        let outages = vec![Outage { from_ms: 10, to_ms: 20, kind: OutageKind::Hold }];
+        let mut l = link(LinkConfig { outages, ..Default::default() });
+        assert_eq!(run(&mut l, &[(9.0, 100), (10.0, 100), (20.0, 100)]), [Ok(9.0), Ok(20.0), Ok(20.0)]);
     }
 
     #[test]

@@ -9,13 +9,14 @@ use crate::link::{Delivery, DropReason, Link};
 
 /// Both directions of a path, with their common outages and the sender's NAT.
 ///
-/// The NAT gives the sender one public source address at a time: binding 0 first, the next one after each rebinding. The
-/// receiver sees the binding with each packet and answers to one; answers to an old binding vanish.
+/// The NAT stands at the sender. It gives it one public source address at a time: binding 0 first, the next one after each
+/// rebinding. The receiver sees the binding with each packet, also of those that were under way when it changed, and answers to
+/// one; answers to an old binding vanish, also those under way.
 #[derive(Debug)]
 pub struct Path<P = Bytes> {
     rebind_ms: Vec<u64>,
     up: Link<(u32, P)>,
-    down: Link<P>,
+    down: Link<(u32, P)>,
 }
 
 impl<P: Clone> Path<P> {
@@ -72,12 +73,12 @@ impl<P: Clone> Path<P> {
     /// Sends from the receiver to a binding of the sender.
     ///
     /// # Errors
-    /// Why it will not arrive; an old binding counts as an outage.
+    /// Why it will not arrive; an old binding counts as an outage. One that grows old on the way is not told.
     pub fn push_down(&mut self, now: Timestamp, binding: u32, ip_bytes: usize, packet: P) -> Result<(), DropReason> {
         if binding != self.binding(now) {
             return Err(DropReason::Outage);
         }
-        self.down.push(now, ip_bytes, packet)
+        self.down.push(now, ip_bytes, (binding, packet))
     }
 
     /// The next packet at the receiver, with the binding it came from.
@@ -87,10 +88,15 @@ impl<P: Clone> Path<P> {
 
     /// The next packet at the sender.
     pub fn poll_down(&mut self, now: Timestamp) -> Option<Delivery<P>> {
-        self.down.poll(now)
+        while let Some(Delivery { at, packet: (binding, packet), ecn }) = self.down.poll(now) {
+            if binding == self.binding(at) {
+                return Some(Delivery { at, packet, ecn });
+            }
+        }
+        None
     }
 
-    /// When the next packet arrives at either end.
+    /// When the next packet arrives at either end, or vanishes at the NAT.
     pub fn next_event(&self) -> Option<Timestamp> {
         [self.up.next_event(), self.down.next_event()].into_iter().flatten().min()
     }
@@ -101,7 +107,7 @@ impl<P: Clone> Path<P> {
     }
 
     /// The direction from the receiver to the sender.
-    pub fn down(&self) -> &Link<P> {
+    pub fn down(&self) -> &Link<(u32, P)> {
         &self.down
     }
 }
@@ -122,6 +128,21 @@ mod tests {
         assert_eq!(path.push_down(ms(101), 0, 100, "old"), Err(DropReason::Outage));
         path.push_down(ms(101), 1, 100, "new").unwrap();
         assert_eq!(path.poll_down(ms(102)).unwrap().packet, "new");
+    }
+
+    #[test]
+    fn what_is_under_way_when_the_nat_rebinds_goes_to_the_old_address() {
+        let mut config = PathConfig { rebind_ms: vec![100], ..Default::default() };
+        (config.up.delay_ms, config.down.delay_ms) = (30.0, 30.0);
+        let mut path: Path<&str> = Path::new(config, 1).unwrap();
+        let ms = Timestamp::from_millis;
+        path.push_up(ms(80), 100, "up").unwrap();
+        path.push_down(ms(69), 0, 100, "in time").unwrap();
+        path.push_down(ms(70), 0, 100, "too late").unwrap();
+        path.push_down(ms(110), 1, 100, "new").unwrap();
+        let delivered: Vec<_> = std::iter::from_fn(|| path.poll_down(ms(200))).map(|d| (d.at, d.packet)).collect();
+        assert_eq!(delivered, [(ms(99), "in time"), (ms(140), "new")]);
+        assert_eq!(path.poll_up(ms(200)).unwrap().packet, (0, "up"));
     }
 
     #[test]
