@@ -32,7 +32,9 @@ fuzz() {
         runs="$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
         cover="$(grep -o 'cov: [0-9]*' "$log" | tail -1)"
         echo "fuzz $1: ${runs:-0} inputs in $seconds s, $cover"
-        return 0
+        [ "${runs:-0}" -gt 0 ] && return 0
+        echo "fuzz $1: nothing was tried, see $log" >&2
+        return 1
     fi
     tail -60 "$log"
     for found in "$build/found/$1-"*; do

@@ -1,8 +1,8 @@
 //! The acceptance figures of the bond, in virtual time, as one table: target, measured, met or missed.
 //!
 //! The table is committed (`tests/acceptance/table.txt`); a change of the engine shows as its difference, and an unmet figure
-//! stays visible as "missed". To take a new table over, delete the file and run the test, which writes it anew (and fails
-//! once). Links are constant or made-up cellular ones, so that the table is the same everywhere.
+//! stays visible as "missed". The test then fails and writes the new table beside it, as `table.txt.new`: read it, and move it
+//! to `table.txt` to take it over. Links are constant or made-up cellular ones, so that the table is the same everywhere.
 
 #[path = "acceptance/outage.rs"]
 mod outage;

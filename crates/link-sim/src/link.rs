@@ -521,6 +521,101 @@ mod tests {
         }
     }
 
+    /// Fates of a packet every millisecond: lost or not.
+    fn fates(config: LinkConfig, count: u64) -> Vec<bool> {
+        let mut l = link(config);
+        let mut fate = |ms: u64| {
+            while l.poll(Timestamp::from_millis(ms)).is_some() {}
+            l.push(Timestamp::from_millis(ms), 100, ms).is_err()
+        };
+        (0..count).map(&mut fate).collect()
+    }
+
+    #[test]
+    fn bad_periods_may_let_packets_through() {
+        // Half of a bad period is lost, 50 of 1000 in all: a tenth of the time is bad, for 50 packets in the mean.
+        for period in [BurstPeriod::Millis(50.0), BurstPeriod::Packets(50.0)] {
+            let burst_loss = Some(BurstLoss { loss: 0.05, period, loss_bad: 0.5 });
+            let lost = fates(LinkConfig { burst_loss, ..Default::default() }, 1_000_000);
+            let share = |of: &mut dyn Iterator<Item = bool>| {
+                let (lost, all) = of.fold((0u32, 0u32), |(lost, all), gone| (lost + u32::from(gone), all + 1));
+                f64::from(lost) / f64::from(all)
+            };
+            let all = share(&mut lost.iter().copied());
+            assert!((all - 0.05).abs() < 0.005, "{period:?}: {all} are lost");
+            // After a loss the next packet meets the same bad period but for 1 in 50, and half of it is lost.
+            let next = share(&mut lost.windows(2).filter(|pair| pair[0]).map(|pair| pair[1]));
+            let expected = 0.5 * (0.98 + 0.02 * 0.1);
+            assert!((next - expected).abs() < 0.02, "{period:?}: {next} after a loss, not {expected}");
+            // 50 packets on, e^-1 of the difference to the long run is left: a bad period ends in 50, a good one in 450.
+            let later = share(&mut lost.windows(51).filter(|span| span[0]).map(|span| span[50]));
+            let left = (-50.0 * (1.0 / 50.0 + 1.0 / 450.0_f64)).exp();
+            let expected = 0.05 + 0.45 * left;
+            assert!((later - expected).abs() < 0.025, "{period:?}: {later} 50 after a loss, not {expected}");
+        }
+    }
+
+    #[test]
+    fn jitter_is_half_normal_and_forgets_in_its_time() {
+        const SCALE_MS: f64 = 4.0;
+        let extra = |tau_ms: f64| -> Vec<f64> {
+            let config = LinkConfig {
+                jitter_ms: SCALE_MS,
+                jitter_tau_ms: tau_ms,
+                jitter_reorders: true,
+                delay_ms: 10.0,
+                ..Default::default()
+            };
+            let mut l = link(config);
+            let mut extra = vec![f64::NAN; 200_000];
+            for i in 0..extra.len() as u64 {
+                l.push(Timestamp::from_millis(i), 100, i).unwrap();
+            }
+            while let Some(delivery) = l.poll(Timestamp::MAX) {
+                extra[delivery.packet as usize] = delivery.at.as_micros() as f64 / 1e3 - delivery.packet as f64 - 10.0;
+            }
+            extra
+        };
+        for tau_ms in [0.0, 20.0] {
+            let extra = extra(tau_ms);
+            let count = extra.len() as f64;
+            let mean = extra.iter().sum::<f64>() / count;
+            let square = extra.iter().map(|ms| ms * ms).sum::<f64>() / count;
+            // Of the size of a normal deviation: mean sqrt(2/pi), mean square 1.
+            let expected = SCALE_MS * (2.0 / std::f64::consts::PI).sqrt();
+            assert!((mean - expected).abs() < 0.05 * expected, "{mean} ms in the mean");
+            assert!((square - SCALE_MS * SCALE_MS).abs() < 0.06 * SCALE_MS * SCALE_MS, "{square} in the mean square");
+            for lag in [1, 10, 20, 60] {
+                let product = extra.windows(lag + 1).map(|span| (span[0] - mean) * (span[lag] - mean)).sum::<f64>();
+                let got = product / (count - lag as f64) / (square - mean * mean);
+                // What two sizes have in common when the deviations have `rho`.
+                let rho = if tau_ms > 0.0 { (-(lag as f64) / tau_ms).exp() } else { 0.0 };
+                let size = (1.0 - rho * rho).sqrt() + rho * rho.asin() - 1.0;
+                let expected = size / (std::f64::consts::FRAC_PI_2 - 1.0);
+                assert!((got - expected).abs() < 0.04, "{lag} ms apart with {tau_ms}: {got}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn outages_take_the_opportunities_of_a_recording() {
+        // 1500 bytes every 10 ms, none from 20 to 40 ms.
+        let with = |kind| LinkConfig {
+            capacity: Capacity::Trace { trace: Trace::parse("10").unwrap(), offset_ms: 0, scale: 1.0 },
+            outages: vec![Outage { from_ms: 20, to_ms: 40, kind }],
+            ..Default::default()
+        };
+        let sends = [(5.0, 1500), (5.0, 1000), (25.0, 1000), (35.0, 2000), (45.0, 1000)];
+        let mut held = link(with(OutageKind::Hold));
+        assert_eq!(run(&mut held, &sends), [Ok(10.0), Ok(40.0), Ok(50.0), Ok(60.0), Ok(70.0)]);
+        let mut cut = link(with(OutageKind::Lose));
+        let lost = Err(DropReason::Outage);
+        assert_eq!(run(&mut cut, &sends), [Ok(10.0), lost, lost, lost, Ok(50.0)]);
+        for link in [held, cut] {
+            assert_eq!(link.capacity_between(at(0.0), at(60.5)), Some(4.0 * 1500.0));
+        }
+    }
+
     #[test]
     fn packets_overtake_only_when_asked_and_copies_appear() {
         let overtaken = |config: LinkConfig| {

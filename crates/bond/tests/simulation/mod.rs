@@ -57,8 +57,11 @@ pub struct Simulation {
     pub one_way: Vec<Vec<u32>>,
     /// Every full datagram from the sender, while it is recorded.
     pub log: Option<Vec<Carried>>,
-    /// Every datagram from the sender as its link took it, while it is recorded.
+    /// Every datagram from the sender as its link took it, while it is recorded; and every one back.
     pub offers: Option<Vec<Offer>>,
+    pub offers_down: Option<Vec<Offer>>,
+    /// Timeouts that the sender and the receiver handled.
+    pub wakes: [Wakes; 2],
     /// All bytes of all datagrams, with their time, link and ECN field: towards the receiver and back.
     pub digests: Option<[DefaultHasher; 2]>,
 }
@@ -73,6 +76,26 @@ pub struct Offer {
     pub overflowed: bool,
     /// In the queue with it.
     pub queued_bytes: u64,
+}
+
+/// How often an end was woken by its own timeout.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wakes {
+    /// Within any second of the emulated time, the most.
+    pub most: u64,
+    second: u64,
+    of_second: u64,
+}
+
+impl Wakes {
+    fn count(&mut self, now: Timestamp) {
+        let second = now.as_millis() / 1000;
+        if second != self.second {
+            (self.second, self.of_second) = (second, 0);
+        }
+        self.of_second += 1;
+        self.most = self.most.max(self.of_second);
+    }
 }
 
 /// A datagram that a stranger has read on its way.
@@ -140,6 +163,8 @@ impl Simulation {
             one_way: vec![Vec::new(); paths.len()],
             log: None,
             offers: None,
+            offers_down: None,
+            wakes: [Wakes::default(); 2],
             digests: None,
         }
     }
@@ -251,9 +276,11 @@ impl Simulation {
             }
         }
         if self.sender_wake <= now {
+            self.wakes[0].count(now);
             self.input(SenderInput::Timeout);
         }
         if self.receiver_wake <= self.clock.local(now) {
+            self.wakes[1].count(now);
             self.receive(ReceiverInput::Timeout);
         }
     }
@@ -322,7 +349,13 @@ impl Simulation {
                         (self.now.as_micros(), to, channel == Channel::Control, &bytes[..]).hash(down);
                     }
                     let packet = (self.now, channel, bytes.to_vec());
-                    let _ = self.paths[index].push_down(self.now, binding, ip_bytes, packet);
+                    let taken = self.paths[index].push_down(self.now, binding, ip_bytes, packet);
+                    if let Some(offers) = &mut self.offers_down {
+                        let queued_bytes = self.paths[index].down().queued_bytes().as_u64();
+                        let overflowed = taken == Err(DropReason::Queue);
+                        let (at, ip_bytes) = (self.now, ip_bytes as u64);
+                        offers.push(Offer { link: index, at, ip_bytes, overflowed, queued_bytes });
+                    }
                 }
                 ReceiverOutput::Deliver(delivered) => {
                     let newest = self.newest.entry((delivered.virtual_port, delivered.flow)).or_default();

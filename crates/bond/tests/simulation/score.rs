@@ -16,7 +16,9 @@ pub const GRACE: Duration = Duration::from_millis(200);
 /// What a run came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
+    /// However late.
     pub delivered_percent: f64,
+    /// Whole, within the latency and [`GRACE`].
     pub frames_on_time_percent: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
@@ -42,10 +44,11 @@ pub fn run(
     seed: u64,
     classes: Classes,
 ) -> (Score, Simulation) {
-    run_shared(latency, paths, &[], items, seed, classes)
+    let (score, simulation) = run_shared(latency, paths, &[], items, seed, classes);
+    (score.unwrap_or_else(|fault| panic!("seed {seed}: {fault}")), simulation)
 }
 
-/// The same with links that share bottlenecks, see [`super::scenario::Scenario::shared`].
+/// The same with links that share bottlenecks, see [`super::scenario::Scenario::shared`]; a fault of the delivery is told.
 pub fn run_shared(
     latency: Duration,
     paths: &[PathConfig],
@@ -53,7 +56,7 @@ pub fn run_shared(
     items: &[Item],
     seed: u64,
     classes: Classes,
-) -> (Score, Simulation) {
+) -> (Result<Score, String>, Simulation) {
     let sender = SenderConfig { latency, ..Default::default() };
     let receiver = ReceiverConfig { latency, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, paths, seed);
@@ -74,22 +77,31 @@ pub fn run_shared(
     let up_bytes = simulation.up_bytes - before.1;
     simulation.run_until(end + latency + Duration::from_secs(2));
     let media = (items.len() as u64 - u64::from(before.0)) * (load::PAYLOAD_BYTES + IP_BYTES) as u64;
-    let mut score = judge(items, latency, &simulation);
-    score.sent_per_media = up_bytes as f64 / media as f64;
     let capacity = |path: &Path<_>| path.up().capacity_between(Timestamp::ZERO + WARM_UP, end);
-    score.used_percent = 100.0 * up_bytes as f64 / simulation.paths.iter().filter_map(capacity).sum::<f64>();
+    let score = try_judge(items, latency, &simulation).map(|score| Score {
+        sent_per_media: up_bytes as f64 / media as f64,
+        used_percent: 100.0 * up_bytes as f64 / simulation.paths.iter().filter_map(capacity).sum::<f64>(),
+        ..score
+    });
     (score, simulation)
 }
 
 /// Judges what was delivered; panics at a duplicate or at packets out of order.
 pub fn judge(items: &[Item], latency: Duration, simulation: &Simulation) -> Score {
+    try_judge(items, latency, simulation).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+/// # Errors
+/// A duplicate, or packets out of order.
+fn try_judge(items: &[Item], latency: Duration, simulation: &Simulation) -> Result<Score, String> {
     let start = Timestamp::ZERO + WARM_UP;
     let mut newest = None;
     let mut arrival: Vec<Option<Timestamp>> = vec![None; items.len()];
     for (at, delivered) in &simulation.delivered {
         let number = load::number(&delivered.bytes);
-        assert!(newest.is_none_or(|newest| number > newest), "packet {number} after {newest:?}");
-        newest = Some(number);
+        if let Some(newest) = newest.replace(number).filter(|newest| number <= *newest) {
+            return Err(format!("packet {number} was delivered after packet {newest}"));
+        }
         arrival[number as usize] = Some(*at);
     }
     let judged: Vec<_> = items.iter().zip(&arrival).filter(|(item, _)| item.at >= start).collect();
@@ -107,7 +119,7 @@ pub fn judge(items: &[Item], latency: Duration, simulation: &Simulation) -> Scor
     }
     let times: Vec<Timestamp> = judged.iter().filter_map(|(_, at)| **at).collect();
     let freeze = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
-    Score {
+    Ok(Score {
         delivered_percent: 100.0 * delivered as f64 / judged.len() as f64,
         frames_on_time_percent: 100.0 * f64::from(on_time) / f64::from(frames),
         p50_ms: quantile(0.5),
@@ -115,5 +127,5 @@ pub fn judge(items: &[Item], latency: Duration, simulation: &Simulation) -> Scor
         freeze_ms: freeze.as_secs_f64() * 1e3,
         sent_per_media: 0.0,
         used_percent: 0.0,
-    }
+    })
 }
