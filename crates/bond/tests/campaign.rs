@@ -1,8 +1,9 @@
 //! Random campaign: any mixture of links and impairments, invariants instead of figures.
 //!
-//! For every seed: nothing is delivered twice, out of order or damaged; neither end comes to spin; what both ends hold stays
-//! within the media of the latency budget and a few tables; no link is sent more than it carries for long; and once the
-//! impairments are over, everything arrives again, every link is up, and no encoder is advised less than it makes.
+//! For every seed: nothing is delivered twice, out of order or damaged; neither end comes to spin, nor is woken for nothing time
+//! and again; what both ends hold stays within the media of the latency budget and a few tables; no link is sent more than it
+//! carries for long, either way; and once the impairments are over, everything arrives again, every link is up, and no encoder is
+//! advised less than it makes.
 //!
 //! `cargo test` runs [`SEEDS`] seeds, `cargo test -p bond --test campaign -- --ignored thousands` runs [`THOUSANDS`]. A failing
 //! seed is printed and replays bit-identically: `SEED=17 cargo test -p bond --test campaign -- --ignored --nocapture replay`
@@ -21,13 +22,15 @@ use bond::PacketClass;
 use bond::config::LinkOptions;
 use bond::sender::SenderInput;
 use bond::stats::{LinkState, SenderSnapshot};
-use link_sim::{Bottleneck, Capacity};
+use link_sim::Bottleneck;
 use plan::Plan;
 use queues::Treated;
 use simulation::held::{self, Owner};
 use simulation::{Offer, Simulation, load};
 use std::any::Any;
 use std::hash::{DefaultHasher, Hasher};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use units::{LinkId, Timestamp};
 
@@ -35,9 +38,11 @@ use units::{LinkId, Timestamp};
 static ALLOCATOR: held::Counting = held::Counting;
 
 /// Seeds run by `cargo test`.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 2000;
 /// Seeds of the long campaign.
-const THOUSANDS: u64 = 3000;
+const THOUSANDS: u64 = 10_000;
+/// Seeds run side by side.
+const THREADS: usize = 2;
 /// Impairments happen in this time, from the start.
 const TROUBLE_MS: u64 = 10_000;
 /// After trouble the links get this time to come back.
@@ -45,6 +50,10 @@ const HEAL_MS: u64 = 4_000;
 /// The load ends then; everything sent after healing must arrive.
 const END_MS: u64 = 17_000;
 const HEALED_MS: u64 = TROUBLE_MS + HEAL_MS;
+/// What is under way then arrives in this time.
+const DRAIN_MS: u64 = 4_000;
+/// Links carry a load with its headers and repairs when they carry this many times as much.
+const FED_SHARE: f64 = 1.365;
 
 /// What an end holds beside the media of its budget: links' tables, blocks of memory, a second of repair symbols.
 const HELD_BESIDE: f64 = 350_000.0;
@@ -52,6 +61,17 @@ const HELD_BESIDE: f64 = 350_000.0;
 const HELD_MEDIA: f64 = 1.5;
 /// At rest, when everything is delivered and confirmed, of the same.
 const HELD_AT_REST: f64 = 0.3;
+/// A link may be suspected for so long, beside the stalls of a recording.
+const NOT_UP_MS: u64 = 500;
+/// A link brings packets in time when the latency budget is longer than its delay by this.
+const IN_TIME_MS: f64 = 30.0;
+/// Wake-ups within a second by which an end sends and delivers nothing.
+const IDLE_WAKES: u64 = 250;
+/// Bytes that the receiver sends: within a second, for each link besides; and for each link in the mean of a run, beside a
+/// twentieth of what it is sent.
+const RETURNED_SECOND: u64 = 60_000;
+const RETURNED_SECOND_LINK: u64 = 15_000;
+const RETURNED_MEAN_LINK: u64 = 14_000;
 /// A packet is given up so long after its time.
 const WAITED_BESIDE_MS: f64 = 600.0;
 
@@ -71,6 +91,9 @@ struct Run {
     /// What an encoder was advised after healing, at every fifth packet, in bit/s.
     advised: Vec<f64>,
     shared: Option<Bottleneck>,
+    /// By link: when it was up last, and the longest time since healing in which it was not, in milliseconds.
+    up_at: Vec<Timestamp>,
+    not_up_ms: Vec<u64>,
 }
 
 impl Run {
@@ -79,7 +102,7 @@ impl Run {
         let held_before = [Owner::Sender, Owner::Receiver].map(held::bytes);
         let (sender, receiver) = (plan.sender.clone(), plan.receiver.clone());
         let mut simulation = Simulation::without_links(sender, receiver, &plan.paths, seed, plan.clock);
-        simulation.offers = Some(Vec::new());
+        (simulation.offers, simulation.offers_down) = (Some(Vec::new()), Some(Vec::new()));
         simulation.digests = Some([DefaultHasher::new(), DefaultHasher::new()]);
         let shared = plan.shared.as_ref().map(|(links, queue_bytes)| {
             let bottleneck = Bottleneck::new(&plan.paths[links[0]].up.capacity, *queue_bytes).unwrap();
@@ -88,7 +111,21 @@ impl Run {
         });
         let (held_most, held_now) = ([0; 2], [0; 2]);
         let (arrived, newest, waited_ms, advised) = (Vec::new(), None, 0.0, Vec::new());
-        Self { plan, simulation, arrived, newest, held_before, held_most, held_now, waited_ms, advised, shared }
+        let (up_at, not_up_ms) = (vec![Timestamp::from_millis(HEALED_MS); plan.paths.len()], vec![0; plan.paths.len()]);
+        Self {
+            plan,
+            simulation,
+            arrived,
+            newest,
+            held_before,
+            held_most,
+            held_now,
+            waited_ms,
+            advised,
+            shared,
+            up_at,
+            not_up_ms,
+        }
     }
 
     /// Takes and checks what was delivered, so that it is not held any more.
@@ -139,6 +176,9 @@ impl Run {
             if is_at(HEALED_MS) && item.number % 5 == 0 {
                 self.advised.push(self.simulation.sender.rate_advice(self.simulation.now).as_bps() as f64);
             }
+            if is_at(HEALED_MS) && item.number % 5 == 0 {
+                self.watch_links();
+            }
             if item.number % 50 == 0 {
                 let queued_ms = self.simulation.sender.snapshot(self.simulation.now).queued_ms;
                 self.waited_ms = self.waited_ms.max(queued_ms);
@@ -148,8 +188,21 @@ impl Run {
                 self.simulation.receiver_events.clear();
             }
         }
-        self.simulation.run_until(self.simulation.now + Duration::from_secs(4));
+        for _ in 0..DRAIN_MS / 50 {
+            self.simulation.run_until(self.simulation.now + Duration::from_millis(50));
+            self.watch_links();
+        }
         self.take();
+    }
+
+    fn watch_links(&mut self) {
+        let now = self.simulation.now;
+        for (index, link) in self.snapshot().links.iter().enumerate() {
+            if link.state == LinkState::Up {
+                self.up_at[index] = now;
+            }
+            self.not_up_ms[index] = self.not_up_ms[index].max((now - self.up_at[index]).as_millis() as u64);
+        }
     }
 
     fn add_link(&mut self, index: usize) {
@@ -161,24 +214,97 @@ impl Run {
         self.simulation.sender.snapshot(self.simulation.now)
     }
 
-    /// Every bottleneck: its links, and how it was treated.
-    fn bottlenecks(&self) -> Vec<(Vec<usize>, Treated)> {
+    /// The links behind each bottleneck.
+    fn behind(&self) -> Vec<Vec<usize>> {
         let shared = self.plan.shared.as_ref().map_or(&[][..], |(links, _)| links);
         let own = (0..self.plan.paths.len()).filter(|index| !shared.contains(index)).map(|index| vec![index]);
-        let all = own.chain((!shared.is_empty()).then(|| shared.to_vec()));
+        own.chain((!shared.is_empty()).then(|| shared.to_vec())).collect()
+    }
+
+    /// IP bytes that the bottleneck of these links carries between two milliseconds.
+    fn carries(&self, links: &[usize], from: u64, to: u64) -> f64 {
+        let (from, to) = (Timestamp::from_millis(from), Timestamp::from_millis(to));
+        let shared = self.shared.as_ref().filter(|_| links.len() > 1);
+        let own = || self.simulation.paths[links[0]].up().capacity_between(from, to);
+        shared.map_or_else(own, |shared| shared.capacity_between(from, to)).unwrap()
+    }
+
+    /// By [`queues::BIN_MS`]: whether the links together carried less than the load and its repair in the second before, or did so
+    /// within the latency budget, which may still have to be sent. A plain sender shares equally: there the least counts for each.
+    fn starved(&self) -> Vec<bool> {
+        let (behind, extension) = (self.behind(), self.snapshot().extension);
+        let out = |link: &usize, from, to| {
+            self.plan.paths[*link].outages.iter().any(|outage| outage.from_ms < to && from < outage.to_ms)
+        };
+        let bins = (END_MS + DRAIN_MS).div_ceil(queues::BIN_MS) + 1;
+        let less = |bin: u64| {
+            let to = (bin + 1) * queues::BIN_MS;
+            let from = to.saturating_sub(1000);
+            let each = behind.iter().map(|links| {
+                let gone = links.iter().all(|link| out(link, from, to));
+                let bytes = if gone && links.len() > 1 { 0.0 } else { self.carries(links, from, to) };
+                (bytes, links.len() as f64)
+            });
+            let carried: f64 = if extension {
+                each.map(|(bytes, _)| bytes).sum()
+            } else {
+                let least = each.map(|(bytes, links)| bytes / links).fold(f64::INFINITY, f64::min);
+                least * self.plan.paths.len() as f64
+            };
+            let step = self.plan.load.iter().rfind(|step| step.0 * 1e3 <= to as f64);
+            carried < FED_SHARE * step.map_or(0.0, |step| step.1) / 8.0 * (to - from) as f64 / 1e3
+        };
+        let less: Vec<bool> = (0..bins).map(less).collect();
+        let back = (self.plan.latency_max().as_millis() as u64 + 500).div_ceil(queues::BIN_MS) as usize;
+        (0..less.len()).map(|bin| less[bin.saturating_sub(back)..=bin].contains(&true)).collect()
+    }
+
+    /// Every bottleneck: its links, and how it was treated.
+    fn bottlenecks(&self) -> Vec<(Vec<usize>, Treated)> {
+        let starved = self.starved();
         let treated = |links: Vec<usize>| {
             let mine = |offer: &&Offer| links.contains(&offer.link);
             let offers: Vec<Offer> = self.simulation.offers.iter().flatten().filter(mine).copied().collect();
-            let capacity = |from: u64, to: u64| {
-                let (from, to) = (Timestamp::from_millis(from), Timestamp::from_millis(to));
-                let shared = self.shared.as_ref().filter(|_| links.len() > 1);
-                let own = || self.simulation.paths[links[0]].up().capacity_between(from, to);
-                shared.map_or_else(own, |shared| shared.capacity_between(from, to)).unwrap()
-            };
-            let treated = queues::treated(&offers, HEALED_MS, capacity);
+            let carries = |from, to| self.carries(&links, from, to);
+            let treated = queues::treated(&offers, HEALED_MS, carries, |bin| starved[bin]);
             (links, treated)
         };
-        all.map(treated).collect()
+        self.behind().into_iter().map(treated).collect()
+    }
+
+    /// The longest time since healing in which the link's bottleneck carries nothing, as recordings do, in milliseconds.
+    fn stalls_ms(&self, link: usize) -> u64 {
+        const STEP_MS: u64 = 50;
+        let behind = self.behind().into_iter().find(|links| links.contains(&link)).unwrap();
+        let (mut longest, mut stalled) = (0, 0);
+        for from in (HEALED_MS..END_MS + DRAIN_MS).step_by(STEP_MS as usize) {
+            stalled = if self.carries(&behind, from, from + STEP_MS) > 0.0 { 0 } else { stalled + STEP_MS };
+            longest = longest.max(stalled);
+        }
+        longest
+    }
+
+    /// The links that are faster than the latency budget carry less than the load and its repair.
+    fn is_short_of_links(&self) -> bool {
+        let latency = self.plan.latency_change.map_or(self.plan.sender.latency, |(_, latency)| latency);
+        let in_time = |link: &usize| {
+            let up = &self.plan.paths[*link].up;
+            let delay_ms = up.delay_steps.last().map_or(up.delay_ms, |step| step.1);
+            delay_ms + IN_TIME_MS <= latency.as_secs_f64() * 1e3
+        };
+        let fast = self.behind().into_iter().filter(|links| links.iter().any(in_time));
+        let carried: f64 = fast.map(|links| self.carries(&links, HEALED_MS, END_MS)).sum();
+        let load = self.plan.load.last().map_or(0.0, |step| step.1);
+        carried < FED_SHARE * load / 8.0 * (END_MS - HEALED_MS) as f64 / 1e3
+    }
+
+    /// IP bytes that the receiver sent: within any second the most, and in all.
+    fn returned(&self) -> (u64, u64) {
+        let mut seconds = [0; ((END_MS + DRAIN_MS) / 1000 + 1) as usize];
+        for offer in self.simulation.offers_down.iter().flatten() {
+            seconds[(offer.at.as_millis() / 1000) as usize] += offer.ip_bytes;
+        }
+        (seconds.iter().copied().max().unwrap_or(0), seconds.iter().sum())
     }
 
     /// Packets sent after healing, and those of them that did not arrive whole.
@@ -211,6 +337,8 @@ fn class(item: &load::Item) -> PacketClass {
 
 fn check(run: &Run) {
     check_recovery(run);
+    check_wakes(run);
+    check_returns(run);
     check_memory(run);
     check_queues(run);
     check_advice(run);
@@ -223,23 +351,49 @@ fn check(run: &Run) {
 }
 
 /// After the trouble everything arrives, on links that are all up.
+///
+/// Recordings go on stalling and loss goes on, also in bursts: over a single link a long one costs packets for good (2 % in seed
+/// 2146), over several at most one (seed 1928). A short budget leaves no time to send again, nor for key pictures eight times the
+/// others: 17 % in seed 6763; 34 % in seed 6730, where two of four links are slower than the budget and the others just carry the
+/// load. A link may be suspected while a burst or a stall takes all that it is sent, no
+/// longer.
 fn check_recovery(run: &Run) {
     let (sent, missing) = run.healed();
-    // Recordings go on stalling and loss goes on, also in bursts: over a single link that costs packets for good, over several a
-    // few at most. A short budget leaves no time to send again, nor for key pictures eight times the others; it must not come
-    // to lose more than the links do.
     let allowed = match run.plan.paths.len() {
-        _ if run.plan.short => sent / 4,
-        1 => sent / 6,
-        _ => 3,
+        _ if run.plan.short && run.is_short_of_links() => sent / 2,
+        _ if run.plan.short => sent / 5,
+        1 => sent / 40,
+        _ => 1,
     };
     assert!(missing <= allowed, "{missing} of {sent} packets are missing after healing");
     let sender = run.snapshot();
     assert_eq!(sender.queued_packets, 0, "the queue is empty in the end");
-    for (link, path) in sender.links.iter().zip(&run.plan.paths) {
-        let stalls = matches!(path.up.capacity, Capacity::Trace { .. });
-        assert!(stalls || link.state != LinkState::Down, "{} is still down", link.name);
+    assert_eq!(sender.links.len(), run.plan.paths.len(), "no link is missing in the end");
+    for (index, link) in sender.links.iter().enumerate() {
+        let (not_up_ms, allowed) = (run.not_up_ms[index], NOT_UP_MS + run.stalls_ms(index));
+        assert!(not_up_ms <= allowed, "{} was not up for {not_up_ms} ms after healing, now {}", link.name, link.state);
     }
+}
+
+/// Neither end is woken for nothing more than a few times in a second: the sender's clock ticks a hundred times, and by the rest
+/// of the wake-ups it sends or the receiver delivers (102 and 150 for nothing at the most in 3000 seeds, of 3500 and 3278).
+fn check_wakes(run: &Run) {
+    for (end, wakes) in ["sender", "receiver"].into_iter().zip(run.simulation.wakes) {
+        assert!(wakes.most_idle <= IDLE_WAKES, "the {end} is woken for nothing within a second: {wakes:?}");
+    }
+}
+
+/// What comes back fits its way, and is little: reports in time, and what a stall has gathered is asked for again at its end
+/// (71 kB in a second on one link, 92 on five, at the most). No queue on the way back overflows.
+fn check_returns(run: &Run) {
+    let links = run.plan.paths.len() as u64;
+    let (most, all) = run.returned();
+    let allowed = RETURNED_SECOND + RETURNED_SECOND_LINK * links;
+    assert!(most <= allowed, "the receiver sends {most} bytes within a second, {allowed} are allowed");
+    let allowed = RETURNED_MEAN_LINK * links * (END_MS + DRAIN_MS) / 1000 + run.simulation.up_bytes / 20;
+    assert!(all <= allowed, "the receiver sends {all} bytes, {allowed} are allowed");
+    let overflows = run.simulation.offers_down.iter().flatten().filter(|offer| offer.overflowed).count();
+    assert_eq!(overflows, 0, "what the receiver sends does not fit the queues");
 }
 
 /// What the ends hold is the media of the budget and what belongs to it; nothing waits long beyond its time.
@@ -258,16 +412,25 @@ fn check_memory(run: &Run) {
 /// Never above a link's capacity for longer than its queue allows.
 ///
 /// A sender learns of a bottleneck by filling its queue, and a capacity may fall: queues do overflow. While a capacity stands
-/// they must not for long, and a deep queue must not stay long ("bufferbloat"). With more load than the links carry, queues
-/// shorter than 100 ms do overflow until the load falls, and the start-up of a lossy link has its seconds: there the campaign as
-/// a whole is bounded (see [`campaign`]), and what is bounded here is that it ends with the overload.
+/// they must not for long, and a deep queue must not stay long ("bufferbloat"). While the links together carry less than the load,
+/// because there is more of it or because they fade, queues shorter than 100 ms do overflow until the load falls (in seed 736 a
+/// single link that stops drops more than it carries in a second); so that is bounded apart, and over the campaign as a whole (see
+/// [`campaign`]). A plain peer's links are not steered, and each gets its share of the load also in a fade of its own.
 fn check_queues(run: &Run) {
+    let (second, overflow_ms, dropped, learning) = match run.plan.is_overload() {
+        true => (1.75, 8000, 0.2, 0.4),
+        false if run.snapshot().extension => (0.5, 4500, 0.3, 0.3),
+        false => (1.25, 3000, 0.3, 0.2),
+    };
     for (links, treated) in run.bottlenecks() {
-        let (second, overflow_ms, healed) =
-            if run.plan.is_overload() { (2.5, u64::MAX, 0.1) } else { (0.25, 3000, 0.1) };
         assert!(treated.worst_second <= second, "links {links:?}: {treated:?}");
+        assert!(treated.worst_fed_second <= 0.2, "links {links:?}: {treated:?}");
         assert!(treated.overflow_ms <= overflow_ms, "links {links:?}: {treated:?}");
-        assert!(treated.healed <= healed, "links {links:?}: {treated:?}");
+        assert!(treated.fed_overflow_ms <= 2500, "links {links:?}: {treated:?}");
+        let share = treated.overflowed_bytes as f64 / treated.offered_bytes.max(1) as f64;
+        assert!(share <= dropped, "links {links:?} dropped {share}: {treated:?}");
+        assert!(treated.learning <= learning, "links {links:?}: {treated:?}");
+        assert!(treated.healed <= 0.04, "links {links:?}: {treated:?}");
         assert!(treated.long_queue_ms <= 3500, "links {links:?}: {treated:?}");
     }
 }
@@ -317,7 +480,8 @@ struct Summary {
     faults: u64,
     usual: Bottlenecks,
     overload: Bottlenecks,
-    failed: Vec<u64>,
+    /// Seeds, and what they said.
+    failed: Vec<(u64, String)>,
 }
 
 impl Summary {
@@ -345,16 +509,31 @@ impl Summary {
 }
 
 fn campaign(seeds: u64) {
-    let mut summary = Summary::default();
-    for seed in 0..seeds {
-        match std::panic::catch_unwind(|| run(seed)) {
-            Ok(run) => summary.add(&run),
-            Err(cause) => {
-                println!("seed {seed}: {}", text(&*cause));
-                println!("SEED={seed} cargo test -p bond --test campaign -- --ignored --nocapture replay");
-                summary.failed.push(seed);
+    let (summary, next) = (Mutex::new(Summary::default()), AtomicU64::new(0));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return;
+            }
+            let run = std::panic::catch_unwind(|| run(seed));
+            let mut summary = summary.lock().unwrap();
+            match run {
+                Ok(run) => summary.add(&run),
+                Err(cause) => summary.failed.push((seed, text(&*cause).to_owned())),
             }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(work);
+        }
+    });
+    let mut summary = summary.into_inner().unwrap();
+    summary.failed.sort_unstable();
+    for (seed, cause) in &summary.failed {
+        println!("seed {seed}: {cause}");
+        println!("SEED={seed} cargo test -p bond --test campaign -- --ignored --nocapture replay");
     }
     println!("{seeds} seeds: {summary:#?}");
     let Summary { fec_packets, fec_recovered, copies, .. } = summary;
@@ -365,13 +544,14 @@ fn campaign(seeds: u64) {
         "small MTUs, shared bottlenecks, marks, faults, lower latencies: some in 40 runs"
     );
     // What full queues dropped of all bytes sent, and how many bottlenecks were treated badly for a second.
-    for (bottlenecks, dropped, bad) in [(&summary.usual, 0.003, 0.01), (&summary.overload, 0.02, 0.1)] {
+    for (bottlenecks, dropped, bad) in [(&summary.usual, 0.0015, 0.003), (&summary.overload, 0.01, 0.06)] {
         let share = bottlenecks.overflowed_bytes as f64 / bottlenecks.offered_bytes as f64;
         assert!(share <= dropped, "{share} of {bottlenecks:?}");
         let share = bottlenecks.bad as f64 / bottlenecks.count as f64;
         assert!(share <= bad, "{share} of {bottlenecks:?}");
     }
-    assert!(summary.failed.is_empty(), "failing seeds: {:?}", summary.failed);
+    let failed: Vec<u64> = summary.failed.iter().map(|(seed, _)| *seed).collect();
+    assert!(failed.is_empty(), "failing seeds: {failed:?}");
 }
 
 /// Goal: see the module.
@@ -408,7 +588,7 @@ fn a_seed_replays_bit_for_bit() {
 fn the_words_of_a_panic_are_kept() {
     let literal = std::panic::catch_unwind(|| panic!("a literal")).unwrap_err();
     let formatted = std::panic::catch_unwind(|| panic!("number {SEEDS}")).unwrap_err();
-    assert_eq!((text(&*literal), text(&*formatted)), ("a literal", "number 200"));
+    assert_eq!((text(&*literal), text(&*formatted)), ("a literal", "number 2000"));
 }
 
 /// A tool: runs one seed, tells what it stands for and what happened, and checks it: `SEED=17`, with `--ignored --nocapture`.

@@ -78,23 +78,37 @@ pub struct Offer {
     pub queued_bytes: u64,
 }
 
-/// How often an end was woken by its own timeout.
+/// How often an end was woken by its own timeout, against what it did: datagrams sent by a sender, heard by a receiver, and
+/// packets that this delivered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wakes {
-    /// Within any second of the emulated time, the most.
+    /// Within any second of the emulated time, the most, and the most beyond what was done in it.
     pub most: u64,
+    pub most_idle: u64,
     second: u64,
-    of_second: u64,
+    woken: u64,
+    done: u64,
 }
 
 impl Wakes {
-    fn count(&mut self, now: Timestamp) {
+    fn woken(&mut self, now: Timestamp) {
+        self.at(now);
+        self.woken += 1;
+    }
+
+    fn done(&mut self, now: Timestamp) {
+        self.at(now);
+        self.done += 1;
+    }
+
+    /// Judges the seconds that are over.
+    fn at(&mut self, now: Timestamp) {
         let second = now.as_millis() / 1000;
         if second != self.second {
-            (self.second, self.of_second) = (second, 0);
+            self.most = self.most.max(self.woken);
+            self.most_idle = self.most_idle.max(self.woken.saturating_sub(self.done));
+            (self.second, self.woken, self.done) = (second, 0, 0);
         }
-        self.of_second += 1;
-        self.most = self.most.max(self.of_second);
     }
 }
 
@@ -265,6 +279,7 @@ impl Simulation {
                         carried.arrived = Some(now);
                     }
                 }
+                self.wakes[1].done(now);
                 let from = address(index, binding, channel);
                 let ecn = delivery.ecn;
                 self.receive(ReceiverInput::Datagram { local: 0, from, channel, ecn, bytes: &mut bytes });
@@ -276,11 +291,11 @@ impl Simulation {
             }
         }
         if self.sender_wake <= now {
-            self.wakes[0].count(now);
+            self.wakes[0].woken(now);
             self.input(SenderInput::Timeout);
         }
         if self.receiver_wake <= self.clock.local(now) {
-            self.wakes[1].count(now);
+            self.wakes[1].woken(now);
             self.receive(ReceiverInput::Timeout);
         }
     }
@@ -298,6 +313,7 @@ impl Simulation {
                     let ip_bytes = bytes.len() + IP_BYTES;
                     self.up_bytes += ip_bytes as u64;
                     self.up_packets += 1;
+                    self.wakes[0].done(self.now);
                     if let Some(log) = self.log.as_mut().filter(|_| bytes.len() > load::PAYLOAD_BYTES) {
                         let (link, number) = (usize::from(link.0), load::find(&bytes));
                         log.push(Carried { link, sent: self.now, arrived: None, number });
@@ -361,6 +377,7 @@ impl Simulation {
                     let newest = self.newest.entry((delivered.virtual_port, delivered.flow)).or_default();
                     assert!(delivered.source_time >= *newest, "the source time of a flow went back");
                     *newest = delivered.source_time;
+                    self.wakes[1].done(self.now);
                     self.delivered.push((self.now, delivered));
                 }
                 ReceiverOutput::Event(event) => self.receiver_events.push(event),
