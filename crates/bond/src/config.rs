@@ -99,7 +99,7 @@ pub struct SenderConfig {
     pub cname: String,
     /// Latency budget: from a payload's source time to its delivery. [`LATENCY_MIN`] to [`LATENCY_MAX`].
     pub latency: Duration,
-    /// RTP SSRC of the flow; its lowest bit is cleared. `None` draws one.
+    /// RTP SSRC of the flow, even: the lowest bit marks what is sent again. `None` draws one.
     pub flow_id: Option<u32>,
     /// Sequence number of the first packet. `None` draws one.
     pub first_sequence: Option<u16>,
@@ -246,6 +246,12 @@ pub enum ConfigError {
         /// The value given.
         got: u16,
     },
+    /// The flow's SSRC is odd.
+    #[error("the flow id must be even, not {got}: its lowest bit marks packets that are sent again")]
+    FlowId {
+        /// The value given.
+        got: u32,
+    },
     /// The canonical name does not fit.
     #[error("the cname has {got} bytes, at most 127 fit")]
     Cname {
@@ -300,6 +306,9 @@ impl SenderConfig {
         if self.profile == Profile::Simple && self.encapsulation == Encapsulation::FullDatagram {
             return Err(ConfigError::SimpleProfileEncapsulation);
         }
+        if let Some(got) = self.flow_id.filter(|id| id % 2 == 1) {
+            return Err(ConfigError::FlowId { got });
+        }
         check_virtual_port(self.virtual_port)
     }
 }
@@ -348,6 +357,10 @@ mod tests {
         assert_eq!(
             SenderConfig { virtual_port: 1969, ..Default::default() }.check(),
             Err(ConfigError::VirtualPort { got: 1969 })
+        );
+        assert_eq!(
+            SenderConfig { flow_id: Some(4661), ..Default::default() }.check(),
+            Err(ConfigError::FlowId { got: 4661 })
         );
         let encapsulation = Encapsulation::FullDatagram;
         assert_eq!(

@@ -387,7 +387,7 @@ pub enum Cause {
     PeerAppeared {
         /// Where from.
         peer: SocketAddr,
-        /// Announced name or cname.
+        /// Announced name; empty before it is, and of a plain RIST peer.
         name: String,
     },
     /// A receiver's peer fell silent.

@@ -354,7 +354,7 @@ impl Receiver {
             self.note_mismatch(now, from, Reason::LogIn);
         }
         if back && !self.peers[index].is_half_open() {
-            let cause = Cause::PeerAppeared { peer: from, name: self.peers[index].name.clone() };
+            let cause = Cause::PeerAppeared { peer: from, name: self.peers[index].announced_name() };
             self.note(now, cause);
         }
         if extension {

@@ -94,7 +94,7 @@ impl Receiver {
         };
         self.peers[index].standing = reached;
         if before == Standing::HalfOpen && self.peers[index].moved.is_none() {
-            let name = self.peers[index].name.clone();
+            let name = self.peers[index].announced_name();
             self.note(now, Cause::PeerAppeared { peer: address, name });
         }
     }

@@ -259,6 +259,11 @@ impl Peer {
         self.control.is_some() && (self.carries.contains(&flow) || self.flow == Some(flow))
     }
 
+    /// Empty before it has announced one.
+    pub(super) fn announced_name(&self) -> String {
+        if self.named { self.name.clone() } else { String::new() }
+    }
+
     /// True while nothing tells that it is more than an address.
     pub(super) fn is_half_open(&self) -> bool {
         self.standing == Standing::HalfOpen && self.media_packets == 0

@@ -373,6 +373,13 @@ impl BaseSinkImpl for Sink {
         let _changing = lock(&self.changing);
         // Files are read while the properties can be looked at.
         let settings = self.settings().clone();
+        if settings.links.is_empty() && settings.links_error.is_none() {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("no link to send over: set the property links, or add one while it runs")
+            );
+        }
         let flow = settings.open()?;
         self.dropped.store(0, Ordering::Relaxed);
         self.skipped.store(0, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! What the elements tell of themselves: properties, latency, mistakes in their settings.
 
-use super::support::{PATIENCE, init, wait_for};
+use super::support::{PATIENCE, init, wait_for, without_links};
 use gstreamer as gst;
 use gstreamer::glib::subclass::SignalId;
 use gstreamer::prelude::*;
@@ -83,6 +83,18 @@ fn settings_that_cannot_work_fail_the_start_and_name_themselves() {
     let message = wait_for(&pipeline, gst::MessageType::Error);
     let gst::MessageView::Error(error) = message.view() else { unreachable!() };
     assert!(error.error().to_string().contains(&address), "{}", error.error());
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn a_sink_without_links_says_so_and_waits() {
+    init();
+    let (pipeline, _source, sink) = without_links(true);
+    let message = wait_for(&pipeline, gst::MessageType::Warning);
+    let gst::MessageView::Warning(warning) = message.view() else { unreachable!() };
+    assert!(warning.error().to_string().starts_with("no link to send over"), "{}", warning.error());
+    assert!(sink.emit_by_name::<bool>("add-link", &[&"127.0.0.1:9"]));
+    assert_eq!(sink.current_state(), gst::State::Playing);
     pipeline.set_state(gst::State::Null).unwrap();
 }
 

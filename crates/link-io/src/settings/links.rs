@@ -17,7 +17,7 @@ use units::{Bitrate, ByteCount, LinkId};
 #[non_exhaustive]
 pub enum LinkListError {
     /// The destination of a link.
-    #[error("link {link}: the destination is wrong")]
+    #[error("link {link} of the list: the destination is wrong")]
     Destination {
         /// Position in the list, from 1.
         link: usize,
@@ -26,7 +26,7 @@ pub enum LinkListError {
         source: EndpointError,
     },
     /// A part that is not `key=value` with a known key.
-    #[error("link {link}: `{part}` is not key=value with a key of {LINK_OPTIONS}")]
+    #[error("link {link} of the list: `{part}` is not key=value with a key of {LINK_OPTIONS}")]
     Key {
         /// Position in the list, from 1.
         link: usize,
@@ -34,7 +34,7 @@ pub enum LinkListError {
         part: String,
     },
     /// A value of the wrong kind.
-    #[error("link {link}: `{value}` is no value for {key}")]
+    #[error("link {link} of the list: `{value}` is no value for {key}")]
     Value {
         /// Position in the list, from 1.
         link: usize,
@@ -44,13 +44,13 @@ pub enum LinkListError {
         value: String,
     },
     /// The port 0, which nobody can be called on.
-    #[error("link {link}: the destination is wrong: its port is 0")]
+    #[error("link {link} of the list: the destination is wrong: its port is 0")]
     PortZero {
         /// Position in the list, from 1.
         link: usize,
     },
     /// A local address for a link that has one already.
-    #[error("link {link}: it listens on the address behind the @, another one (bind) is of no use")]
+    #[error("link {link} of the list: it listens on the address behind the @, another one (bind) is of no use")]
     Listens {
         /// Position in the list, from 1.
         link: usize,
@@ -361,11 +361,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let refused = |links| link_list(links).expect_err("refused").to_string();
-        assert_eq!(refused("127.0.0.1:1,nowhere"), "link 2: the destination is wrong");
-        assert_eq!(refused("127.0.0.1:1;weight=x"), "link 1: `x` is no value for weight");
-        assert_eq!(refused("127.0.0.1:1;dev="), "link 1: `` is no value for dev");
-        assert_eq!(refused("127.0.0.1:1,127.0.0.1:0"), "link 2: the destination is wrong: its port is 0");
-        assert!(refused("127.0.0.1:1;colour=red").starts_with("link 1: `colour=red` is not key=value"));
+        assert_eq!(refused("127.0.0.1:1,nowhere"), "link 2 of the list: the destination is wrong");
+        assert_eq!(refused("127.0.0.1:1;weight=x"), "link 1 of the list: `x` is no value for weight");
+        assert_eq!(refused("127.0.0.1:1;dev="), "link 1 of the list: `` is no value for dev");
+        assert_eq!(refused("127.0.0.1:1,127.0.0.1:0"), "link 2 of the list: the destination is wrong: its port is 0");
+        assert!(refused("127.0.0.1:1;colour=red").starts_with("link 1 of the list: `colour=red` is not key=value"));
         assert_eq!(refused(&vec!["127.0.0.1:1"; 17].join(",")), "17 links are too many: a flow takes 16");
         let unbound =
             |links, binds| bind_links(link_list(links).expect("links"), binds).expect_err("refused").to_string();

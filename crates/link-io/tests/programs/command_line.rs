@@ -19,7 +19,7 @@ fn mistakes_are_named_and_end_the_program_with_a_failure() {
     assert!(send("--in - --links 127.0.0.1:1 --psk-file /nowhere").contains("cannot read the secret file /nowhere"));
     assert!(send("--in /nowhere.ts --links 127.0.0.1:1").contains("cannot open /nowhere.ts"));
     assert!(send("--links 127.0.0.1:1").contains("--input"));
-    assert!(send("--in - --links ,").contains("--links: link 1: the destination is wrong: `` is not HOST:PORT"));
+    assert!(send("--in - --links ,").contains("--links: link 1 of the list: the destination is wrong: `` is not HOST:PORT"));
     assert!(send("--in - --links=").contains("give at least one link"));
     assert!(
         send("--in - --links 127.0.0.1:1;colour=red").contains("`colour=red` is not key=value with a key of id, name")
@@ -34,13 +34,15 @@ fn mistakes_are_named_and_end_the_program_with_a_failure() {
     assert!(send("--in - --links auto --to 127.0.0.1:1 --bind-list x").contains("--bind-list: not with --links auto"));
     assert!(send("--in - --links 127.0.0.1:1 --to 127.0.0.1:1").contains("belong to --links auto"));
     assert!(send("--in - --links 127.0.0.1:1 --aes 128").contains("--psk-file"), "no stream in the clear by mistake");
+    assert!(send("--in - --links 127.0.0.1:1 --flow-id 4661").contains("the flow id must be even, not 4661"));
     assert!(send("--in - --links 127.0.0.1:1 --key-rotation 9").contains("--psk-file"));
     let receive = |text: &str| refused(RECEIVE, text);
     assert!(receive("--connect 127.0.0.1:2 --out - --profile simple").contains("in Simple Profile the sender calls"));
     assert!(receive("--out -").contains("--listen"));
     assert!(receive("--listen 127.0.0.1:1 --out a --out 2000=b").contains("each needs the virtual port of its flow"));
     assert!(receive("--listen 127.0.0.1:1 --out 2000=a --out 2000=b").contains("virtual port 2000 is named twice"));
-    assert!(receive("--listen 127.0.0.1:1 --out 2000=- --out 2002=-").contains("only one flow can go to standard"));
+    assert!(receive("--listen 127.0.0.1:1 --out 2000=- --out 2002=-").contains("only one flow can go to -"));
+    assert!(receive("--listen 127.0.0.1:1 --out 2000=a --out 2002=a").contains("only one flow can go to a"));
     assert!(receive("--listen 127.0.0.1:0 --out 2001=/tmp/never").contains("the virtual port must be even"));
     assert!(receive("--listen 127.0.0.1:1 --out rtmp://h").contains("`rtmp://` is not supported"));
     assert!(

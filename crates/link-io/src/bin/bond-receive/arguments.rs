@@ -113,7 +113,9 @@ fn check_outputs(outputs: &[FlowOutput]) -> anyhow::Result<()> {
         let taken = outputs[..index].iter().any(|other| other.port == output.port);
         ensure!(!taken, "--output: virtual port {} is named twice", output.port.unwrap_or_default());
     }
-    let standard = outputs.iter().filter(|output| output.endpoint == Endpoint::Standard).count();
-    ensure!(standard <= 1, "--output: only one flow can go to standard output");
+    for (index, output) in outputs.iter().enumerate() {
+        let taken = outputs[..index].iter().any(|other| other.endpoint == output.endpoint);
+        ensure!(!taken, "--output: only one flow can go to {}", output.endpoint);
+    }
     Ok(())
 }
