@@ -4,7 +4,8 @@
 //! one). Only reports prove to a sender that its peer speaks them: see `sender::far_end`. All integers are big-endian.
 //!
 //! **Announce**, subtype [`ANNOUNCE`], sender to receiver, tells which link a 4-tuple is:
-//! version 1 (= 1), reserved 1, link id 2, latency ms 2, name length 1, name, zero padding to 32 bits.
+//! version 1 (= 1), flags 1 ([`RESTS`]: nothing but keep-alive should go over the link, either way; others 0), link id 2,
+//! latency ms 2, name length 1, name, zero padding to 32 bits.
 //!
 //! **Report**, subtype [`REPORT`], receiver to sender, tells what arrived on every link:
 //! version 1 (= 1), number of links 1, latency ms 2, receiver clock us 8, playout RTP time 4, playout clock us 8
@@ -55,6 +56,8 @@ const MARKS: u8 = 1;
 const MARKS_HEAD: usize = 4;
 const LINK_MARKS: usize = 8;
 const VERSION: u8 = 1;
+/// Flag of an announcement: the link costs, and is not used.
+const RESTS: u8 = 1;
 const REPORT_HEAD: usize = 24;
 const LINK_HEAD: usize = 16;
 
@@ -63,6 +66,8 @@ const LINK_HEAD: usize = 16;
 pub(crate) struct Announce<'a> {
     pub link: LinkId,
     pub latency_ms: u16,
+    /// It is not used now, and each byte of it costs.
+    pub rests: bool,
     pub name: &'a str,
 }
 
@@ -77,6 +82,7 @@ impl<'a> Announce<'a> {
         Some(Self {
             link: LinkId(u16::from_be_bytes([head[2], head[3]])),
             latency_ms: u16::from_be_bytes([head[4], head[5]]),
+            rests: head[1] & RESTS != 0,
             name: std::str::from_utf8(name).ok()?,
         })
     }
@@ -86,7 +92,7 @@ impl<'a> Announce<'a> {
         while !self.name.is_char_boundary(end) {
             end -= 1;
         }
-        body.extend_from_slice(&[VERSION, 0]);
+        body.extend_from_slice(&[VERSION, if self.rests { RESTS } else { 0 }]);
         body.extend_from_slice(&self.link.0.to_be_bytes());
         body.extend_from_slice(&self.latency_ms.to_be_bytes());
         body.push(end as u8);
@@ -335,7 +341,7 @@ mod tests {
     fn an_announcement_survives_the_wire() {
         for name in ["", "a", "modem-1", "ü".repeat(40).as_str()] {
             let mut body = Vec::new();
-            Announce { link: LinkId(513), latency_ms: 1000, name }.emit(&mut body);
+            Announce { link: LinkId(513), latency_ms: 1000, rests: false, name }.emit(&mut body);
             assert_eq!(body.len() % 4, 0);
             let parsed = Announce::parse(&body).unwrap();
             assert_eq!((parsed.link, parsed.latency_ms), (LinkId(513), 1000));
@@ -429,9 +435,9 @@ mod tests {
         }
 
         #[test]
-        fn announcements_survive_the_wire(link: u16, latency_ms: u16, name in "\\PC{0,40}") {
+        fn announcements_survive_the_wire(link: u16, latency_ms: u16, rests: bool, name in "\\PC{0,40}") {
             let mut body = Vec::new();
-            Announce { link: LinkId(link), latency_ms, name: &name }.emit(&mut body);
+            Announce { link: LinkId(link), latency_ms, rests, name: &name }.emit(&mut body);
             prop_assert!(body.len().is_multiple_of(4));
             let parsed = Announce::parse(&body).unwrap();
             prop_assert_eq!((parsed.link, parsed.latency_ms), (LinkId(link), latency_ms));

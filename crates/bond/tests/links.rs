@@ -77,8 +77,15 @@ fn a_spent_budget_ends_the_media_of_a_link() {
     run.until(15);
     let spent = sent(&run.simulation)[0];
     assert!((1_850_000..2_000_000).contains(&spent.1), "{spent:?} without IP headers");
+    run.simulation.overheard = Some(Vec::new());
     run.until(25);
     let later = sent(&run.simulation)[0];
+    let back = |link: usize| -> usize {
+        let overheard = run.simulation.overheard.iter().flatten();
+        overheard.filter(|one| one.link == link && !one.up).map(|one| one.bytes.len()).sum()
+    };
+    assert!(back(0) < 10 * 300, "{} bytes in 10 s on the way back", back(0));
+    assert!(back(1) > 10_000, "{} bytes: nothing is shown", back(1));
     assert_eq!(later.0, spent.0, "no media");
     assert!(later.1 - spent.1 < 10 * 300, "{} bytes in 10 s", later.1 - spent.1);
     assert_eq!(run.count(|cause| matches!(cause, Cause::BudgetSpent { link: LinkId(0), .. })), 1);

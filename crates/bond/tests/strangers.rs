@@ -7,7 +7,7 @@ use bond::receiver::{HALF_OPEN_MAX, PEERS_MAX, Receiver, ReceiverInput, Receiver
 use bond::{Channel, PacketClass};
 use link_sim::{Capacity, LinkConfig, PathConfig, SkewedClock};
 use rist::srp::{EXCHANGES_PER_SECOND_MAX, Entropy, Password, SrpConfig};
-use rist::tunnel::{Role, Side, Tunnel, TunnelConfig};
+use rist::tunnel::{self, Role, Side, Tunnel, TunnelConfig};
 use rist::wire::rtcp::{Echo, EchoKind, RtcpPacket, Sdes, SenderReport, packets};
 use rist::wire::rtp::RtpHeader;
 use simulation::{Simulation, load};
@@ -36,18 +36,23 @@ fn greeting(n: u32) -> Vec<u8> {
 }
 
 fn media(n: u32) -> Vec<u8> {
+    rtp(n << 1, n as u16, &[0x47; 188])
+}
+
+fn rtp(ssrc: u32, sequence: u16, payload: &[u8]) -> Vec<u8> {
     let mut rtp = Vec::new();
-    RtpHeader { marker: false, payload_type: 33, sequence: n as u16, timestamp: n, ssrc: n << 1, extension: None }
-        .emit(&[0x47; 188], &mut rtp);
+    let timestamp = u32::from(sequence);
+    RtpHeader { marker: false, payload_type: 33, sequence, timestamp, ssrc, extension: None }.emit(payload, &mut rtp);
     rtp
 }
 
-/// What a stranger sends, by turns everything a receiver answers or remembers.
-fn datagram(profile: Profile, n: u32) -> (Channel, Vec<u8>) {
+/// What a stranger sends, by turns everything a receiver answers or remembers; with a pass phrase of his own, if any.
+fn datagram(profile: Profile, n: u32, passphrase: Option<&str>) -> (Channel, Vec<u8>) {
     if profile == Profile::Simple {
         return if n.is_multiple_of(2) { (Channel::Control, greeting(n)) } else { (Channel::Media, media(n)) };
     }
     let mut config = TunnelConfig::new(Role::Client, Side::Sender);
+    config.psk = passphrase.map(tunnel::PskConfig::new);
     if n.is_multiple_of(3) {
         config.features = vec!["bond-report-1".to_owned()];
     }
@@ -63,8 +68,9 @@ fn datagram(profile: Profile, n: u32) -> (Channel, Vec<u8>) {
     (Channel::Media, out)
 }
 
-/// Two links join a receiver at which 10,000 forged sources a second knock, `times` each; all media must arrive.
-fn join_in_a_flood(profile: Profile, psk: Option<&str>, times: u32) {
+/// Two links join a receiver at which 10,000 forged sources a second knock, `times` each, under a pass phrase of their own if
+/// any; all media must arrive.
+fn join_in_a_flood(profile: Profile, psk: Option<&str>, theirs: Option<&str>, times: u32) {
     const LATENCY: Duration = Duration::from_secs(1);
     let psk = psk.map(|text| PskConfig {
         passphrase: Secret::new(text),
@@ -78,13 +84,20 @@ fn join_in_a_flood(profile: Profile, psk: Option<&str>, times: u32) {
     let mut simulation = Simulation::without_links(sender, receiver, &paths, 1, SkewedClock::new(9_000_000, 0));
     // By IP address: in Simple Profile media and RTCP of one sender come from two ports.
     let mut sent: BTreeMap<IpAddr, u64> = BTreeMap::new();
+    // Each of ours costs a key, too.
+    let kinds = if theirs.is_some() { 240 } else { u32::MAX };
+    let mut made = BTreeMap::new();
     let (mut pushed, mut n) = (0, 0);
     for ms in 0..9_000u64 {
         simulation.run_until(Timestamp::from_millis(ms));
         for _ in 0..10 {
             // Each source `times` in a row, 100 ms apart.
             let source = if times > 1 { (n / 2000) * 1000 + n % 1000 } else { n };
-            let (channel, bytes) = datagram(profile, source);
+            let kind = source % kinds;
+            let (channel, bytes) = match theirs {
+                Some(_) => made.entry(kind).or_insert_with(|| datagram(profile, kind, theirs)).clone(),
+                None => datagram(profile, source, None),
+            };
             *sent.entry(forged(source).ip()).or_default() += bytes.len() as u64;
             simulation.stray(forged(source), channel, &bytes);
             n += 1;
@@ -126,31 +139,50 @@ fn join_in_a_flood(profile: Profile, psk: Option<&str>, times: u32) {
 /// more than he sent.
 #[test]
 fn a_sender_joins_in_a_flood_of_forged_sources() {
-    join_in_a_flood(Profile::Main, None, 1);
-    join_in_a_flood(Profile::Simple, None, 1);
+    join_in_a_flood(Profile::Main, None, None, 1);
+    join_in_a_flood(Profile::Simple, None, None, 1);
 }
 
 /// Goal: the same when every source comes twice.
 #[test]
 fn a_sender_joins_though_the_forged_sources_come_again() {
-    join_in_a_flood(Profile::Main, None, 2);
+    join_in_a_flood(Profile::Main, None, None, 2);
 }
 
-/// Goal: the same with encryption, where every look costs a key.
+/// Goal: the same with encryption, where what comes in the clear is refused, and every look at what is encrypted costs a key.
 #[test]
 fn a_sender_joins_in_a_flood_with_encryption() {
-    join_in_a_flood(Profile::Main, Some("a secret"), 1);
+    join_in_a_flood(Profile::Main, Some("a secret"), None, 1);
+    join_in_a_flood(Profile::Main, Some("a secret"), Some("another one"), 1);
 }
 
-/// Goal: a single datagram from an address never yields more bytes than it has, whatever it is and however long one waits.
+/// Goal: a single datagram from an address never yields more bytes than it has, whatever it is and however long one waits,
+/// also where a pass phrase or a log-in is asked for, and by who knows the pass phrase.
 #[test]
 fn no_datagram_is_worth_more_than_itself() {
-    for profile in [Profile::Main, Profile::Simple] {
+    let main = |psk: Option<&str>, log_in: bool| ReceiverConfig {
+        psk: psk.map(|text| PskConfig {
+            passphrase: Secret::new(text),
+            key_size: KeySize::Aes256,
+            rotate_after_packets: None,
+        }),
+        srp_users: if log_in {
+            vec![Login { user: "alice".into(), password: Secret::new("wonderland") }]
+        } else {
+            Vec::new()
+        },
+        ..Default::default()
+    };
+    let simple = ReceiverConfig { profile: Profile::Simple, ..Default::default() };
+    let receivers =
+        [simple, main(None, false), main(Some("sesame"), false), main(None, true), main(Some("sesame"), true)];
+    for (receiver, theirs) in receivers.iter().flat_map(|config| [(config, None), (config, Some("sesame"))]) {
         for n in 0..12 {
             for extension in [Extension::Offer, Extension::Off] {
-                let config = ReceiverConfig { profile, extension, cname: "a".repeat(127), ..Default::default() };
+                let profile = receiver.profile;
+                let config = ReceiverConfig { extension, cname: "a".repeat(127), ..receiver.clone() };
                 let mut receiver = Receiver::new(config, 3, Timestamp::ZERO).unwrap();
-                let (channel, mut bytes) = datagram(profile, n);
+                let (channel, mut bytes) = datagram(profile, n, theirs);
                 let length = bytes.len();
                 let input =
                     ReceiverInput::Datagram { local: 0, from: forged(n), channel, ecn: Ecn::NotEct, bytes: &mut bytes };
@@ -170,6 +202,64 @@ fn no_datagram_is_worth_more_than_itself() {
                 assert_eq!(receiver.snapshot(now).half_open, 0, "silent for seconds and still remembered");
             }
         }
+    }
+}
+
+/// Goal: media under a forged address, which a receiver takes and which leaves gaps to ask for, yields no more bytes than it
+/// has either: who never answers an echo may be somebody else.
+#[test]
+fn media_does_not_show_that_an_address_is_true() {
+    for (profile, payload, often) in
+        [(Profile::Main, 20, 100), (Profile::Simple, 20, 100), (Profile::Simple, 188, 1500)]
+    {
+        let config = ReceiverConfig { profile, cname: "a".repeat(127), ..Default::default() };
+        let mut receiver = Receiver::new(config, 3, Timestamp::ZERO).unwrap();
+        let mut tunnel = Tunnel::new(TunnelConfig::new(Role::Client, Side::Sender), 7);
+        let (mut sent, mut answered, mut delivered, mut number) = (0, 0, 0, 0u16);
+        for ms in 0..30_000u64 {
+            let now = Timestamp::from_millis(ms);
+            // Twenty at once, so that it is taken for a sender; then as rarely as it goes on being one.
+            let count = if ms == 0 { 20 } else { u32::from(ms.is_multiple_of(often)) };
+            for _ in 0..count {
+                // Every second one is missing.
+                number += 2;
+                let media = rtp(8, number, &vec![0x47; payload]);
+                let mut datagrams = vec![(Channel::Control, greeting(4)), (Channel::Media, media)];
+                if profile == Profile::Main {
+                    for (channel, bytes) in &mut datagrams {
+                        let mut out = Vec::new();
+                        match channel {
+                            Channel::Media => drop(tunnel.emit_media(now, bytes, &mut out)),
+                            Channel::Control => drop(tunnel.emit_rtcp(now, bytes, &mut out)),
+                        }
+                        (*channel, *bytes) = (Channel::Media, out);
+                    }
+                }
+                for (channel, mut bytes) in datagrams.into_iter().skip(usize::from(number > 2)) {
+                    sent += bytes.len();
+                    let input = ReceiverInput::Datagram {
+                        local: 0,
+                        from: forged(1),
+                        channel,
+                        ecn: Ecn::NotEct,
+                        bytes: &mut bytes,
+                    };
+                    receiver.handle_input(now, input);
+                }
+            }
+            receiver.handle_input(now, ReceiverInput::Timeout);
+            loop {
+                match receiver.poll_output(now) {
+                    ReceiverOutput::Transmit { bytes, .. } => answered += bytes.len(),
+                    ReceiverOutput::Deliver(_) => delivered += 1,
+                    ReceiverOutput::Event(_) => {}
+                    ReceiverOutput::Timeout(_) => break,
+                }
+            }
+        }
+        assert!(delivered >= 20, "{profile:?}: {delivered}, so it was no sender");
+        assert!(answered > sent / 4, "{profile:?}: {answered} of {sent} bytes, so nothing is shown");
+        assert!(answered <= sent, "{profile:?}: {answered} for {sent} bytes");
     }
 }
 

@@ -23,6 +23,8 @@ use crate::extension::{
 
 /// RTCP interval (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The same on a link that rests.
+const INTERVAL_RESTS: Duration = Duration::from_millis(1500);
 /// The next attempt where nothing may be sent, because too little was received.
 const INTERVAL_WITHOUT_CREDIT: Duration = Duration::from_millis(20);
 /// Bytes of an echo request with its framing, which prove more than a keep-alive does.
@@ -85,7 +87,12 @@ impl Receiver {
                 if sent {
                     self.peers[index].way_back.ask(now.as_micros());
                 }
-                self.peers[index].next_rtcp = now + if sent { INTERVAL } else { INTERVAL_WITHOUT_CREDIT };
+                let after = match sent {
+                    false => INTERVAL_WITHOUT_CREDIT,
+                    true if self.peers[index].rests => INTERVAL_RESTS,
+                    true => INTERVAL,
+                };
+                self.peers[index].next_rtcp = now + after;
             }
             let peer = &self.peers[index];
             if peer.control.is_some() {
@@ -123,6 +130,7 @@ impl Receiver {
                 {
                     if let Some(announce) = Announce::parse(body) {
                         self.peers[index].extension = true;
+                        self.peers[index].rests = announce.rests;
                         let flow = FlowId { port, ssrc: ssrc & !1 };
                         self.adopt_link(now, index, flow, announce.link, announce.name);
                         self.compare_latency(now, flow, announce.latency_ms);
@@ -271,6 +279,10 @@ impl Receiver {
                 .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
                 .filter(|i| self.peers[*i].extension && self.peers[*i].closed.is_none())
                 .collect();
+            // What rests costs; where nothing else is heard its own keep-alives are the only occasion.
+            if paths.iter().any(|i| !self.peers[*i].rests && self.peers[*i].is_live(now)) {
+                paths.retain(|i| !self.peers[*i].rests);
+            }
             paths.sort_by_key(|i| self.peers[*i].report_nearness(now));
             for path in paths.into_iter().take(REPORT_PATHS) {
                 self.begin_compound();
@@ -336,10 +348,11 @@ impl Receiver {
         self.transmit(index, channel, datagram)
     }
 
-    /// Whether the peer may be sent so many bytes: a half-open one no more than it sent.
+    /// Whether the peer may be sent so many bytes: no more than it sent, unless it has shown that it is where it says. Media
+    /// does not show that, only an answered echo.
     fn may_send(&self, index: usize, bytes: usize) -> bool {
         let peer = &self.peers[index];
-        peer.standing > Standing::HalfOpen || bytes <= peer.credit
+        peer.answered || peer.called || bytes <= peer.credit
     }
 
     fn transmit(&mut self, index: usize, channel: Channel, datagram: Vec<u8>) -> bool {

@@ -5,7 +5,7 @@
 //! * [`Door`](crate::door::Door) bounds how many unknown sources are looked at;
 //! * [`HALF_OPEN_MAX`] are remembered, [`HALF_OPEN_PER_ADDRESS`] of one IP address, for [`HALF_OPEN_KEPT`]; the one silent
 //!   for longest makes room;
-//! * none is sent more bytes than it sent;
+//! * none is sent more bytes than it sent, also while it delivers media, before it has answered an echo;
 //! * whoever has delivered media is never put out while it is heard.
 
 use std::cmp::Reverse;

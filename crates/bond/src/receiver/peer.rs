@@ -139,6 +139,8 @@ pub(crate) struct Peer {
     pub lost: bool,
     /// Its link goes over another address by now, or came here from another one: the operator has been told.
     pub moved: Option<Moved>,
+    /// Its sender wants nothing but keep-alive on it: each byte of it costs, and it is not used.
+    pub rests: bool,
     /// What it says of closing the link.
     pub farewell: Farewell,
     /// Set once it has closed the link.
@@ -152,7 +154,7 @@ pub(crate) struct Peer {
     pub answered: bool,
     /// Packets of it that were new to their flow.
     pub taken: u32,
-    /// Bytes received and not yet answered, while half-open.
+    /// Bytes received and not yet answered.
     pub credit: usize,
     pub media_packets: u64,
     pub duplicates: u64,
@@ -189,6 +191,7 @@ impl Peer {
             heard_at: now,
             lost: false,
             moved: None,
+            rests: false,
             farewell: Farewell::default(),
             closed: None,
             next_rtcp: now,
@@ -305,6 +308,7 @@ impl Peer {
             self.arrivals.begin_anew();
             self.carries.clear();
             (self.flow, self.link, self.extension, self.named) = (None, None, false, false);
+            self.rests = false;
         }
         after
     }

@@ -92,10 +92,13 @@ impl Control {
         self.next_rtcp = now;
     }
 
-    /// Lets a link that rests no more ask at once.
+    /// Lets a link announce at once that it rests, or rests no more, and then ask.
     pub(super) fn note_rest(&mut self, now: Timestamp, rests: bool) {
+        if self.rested != rests {
+            self.announce_soon(now);
+        }
         if self.rested && !rests {
-            (self.next_rtcp, self.next_keep_alive) = (now, now);
+            self.next_keep_alive = now;
         }
         self.rested = rests;
     }
@@ -384,10 +387,11 @@ fn write_compound(
         let echo = Echo { ssrc: slot.control.echo_ssrc, timestamp: now.as_micros(), ..Echo::default() };
         echo.emit(EchoKind::Request, out);
     }
-    if (known || offered) && (asking || now_and_then || slot.control.compounds < EVERY) {
+    let rests = slot.rests();
+    if (known || offered) && (asking || now_and_then || rests || slot.control.compounds < EVERY) {
         let mut body = Vec::with_capacity(32);
         let latency_ms = told_ms(config.latency);
-        Announce { link: slot.link.id, latency_ms, name: &slot.link.options.name }.emit(&mut body);
+        Announce { link: slot.link.id, latency_ms, rests, name: &slot.link.options.name }.emit(&mut body);
         App { subtype: ANNOUNCE, ssrc: flow, name: NAME, body: &body }.emit(out);
         if let Some(handed) = clocks.handed {
             body.clear();

@@ -19,7 +19,9 @@ fn mistakes_are_named_and_end_the_program_with_a_failure() {
     assert!(send("--in - --links 127.0.0.1:1 --psk-file /nowhere").contains("cannot read the secret file /nowhere"));
     assert!(send("--in /nowhere.ts --links 127.0.0.1:1").contains("cannot open /nowhere.ts"));
     assert!(send("--links 127.0.0.1:1").contains("--input"));
-    assert!(send("--in - --links ,").contains("--links: link 1 of the list: the destination is wrong: `` is not HOST:PORT"));
+    assert!(
+        send("--in - --links ,").contains("--links: link 1 of the list: the destination is wrong: `` is not HOST:PORT")
+    );
     assert!(send("--in - --links=").contains("give at least one link"));
     assert!(
         send("--in - --links 127.0.0.1:1;colour=red").contains("`colour=red` is not key=value with a key of id, name")
