@@ -25,6 +25,10 @@ pub const LINKS_MAX: usize = 16;
 pub const FLOWS_MAX: usize = 64;
 /// The default virtual destination port of a Main Profile flow.
 pub const VIRTUAL_PORT_DEFAULT: u16 = 1968;
+/// IPv4 and UDP headers, in bytes.
+pub const IPV4_UDP_BYTES: u16 = 28;
+/// IPv6 and UDP headers, in bytes.
+pub const IPV6_UDP_BYTES: u16 = 48;
 
 /// The RIST profile spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -206,6 +210,8 @@ pub struct LinkOptions {
     pub weight: Option<u32>,
     /// Largest IP packet the path takes, in bytes.
     pub mtu: u16,
+    /// IP and UDP headers of each datagram, in bytes: 28, with IPv6 48. `link-io` sets it.
+    pub header_bytes: u16,
 }
 
 impl Default for LinkOptions {
@@ -220,7 +226,15 @@ impl Default for LinkOptions {
             keep_warm: true,
             weight: None,
             mtu: 1500,
+            header_bytes: IPV4_UDP_BYTES,
         }
+    }
+}
+
+impl LinkOptions {
+    /// The largest datagram that may be tried, in bytes of UDP payload.
+    pub(crate) fn datagram_bytes_max(&self) -> u16 {
+        self.mtu.saturating_sub(self.header_bytes)
     }
 }
 

@@ -3,7 +3,7 @@
 mod simulation;
 
 use bond::PacketClass;
-use bond::config::{Extension, LinkOptions, ReceiverConfig, SenderConfig};
+use bond::config::{Extension, IPV4_UDP_BYTES, IPV6_UDP_BYTES, LinkOptions, ReceiverConfig, SenderConfig};
 use bond::event::{Cause, StateReason};
 use bond::sender::{LinkErrorKind, RadioHint, SenderInput};
 use bond::stats::LinkState;
@@ -287,6 +287,35 @@ fn a_jam_and_its_end_are_told_with_figures() {
     assert!(told.iter().any(|(at, before, now)| *at > 22_000 && now > before), "{told:?}");
     assert!(run.simulation.sender_events.len() < 60, "{} events in 40 s", run.simulation.sender_events.len());
     assert!(run.count(|cause| matches!(cause, Cause::RateAdvice { .. })) >= 2, "the advice followed");
+    // What is told first is what was seen first: the queue grew and the rate fell.
+    let fell = run.simulation.sender_events.iter().find(|event| {
+        event.at >= Timestamp::from_millis(12_000) && matches!(event.cause, Cause::LinkCapacity { link: LinkId(1), .. })
+    });
+    let Some(Cause::LinkCapacity { queue_before_ms, queue_now_ms, .. }) = fell.map(|event| &event.cause) else {
+        panic!("no event")
+    };
+    assert!(*queue_before_ms < 40.0 && *queue_now_ms > queue_before_ms + 20.0, "{queue_before_ms} {queue_now_ms}");
+    let sentence = fell.map(ToString::to_string).unwrap_or_default();
+    let parts = ["link b: ", "queue delay ", " -> ", " ms", "capacity ", "bit/s"];
+    assert!(parts.iter().all(|part| sentence.contains(part)), "{sentence}");
+}
+
+/// Goal: a budget counts what a network counts, with the headers of the IP version in use.
+#[test]
+fn a_budget_counts_the_headers() {
+    let carried = |header_bytes| {
+        let byte_budget = Some(ByteCount::new(2_000_000));
+        let metered = LinkOptions { byte_budget, header_bytes, ..options("a") };
+        let mut run = Run::new(&pair(), vec![metered, options("b")], 3e6, 12.0);
+        run.until(12);
+        let snapshot = run.simulation.sender.snapshot(run.simulation.now);
+        assert!(snapshot.links[0].budget_spent);
+        run.simulation.overheard.take();
+        sent(&run.simulation)[0].1
+    };
+    let (four, six) = (carried(IPV4_UDP_BYTES), carried(IPV6_UDP_BYTES));
+    // 1,400 bytes at most in each datagram.
+    assert!(four > six + 2_000_000 / 1448 * 15, "{four} and {six} bytes");
 }
 
 /// Goal: a link that cannot send is down for the reason the system gives, told once however often it is tried, and is up soon after

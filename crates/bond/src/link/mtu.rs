@@ -11,8 +11,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use units::Timestamp;
 
-/// IPv4 and UDP headers: what a link's `mtu` option has more than its datagrams.
-const HEADERS: u16 = 28;
 /// Sizes of a ladder, largest first: round MTUs, and what 7, 6, 5 ... TS packets need with their headers (32 + 188 n).
 const RUNGS: [u16; 9] = [1472, 1400, 1348, 1232, 1160, 972, 784, 596, 408];
 /// Assumed to fit before anything is known of a path that swallows large datagrams (RFC 8899: `BASE_PLPMTU`).
@@ -77,9 +75,9 @@ pub(crate) struct PathMtu {
 }
 
 impl PathMtu {
-    /// A path of which only the largest IP packet that may be tried is known.
-    pub(crate) fn new(now: Timestamp, mtu: u16) -> Self {
-        let top = mtu.saturating_sub(HEADERS).clamp(RUNGS[RUNGS.len() - 1], RUNGS[0]) & !3;
+    /// A path of which only the largest datagram that may be tried is known.
+    pub(crate) fn new(now: Timestamp, largest: u16) -> Self {
+        let top = largest.clamp(RUNGS[RUNGS.len() - 1], RUNGS[0]) & !3;
         Self {
             top,
             top_wanted: top,
@@ -98,7 +96,7 @@ impl PathMtu {
 
     /// The path changed: forget what is known of it.
     pub(crate) fn restart(&mut self, now: Timestamp) {
-        *self = Self::new(now, self.top_wanted + HEADERS);
+        *self = Self::new(now, self.top_wanted);
     }
 
     /// The largest datagram believed to arrive.
@@ -311,7 +309,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_path_is_proven_by_one_probe() {
-        let mut mtu = PathMtu::new(ms(0), 1500);
+        let mut mtu = PathMtu::new(ms(0), 1472);
         assert_eq!((mtu.fits(), mtu.settled()), (1472, false));
         assert_eq!(run(&mut mtu, 0, 500, 1472, 0), 1472 + 3 * 64);
         assert_eq!((mtu.fits(), mtu.settled()), (1472, true));
@@ -320,7 +318,7 @@ mod tests {
     #[test]
     fn a_narrow_path_is_measured_and_tried_again_after_ten_minutes() {
         for (limit, found) in [(1400, 1400), (1399, 1348), (1300, 1232), (1200, 1160), (1000, 972), (450, 408)] {
-            let mut mtu = PathMtu::new(ms(0), 1500);
+            let mut mtu = PathMtu::new(ms(0), 1472);
             let bytes = run(&mut mtu, 0, 2000, limit, 0);
             assert_eq!((mtu.fits(), mtu.settled()), (found, true), "limit {limit}");
             assert!(bytes < 40_000, "{bytes} bytes of probes");
@@ -334,7 +332,7 @@ mod tests {
     fn loss_is_not_taken_for_a_narrow_path() {
         let mut smaller = 0;
         for seed in 1..400 {
-            let mut mtu = PathMtu::new(ms(0), 1500);
+            let mut mtu = PathMtu::new(ms(0), 1472);
             run(&mut mtu, 0, 3000, 1472, seed);
             assert!(mtu.settled() && mtu.fits() >= 1348, "seed {seed}: {} bytes", mtu.fits());
             smaller += usize::from(mtu.fits() < 1472);
@@ -344,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_black_hole_is_noticed_by_its_media() {
-        let mut mtu = PathMtu::new(ms(0), 1500);
+        let mut mtu = PathMtu::new(ms(0), 1472);
         run(&mut mtu, 0, 500, 1472, 0);
         mtu.on_media(1348, true);
         for _ in 501..520 {
@@ -359,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_burst_of_losses_costs_a_round_trip_at_most() {
-        let mut mtu = PathMtu::new(ms(0), 1500);
+        let mut mtu = PathMtu::new(ms(0), 1472);
         run(&mut mtu, 0, 500, 1472, 0);
         for _ in 0..50 {
             mtu.on_media(1348, false);
@@ -370,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_system_s_refusal_bounds_the_search() {
-        let mut mtu = PathMtu::new(ms(0), 1500);
+        let mut mtu = PathMtu::new(ms(0), 1472);
         assert_eq!(mtu.poll(ms(0), TRIP), Some(1472));
         mtu.on_sent(ms(0), 1472, 0);
         mtu.on_too_large(ms(1), 1472);
@@ -384,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_stalled_link_proves_nothing() {
-        let mut mtu = PathMtu::new(ms(0), 1500);
+        let mut mtu = PathMtu::new(ms(0), 1472);
         for at in 0..600 {
             while let Some(size) = mtu.poll(ms(at * 10), TRIP) {
                 mtu.on_sent(ms(at * 10), size, at as u32);
@@ -397,7 +395,7 @@ mod tests {
         /// Whatever is reported, sizes stay within their bounds and rounds end.
         #[test]
         fn no_report_can_hurt(steps in proptest::collection::vec((any::<u32>(), any::<u32>(), 0u8..5), 1..200)) {
-            let mut mtu = PathMtu::new(ms(0), 1500);
+            let mut mtu = PathMtu::new(ms(0), 1472);
             for (i, (number, bits, kind)) in steps.into_iter().enumerate() {
                 let now = ms(i as u64 * 40);
                 match kind {

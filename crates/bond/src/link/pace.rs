@@ -6,8 +6,6 @@ use units::{Ecn, Timestamp};
 use super::queue_limit::QUEUE_MICROS_MAX;
 use super::{Link, QUEUE_NONE};
 
-/// IPv4 and UDP headers, which a metered link pays for too.
-const IP_UDP_BYTES: u64 = 28;
 /// Datagrams that may leave back to back.
 const BURST_PACKETS: f64 = 4.0;
 /// The same on a path whose nodes mark short queues.
@@ -59,7 +57,7 @@ impl Link {
         self.drained_at = (self.drained_at.max(at) + bytes as f64 * 1e6 / self.rate()).min(at + QUEUE_MICROS_MAX);
         self.counters.bytes_sent += bytes as u64;
         self.send_meter.add(now, bytes as u64);
-        self.budget_used += bytes as u64 + IP_UDP_BYTES;
+        self.budget_used += bytes as u64 + u64::from(self.options.header_bytes);
         if packet.is_some() {
             self.counters.packets_sent += 1;
             self.media_at = now;

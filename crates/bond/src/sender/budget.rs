@@ -60,8 +60,8 @@ impl Sender {
     pub(super) fn set_link_options(&mut self, now: Timestamp, id: LinkId, mut options: LinkOptions) {
         let Some(index) = self.slot_index(id) else { return };
         let Some(slot) = &mut self.slots[index] else { return };
-        if slot.link.options.mtu != options.mtu {
-            slot.mtu = super::PathMtu::new(now, options.mtu);
+        if slot.link.options.datagram_bytes_max() != options.datagram_bytes_max() {
+            slot.mtu = super::PathMtu::new(now, options.datagram_bytes_max());
         }
         if options.name.is_empty() {
             options.name.clone_from(&slot.link.options.name);

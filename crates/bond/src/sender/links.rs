@@ -36,7 +36,7 @@ impl Sender {
         link.budget_used = self.used_before.take(id, &link.options.name);
         link.reported = self.extension == Some(true);
         let name = link.options.name.clone();
-        let mtu = PathMtu::new(now, link.options.mtu);
+        let mtu = PathMtu::new(now, link.options.datagram_bytes_max());
         let control = Control::new(now, self.random.next_u32(), Framing::overhead_bytes_max(&self.config));
         self.slots[index] = Some(Slot {
             link,

@@ -25,8 +25,6 @@ const MESSAGES_MAX: usize = 64;
 /// Bytes of a message that are taken off the queue; nobody reads them.
 const MESSAGE_BYTES: usize = 4096;
 
-/// Bytes that IPv6's header has more than IPv4's.
-const IPV6_MORE: u16 = 20;
 /// The interface is there to be used.
 const CARRIER: InterfaceFlags = InterfaceFlags::IFF_UP.union(InterfaceFlags::IFF_RUNNING);
 
@@ -125,8 +123,7 @@ impl Interfaces {
         Ok(Self { entries: getifaddrs()?.map(entry).collect() })
     }
 
-    /// The largest IP packet that the interface of a link takes, less what IPv6 headers have more than IPv4's; `None` when
-    /// the system does not tell.
+    /// The largest IP packet that the interface of a link takes; `None` when the system does not tell.
     pub(crate) fn mtu_of(&self, link: &LinkSpec) -> Option<u16> {
         let by_address = || {
             let address = link.bind.or_else(|| routed_address(link.remote).ok())?;
@@ -134,8 +131,7 @@ impl Interfaces {
         };
         let name = link.device.as_deref().or_else(by_address)?;
         let mtu: u32 = std::fs::read_to_string(interface_file(name, "mtu")).ok()?.trim().parse().ok()?;
-        let more = if link.remote.is_ipv4() { 0 } else { IPV6_MORE };
-        Some(u16::try_from(mtu).unwrap_or(u16::MAX).saturating_sub(more))
+        Some(u16::try_from(mtu).unwrap_or(u16::MAX))
     }
 
     /// Every interface, as a link towards `remote` would use it, in the system's order.

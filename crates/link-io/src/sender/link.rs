@@ -8,7 +8,7 @@ use crate::reopen::{Remedy, diagnose};
 use crate::sockets::Sockets;
 use crate::udp::{Binding, Departure, Received, Train, UdpPort};
 use bond::Channel;
-use bond::config::{LinkOptions, Profile};
+use bond::config::{IPV4_UDP_BYTES, IPV6_UDP_BYTES, LinkOptions, Profile};
 use bond::sender::LinkErrorKind;
 use bytes::Bytes;
 use std::io;
@@ -100,6 +100,7 @@ impl Link {
             options.name.clone_from(&self.spec.name);
         }
         options.mtu = options.mtu.min(self.interface_mtu.unwrap_or(u16::MAX));
+        options.header_bytes = if self.spec.remote.is_ipv4() { IPV4_UDP_BYTES } else { IPV6_UDP_BYTES };
         options
     }
 
@@ -307,6 +308,16 @@ mod tests {
         let (link, opened) = Link::open(spec, Profile::Main, Timestamp::ZERO);
         opened.expect("a socket");
         link
+    }
+
+    #[test]
+    fn headers_of_the_ip_version_count() {
+        let options = link("127.0.0.1:9").options();
+        assert_eq!((options.mtu, options.header_bytes), (1500, IPV4_UDP_BYTES));
+        let spec = LinkSpec::new(LinkId(0), "[::1]:9".parse().expect("an address"));
+        let (link, _) = Link::open(spec, Profile::Main, Timestamp::ZERO);
+        let options = link.options();
+        assert_eq!((options.mtu, options.header_bytes), (1500, IPV6_UDP_BYTES));
     }
 
     #[test]
