@@ -1,9 +1,11 @@
-//! One typed snapshot per end; every field names or types its unit. Counters count from the machine's start.
+//! One typed snapshot per end: rates, sizes, shares, times and spans are types of their own, bare numbers are counts. Counters count
+//! from the machine's start. Serialized, spans are milliseconds and say so.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::AddAssign;
+use std::time::Duration;
 use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
 
 pub use crate::refused::RefusedDatagrams;
@@ -60,10 +62,12 @@ pub struct SenderLinkSnapshot {
     pub name: String,
     /// State of its life cycle.
     pub state: LinkState,
-    /// Smoothed round trip in milliseconds; `None` before the first sample.
-    pub rtt_ms: Option<f64>,
-    /// Delay above the lowest seen, in milliseconds: the queue in front of the bottleneck.
-    pub queue_delay_ms: f64,
+    /// Smoothed round trip; `None` before the first sample.
+    #[serde(rename = "rtt_ms", serialize_with = "millis_if_known")]
+    pub rtt: Option<Duration>,
+    /// Delay above the lowest seen: the queue in front of the bottleneck.
+    #[serde(rename = "queue_delay_ms", serialize_with = "millis")]
+    pub queue_delay: Duration,
     /// What leaves on this link, with headers, over the last second.
     pub send_rate: Bitrate,
     /// What the link is believed to carry.
@@ -111,8 +115,9 @@ pub struct SenderSnapshot {
     pub flow: u32,
     /// True once the far end has shown that it speaks the engine's own extension.
     pub extension: bool,
-    /// The latency budget in milliseconds.
-    pub latency_ms: f64,
+    /// The latency budget.
+    #[serde(rename = "latency_ms", serialize_with = "millis")]
+    pub latency: Duration,
     /// In the order of their ids.
     pub links: Vec<SenderLinkSnapshot>,
     /// Payload bits accepted over the last second.
@@ -131,8 +136,9 @@ pub struct SenderSnapshot {
     pub packets_refused: u64,
     /// Payloads waiting for a link.
     pub queued_packets: u64,
-    /// How long the oldest of them waits, in milliseconds.
-    pub queued_ms: f64,
+    /// How long the oldest of them waits.
+    #[serde(rename = "queued_ms", serialize_with = "millis")]
+    pub queued: Duration,
     /// Copies sent because of a loss or a failing link.
     pub retransmits: u64,
     /// Further copies: in advance, for protection, or beside a retransmission that is the last to fit.
@@ -181,8 +187,9 @@ pub struct ReceiverLinkSnapshot {
     pub peer: SocketAddr,
     /// Announced by the sender, else its cname.
     pub name: String,
-    /// Smoothed round trip in milliseconds; `None` before the first sample.
-    pub rtt_ms: Option<f64>,
+    /// Smoothed round trip; `None` before the first sample.
+    #[serde(rename = "rtt_ms", serialize_with = "millis_if_known")]
+    pub rtt: Option<Duration>,
     /// Media packets received, copies included.
     pub received_packets: u64,
     /// Bytes of datagrams received.
@@ -193,8 +200,9 @@ pub struct ReceiverLinkSnapshot {
     pub loss: LossRatio,
     /// Packets that had come before, on this or another link.
     pub duplicates: u64,
-    /// Milliseconds since anything came.
-    pub last_heard_ms_ago: f64,
+    /// Time since anything came.
+    #[serde(rename = "last_heard_ms_ago", serialize_with = "millis")]
+    pub last_heard_ago: Duration,
     /// Datagrams that came marked as having met a queue (ECN, CE).
     pub ce_packets: u64,
 }
@@ -285,8 +293,24 @@ pub struct ReceiverSnapshot {
     pub fec_recovered: u64,
     /// Payload bits delivered over the last second.
     pub rate: Bitrate,
-    /// The latency budget in milliseconds.
-    pub latency_ms: f64,
-    /// Media time held back for reordering and repair at this moment, in milliseconds.
-    pub buffer_ms: f64,
+    /// The latency budget.
+    #[serde(rename = "latency_ms", serialize_with = "millis")]
+    pub latency: Duration,
+    /// Media time held back for reordering and repair at this moment.
+    #[serde(rename = "buffer_ms", serialize_with = "millis")]
+    pub buffer: Duration,
+}
+
+/// Microseconds as the engine keeps them; what is below zero is none.
+pub(crate) fn of_micros(micros: f64) -> Duration {
+    Duration::from_micros(micros as u64)
+}
+
+fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64() * 1e3)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
+fn millis_if_known<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    span.map(|span| span.as_secs_f64() * 1e3).serialize(serializer)
 }

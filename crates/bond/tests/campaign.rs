@@ -180,7 +180,7 @@ impl Run {
                 self.watch_links();
             }
             if item.number % 50 == 0 {
-                let queued_ms = self.simulation.sender.snapshot(self.simulation.now).queued_ms;
+                let queued_ms = self.simulation.sender.snapshot(self.simulation.now).queued.as_secs_f64() * 1e3;
                 self.waited_ms = self.waited_ms.max(queued_ms);
             }
             if !tell {

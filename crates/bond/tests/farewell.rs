@@ -239,7 +239,10 @@ fn a_link_that_is_taken_out_and_put_back_carries_at_once() {
             assert_eq!(states, [LinkState::Up; 2], "at {at}");
             let now = simulation.clock.local(simulation.now);
             let heard = simulation.receiver.snapshot(now).links;
-            assert!(heard.len() == 2 && heard.iter().all(|link| link.last_heard_ms_ago < 120.0), "{heard:?}");
+            assert!(
+                heard.len() == 2 && heard.iter().all(|link| link.last_heard_ago < Duration::from_millis(120)),
+                "{heard:?}"
+            );
         }
         push(&mut simulation, &mut next, ms(7_000));
         simulation.run_until(ms(8_500));

@@ -131,7 +131,7 @@ fn links_that_are_gone_leave_room_in_reports() {
     // The operator sees for a minute that they are silent.
     let shown = |simulation: &Simulation| {
         let links = simulation.receiver.snapshot(simulation.clock.local(simulation.now)).links;
-        let silent = links.iter().filter(|link| link.last_heard_ms_ago > 2_000.0).count();
+        let silent = links.iter().filter(|link| link.last_heard_ago > Duration::from_secs(2)).count();
         (silent, links.len())
     };
     assert_eq!(shown(&simulation), (16, 32));

@@ -87,7 +87,7 @@ fn full_links_to_a_plain_receiver_keep_short_queues() {
         for _ in 0..90 {
             pushed += fill(&mut simulation, pushed, 1);
             let trips = simulation.sender.snapshot(simulation.now).links;
-            longest_ms = trips.iter().filter_map(|link| link.rtt_ms).fold(longest_ms, f64::max);
+            longest_ms = trips.iter().filter_map(|link| Some(link.rtt?.as_secs_f64() * 1e3)).fold(longest_ms, f64::max);
         }
         let used = f64::from(pushed) * 1344.0 * 8.0 / 90.0 / 14e6;
         println!("{what}: {used:.3} of the capacity used, round trips of {longest_ms:.0} ms");

@@ -164,8 +164,8 @@ fn what_is_set_last_holds_however_quickly_it_was_set() {
         flow.add_link(LinkSpec { name, ..LinkSpec::new(id, receiver.local_addr()) });
     }
     let holds = |ms: f64| (ms - 1099.0).abs() < 0.5;
-    wait_until("as set at the receiver", || holds(receiver.snapshot().latency_ms));
-    wait_until("as set at the sender", || holds(flow.snapshot().latency_ms));
+    wait_until("as set at the receiver", || holds(receiver.snapshot().latency.as_secs_f64() * 1e3));
+    wait_until("as set at the sender", || holds(flow.snapshot().latency.as_secs_f64() * 1e3));
     let mut expected: Vec<_> = (1084..1100).map(|ms| format!("link of {ms}")).collect();
     expected.sort();
     wait_until("with the links added last", || {

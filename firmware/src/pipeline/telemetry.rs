@@ -30,13 +30,17 @@ pub fn of(snapshot: &SenderSnapshot, around: &Surroundings<'_>) -> StreamTelemet
         rate_advice: around.rate_advice,
         encoder_target: around.encoder_target,
         media_rate: snapshot.media_rate,
-        latency_ms: snapshot.latency_ms.round() as u32,
+        latency_ms: millis(snapshot.latency).round() as u32,
         packets_in: snapshot.packets_in,
         retransmits: snapshot.retransmits,
         dropped: snapshot.dropped_packets + snapshot.packets_refused + around.dropped_before,
         encoder: around.encoder.to_owned(),
         links: snapshot.links.iter().take(protocol::limits::LINKS_MAX).map(link).collect(),
     }
+}
+
+fn millis(span: Duration) -> f32 {
+    span.as_secs_f32() * 1e3
 }
 
 fn link(link: &SenderLinkSnapshot) -> LinkTelemetry {
@@ -49,9 +53,9 @@ fn link(link: &SenderLinkSnapshot) -> LinkTelemetry {
             BondLinkState::Down => LinkState::Down,
             BondLinkState::Probe => LinkState::Probe,
         },
-        rtt_ms: link.rtt_ms.map(|rtt| rtt as f32),
+        rtt_ms: link.rtt.map(millis),
         // Without a round trip nothing is known about the queue either.
-        queue_delay_ms: link.rtt_ms.map(|_| link.queue_delay_ms as f32),
+        queue_delay_ms: link.rtt.map(|_| millis(link.queue_delay)),
         send_rate: link.send_rate,
         capacity: link.capacity,
         loss: link.loss,

@@ -2,13 +2,14 @@
 
 use bond::stats::{ReceiverLinkSnapshot, ReceiverSnapshot};
 use protocol::worker::receiver::{ReceiverLink, ReceiverStats};
+use std::time::Duration;
 
 /// After this much silence a link counts as replaced by another of its name. A healthy link is heard every 100 ms.
-const SUCCEEDED_AFTER_MS: f64 = 1000.0;
+const SUCCEEDED_AFTER: Duration = Duration::from_secs(1);
 
 /// Fills in what the bond knows.
 pub fn of_bond(snapshot: &ReceiverSnapshot) -> ReceiverStats {
-    let fastest = snapshot.links.iter().filter_map(|link| link.rtt_ms).min_by(f64::total_cmp);
+    let fastest = snapshot.links.iter().filter_map(|link| link.rtt).min();
     ReceiverStats {
         rate: snapshot.rate,
         delivered: snapshot.delivered_packets,
@@ -16,8 +17,8 @@ pub fn of_bond(snapshot: &ReceiverSnapshot) -> ReceiverStats {
         late: snapshot.late_packets,
         recovered: snapshot.recovered_packets,
         duplicates: snapshot.duplicates,
-        latency_ms: snapshot.latency_ms as u32,
-        transit_ms: fastest.map(|rtt| (snapshot.latency_ms + rtt / 2.0) as f32),
+        latency_ms: snapshot.latency.as_millis() as u32,
+        transit_ms: fastest.map(|rtt| millis(snapshot.latency + rtt / 2)),
         links: links(&snapshot.links),
         ..ReceiverStats::default()
     }
@@ -25,7 +26,7 @@ pub fn of_bond(snapshot: &ReceiverSnapshot) -> ReceiverStats {
 
 /// The links, without those that a restarted sender left behind: silent, and a link of the same name is heard.
 fn links(all: &[ReceiverLinkSnapshot]) -> Vec<ReceiverLink> {
-    let silent = |link: &ReceiverLinkSnapshot| link.last_heard_ms_ago > SUCCEEDED_AFTER_MS;
+    let silent = |link: &ReceiverLinkSnapshot| link.last_heard_ago > SUCCEEDED_AFTER;
     let succeeded = |link: &&ReceiverLinkSnapshot| {
         silent(link) && all.iter().any(|other| other.name == link.name && !silent(other))
     };
@@ -36,10 +37,14 @@ fn of_link(link: &ReceiverLinkSnapshot) -> ReceiverLink {
     ReceiverLink {
         name: if link.name.is_empty() { link.peer.to_string() } else { link.name.clone() },
         peer: link.peer,
-        rtt_ms: link.rtt_ms.map(|rtt| rtt as f32),
+        rtt_ms: link.rtt.map(millis),
         rate: link.rate,
         loss: link.loss,
         packets: link.received_packets,
-        silent_ms: link.last_heard_ms_ago.max(0.0) as u64,
+        silent_ms: link.last_heard_ago.as_millis() as u64,
     }
+}
+
+fn millis(span: Duration) -> f32 {
+    span.as_secs_f32() * 1e3
 }

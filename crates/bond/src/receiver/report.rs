@@ -5,7 +5,7 @@ use units::{Bitrate, ByteCount, LossRatio, Timestamp};
 use super::Receiver;
 use super::flow::Flow;
 use super::peer::Peer;
-use crate::stats::{ReceiverFlowSnapshot, ReceiverLinkSnapshot, ReceiverSnapshot};
+use crate::stats::{ReceiverFlowSnapshot, ReceiverLinkSnapshot, ReceiverSnapshot, of_micros};
 
 impl Receiver {
     pub(super) fn make_snapshot(&self, now: Timestamp) -> ReceiverSnapshot {
@@ -33,8 +33,8 @@ impl Receiver {
             fec_packets: totals.repairs,
             fec_recovered: totals.repaired,
             rate: self.flows.iter().map(|flow| flow.meter.rate(now)).sum::<Bitrate>(),
-            latency_ms: self.config.latency.as_secs_f64() * 1e3,
-            buffer_ms: held.as_secs_f64() * 1e3,
+            latency: self.config.latency,
+            buffer: held,
         }
     }
 }
@@ -56,13 +56,13 @@ fn link_snapshot(peer: &Peer, now: Timestamp) -> ReceiverLinkSnapshot {
     ReceiverLinkSnapshot {
         peer: peer.address,
         name: peer.name.clone(),
-        rtt_ms: peer.rtt.smoothed().map(|micros| micros / 1e3),
+        rtt: peer.rtt.smoothed().map(of_micros),
         received_packets: peer.media_packets,
         received_bytes: ByteCount::new(peer.bytes),
         rate: peer.meter.rate(now),
         loss: LossRatio::new(peer.loss),
         duplicates: peer.duplicates,
-        last_heard_ms_ago: (now - peer.heard_at).as_secs_f64() * 1e3,
+        last_heard_ago: now - peer.heard_at,
         ce_packets: u64::from(peer.arrivals.ecn.ce),
     }
 }

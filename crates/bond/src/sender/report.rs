@@ -6,7 +6,7 @@ use units::{Bitrate, ByteCount, LossRatio, Timestamp};
 use super::plain::ECHO_TRUST;
 use super::{Link, Sender, Slot};
 use crate::rate_advice::Measured;
-use crate::stats::{SenderLinkSnapshot, SenderSnapshot};
+use crate::stats::{SenderLinkSnapshot, SenderSnapshot, of_micros};
 
 /// Headers per payload byte (60 of 1316, bonding over IPv4 with encryption).
 const HEADER_SHARE: f64 = 0.046;
@@ -63,7 +63,7 @@ impl Sender {
             at: now,
             flow: self.flow,
             extension: self.extension == Some(true),
-            latency_ms: self.config.latency.as_secs_f64() * 1e3,
+            latency: self.config.latency,
             media_rate: self.media_meter.rate(now),
             send_rate: links.iter().map(|link| link.send_rate).sum(),
             rate_advice: self.rate_advice(now),
@@ -72,7 +72,7 @@ impl Sender {
             bytes_in: ByteCount::new(self.totals.bytes_in),
             packets_refused: self.totals.refused,
             queued_packets: self.history.pending_len() as u64,
-            queued_ms: oldest.map_or(0.0, |packet| (now - packet.source_time).as_secs_f64() * 1e3),
+            queued: oldest.map_or(Duration::ZERO, |packet| now - packet.source_time),
             retransmits: self.totals.retransmits,
             copies: self.totals.copies,
             useless_copies: self.totals.useless,
@@ -96,8 +96,8 @@ fn link_snapshot(slot: &Slot, now: Timestamp) -> SenderLinkSnapshot {
         link: link.id,
         name: link.options.name.clone(),
         state: link.state,
-        rtt_ms: link.rtt.smoothed().map(|micros| micros / 1e3),
-        queue_delay_ms: link.delay.queue() / 1e3,
+        rtt: link.rtt.smoothed().map(of_micros),
+        queue_delay: of_micros(link.delay.queue()),
         send_rate: link.send_meter.rate(now),
         capacity: Bitrate::from_bps((link.rate() * 8.0) as u64),
         goodput: link.goodput_meter.rate(now),

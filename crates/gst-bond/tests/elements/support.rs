@@ -44,7 +44,7 @@ pub(crate) fn receiver_within(latency_ms: u32) -> FlowReceiver {
 /// What arrives until nothing more does for three times the latency budget.
 pub(crate) fn collect(flow: &FlowReceiver) -> Vec<u8> {
     let mut received = Vec::new();
-    let quiet = Duration::from_secs_f64(3.0 * flow.snapshot().latency_ms / 1e3);
+    let quiet = flow.snapshot().latency * 3;
     while let Some(delivered) = flow.recv_timeout(quiet).unwrap() {
         received.extend_from_slice(&delivered.bytes);
     }

@@ -565,13 +565,13 @@ mod tests {
     }
 
     /// What the flow is like after commands: latency, and each link with its options.
-    fn asked_for(worker: &mut Worker) -> (f64, Vec<String>) {
+    fn asked_for(worker: &mut Worker) -> (Duration, Vec<String>) {
         worker.take_commands();
         let snapshot = worker.parts.machine.snapshot(worker.parts.clock.now());
         let mut links: Vec<_> = worker.links.iter().map(|link| format!("{} {:?}", link.id(), link.options())).collect();
         links.sort();
         assert_eq!(snapshot.links.len(), links.len());
-        (snapshot.latency_ms, links)
+        (snapshot.latency, links)
     }
 
     /// Goal: whatever is asked between two turns, the flow is then what it would be had each wish been carried out at once.
@@ -683,7 +683,7 @@ mod tests {
             longest = longest.max(clock.now() - began);
         }
         let snapshot = worker.parts.machine.snapshot(clock.now());
-        (snapshot.links.iter().map(|link| link.rtt_ms.expect("measured")).collect(), longest)
+        (snapshot.links.iter().map(|link| link.rtt.expect("measured").as_secs_f64() * 1e3).collect(), longest)
     }
 
     /// Every answer waits in its socket for the same time, whichever is read first. A machine that is too busy for such turns is
