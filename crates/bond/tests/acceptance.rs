@@ -2,7 +2,7 @@
 //!
 //! The table is committed (`tests/acceptance/table.txt`); a change of the engine shows as its difference, and an unmet figure
 //! stays visible as "missed". The test then fails and writes the new table beside it, as `table.txt.new`: read it, and move it
-//! to `table.txt` to take it over. Links are constant or made-up cellular ones, so that the table is the same everywhere.
+//! to `table.txt` to take it over. The encoder follows the rate advice or, where a figure says so, makes a fixed load. Links are constant or made-up cellular ones, so that the table is the same everywhere.
 
 #[path = "acceptance/outage.rs"]
 mod outage;
@@ -85,6 +85,12 @@ fn equal() -> Vec<PathConfig> {
 fn limited(share: f64) -> Encoder {
     let bps = share * 4.0 * 5e6 * load::PAYLOAD_BYTES as f64 / follow::WIRE_BYTES as f64;
     Encoder { max: Bitrate::from_bps(bps as u64), ..Default::default() }
+}
+
+/// An encoder that takes no advice.
+fn fixed(share: f64) -> Encoder {
+    let max = limited(share).max;
+    Encoder { min: max, max }
 }
 
 /// Goal: every figure, as measured; the committed table shows which are met.

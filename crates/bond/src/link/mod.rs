@@ -16,6 +16,7 @@ mod queue_limit;
 pub(crate) mod radio;
 pub(crate) mod sent;
 pub(crate) mod shared;
+mod step;
 pub(crate) mod watch;
 
 use units::{Ecn, LinkId, Timestamp};
@@ -36,6 +37,7 @@ use queue_limit::QueueLimit;
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
 use shared::SentBytes;
+use step::StepWatch;
 
 /// What a new link is believed to carry, bytes per second: ten packets in a round trip of 80 ms.
 const CAPACITY_START: f64 = 170_000.0;
@@ -49,6 +51,8 @@ pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 const MISSED_MICROS: f64 = 4_000.0;
 /// A queue that stays is no queue up to this, in microseconds: what a packet takes longer then is the path's.
 pub(crate) const QUEUE_NONE: f64 = 8_000.0;
+/// A path that is longer by more than this share of the queue that was seen explains it.
+const LONGER_SHARE: f64 = 0.5;
 /// Packets on the way that show a path as it is without a queue.
 const EMPTY_PACKETS: u64 = 2;
 /// Bytes of a full datagram, for windows.
@@ -103,6 +107,7 @@ pub(crate) struct Link {
     /// True while the last report should have told of the next packet, and did not.
     missed: bool,
     path_check: PathCheck,
+    step_watch: StepWatch,
     queue_limit: QueueLimit,
     /// Bytes sent with IP headers, against the byte budget.
     pub budget_used: u64,
@@ -147,6 +152,7 @@ impl Link {
             drained_at: 0.0,
             missed: false,
             path_check: PathCheck::default(),
+            step_watch: StepWatch::default(),
             queue_limit: QueueLimit::default(),
             budget_used: 0,
             resort: false,
@@ -173,6 +179,7 @@ impl Link {
         self.queue_limit = QueueLimit::default();
         self.drained_at = 0.0;
         self.path_check = PathCheck::default();
+        self.step_watch = StepWatch::default();
         self.ecn.restart();
         self.heard_at = None;
         self.progress_at = now;
@@ -190,6 +197,7 @@ impl Link {
         self.delay = Delay::new();
         self.capacity.restart(self.capacity.estimate());
         self.path_check = PathCheck::default();
+        self.step_watch = StepWatch::default();
         self.ecn.restart();
         (self.clock_offset, self.missed) = (0.0, false);
     }
@@ -287,14 +295,28 @@ impl Link {
             let one_way = (arrival as i64).wrapping_sub(sent_at.as_micros() as i64);
             let trip = (now - sent_at).as_micros().saturating_sub(u128::from(report.held_micros));
             let trip = u64::try_from(trip).unwrap_or(u64::MAX);
+            let (base, queue) = (self.delay.base().unwrap_or(one_way), self.delay.queue());
             self.delay.push(now, one_way);
             self.rtt.push(now, trip);
+            let rate = self.capacity.estimate();
+            // Where marks keep queues short, they tell what the link carries.
+            let unmarked = self.ecn.pacing(now).is_none();
+            let longer = self.step_watch.push(now, sent_at, (one_way, trip), base, rate);
+            if let Some(longer) = longer.filter(|_| unmarked) {
+                self.delay.prove(now, longer.one_way);
+                self.rtt.prove(now, longer.round_trip);
+                self.capacity.restart(longer.rate.max(rate));
+            }
             if progress.newest_alone && self.delay.queue_staying() <= QUEUE_NONE {
                 self.rtt.push_alone(trip);
             }
-            if self.path_check.proves(sent_at) {
+            if let Some(before) = self.path_check.proves(sent_at) {
                 self.delay.prove(now, one_way);
                 self.rtt.prove(now, trip);
+                // What was taken for a queue had made less be sent, and what arrived looked like the capacity.
+                if unmarked && (one_way - base) as f64 > LONGER_SHARE * queue {
+                    self.capacity.restart(before.max(rate));
+                }
             }
             if progress.newest_alone {
                 self.delay.push_alone();

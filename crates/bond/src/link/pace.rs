@@ -52,6 +52,7 @@ impl Link {
                 self.ecn.on_sent();
             }
         }
+        self.step_watch.on_sent(now, bytes, self.rate());
         self.sent_bytes.push(order, bytes);
         let at = now.as_micros() as f64;
         self.drained_at = (self.drained_at.max(at) + bytes as f64 * 1e6 / self.rate()).min(at + QUEUE_MICROS_MAX);

@@ -40,6 +40,8 @@ pub(crate) struct Look {
     pub low: bool,
     /// True when nearly nothing is on its way.
     pub empty: bool,
+    /// What the link is believed to carry, in bytes per second.
+    pub rate: f64,
 }
 
 /// How much may be on the way.
@@ -64,6 +66,8 @@ pub(crate) struct PathCheck {
     /// When the last check had emptied the path.
     emptied_at: Option<Timestamp>,
     unproved: bool,
+    /// What the link was believed to carry before the delay became too long, in bytes per second.
+    rate: f64,
 }
 
 impl PathCheck {
@@ -78,7 +82,8 @@ impl PathCheck {
         }
         match self.room {
             Room::None if look.empty => {
-                *self = Self { emptied_at: Some(now), unproved: true, low_at: now, ..Self::default() };
+                let (emptied_at, rate) = (Some(now), self.rate);
+                *self = Self { emptied_at, unproved: true, low_at: now, rate, ..Self::default() };
             }
             Room::Less if look.low => self.room = Room::Full,
             Room::Full => self.decide(now, look),
@@ -89,6 +94,9 @@ impl PathCheck {
     fn decide(&mut self, now: Timestamp, look: &Look) {
         let steady = look.jitter < STEADY_MICROS;
         let long = steady && !look.coarse && look.queue > look.queue_wanted + LONGER_MICROS;
+        if self.long == 0 {
+            self.rate = look.rate;
+        }
         self.long = if long { self.long + 1 } else { 0 };
         let crept =
             if look.coarse { look.crept > CREPT_MICROS.max(look.jitter) } else { steady && look.crept > CREPT_MICROS };
@@ -100,11 +108,12 @@ impl PathCheck {
         }
     }
 
-    /// True once after a check, for the first packet sent on the emptied path.
-    pub(crate) fn proves(&mut self, sent_at: Timestamp) -> bool {
+    /// Once after a check, for the first packet sent on the emptied path: what the link was believed to carry before, in bytes per
+    /// second.
+    pub(crate) fn proves(&mut self, sent_at: Timestamp) -> Option<f64> {
         let proves = self.unproved && self.emptied_at.is_some_and(|at| sent_at >= at);
         self.unproved &= !proves;
-        proves
+        proves.then_some(self.rate)
     }
 }
 
@@ -120,6 +129,7 @@ mod tests {
         coarse: false,
         low: false,
         empty: false,
+        rate: 1e6,
     };
 
     fn ms(ms: u64) -> Timestamp {
@@ -135,8 +145,8 @@ mod tests {
         }
         assert_eq!(check.room(), Room::None);
         check.look(ms(500), &Look { empty: true, ..LONG });
-        assert!(check.room() == Room::Full && !check.proves(ms(499)));
-        assert!(check.proves(ms(500)) && !check.proves(ms(501)));
+        assert!(check.room() == Room::Full && check.proves(ms(499)).is_none());
+        assert!(check.proves(ms(500)) == Some(1e6) && check.proves(ms(501)).is_none());
         for i in 51..=250 {
             check.look(ms(i * 10), &LONG);
             assert_eq!(check.room(), Room::Full, "rests for a while");
@@ -167,7 +177,7 @@ mod tests {
         assert_eq!(check.room(), Room::Less);
         check.look(ms(3020), &Look { low: true, ..full });
         check.look(ms(3030), &full);
-        assert!(check.room() == Room::Full && !check.proves(ms(3030)));
+        assert!(check.room() == Room::Full && check.proves(ms(3030)).is_none());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Figures 3, 10 and 11: losses, within a budget for several retransmissions or for none, and what protection costs.
 
+use super::simulation::follow::{self, Encoder};
 use super::simulation::{Simulation, load, scenario};
 use super::{Row, Target, milliseconds};
 use bond::PacketClass;
@@ -7,7 +8,7 @@ use bond::config::{ReceiverConfig, SenderConfig};
 use bond::stats::SenderSnapshot;
 use link_sim::{BurstLoss, BurstPeriod, Outage, OutageKind, PathConfig};
 use std::time::Duration;
-use units::Timestamp;
+use units::{Bitrate, Timestamp};
 
 /// Losses of this time teach the sender what links are like.
 const WARM_UP: Duration = Duration::from_secs(20);
@@ -78,19 +79,38 @@ fn run(paths: &[PathConfig], latency: Duration, bps: f64, seconds: f64, seed: u6
     }
 }
 
+/// The same of an encoder that follows the advice, up to a rate.
+fn run_following(paths: &[PathConfig], latency: Duration, bps: f64, seconds: u64, seed: u64) -> Outcome {
+    let encoder = Encoder { max: Bitrate::from_bps(bps as u64), ..Default::default() };
+    let mut before = 0;
+    let run = follow::run(latency, paths, seconds, seed, encoder, |simulation| {
+        if simulation.now <= Timestamp::ZERO + WARM_UP {
+            before = extra(&simulation.sender.snapshot(simulation.now));
+        }
+    });
+    let (packets, lost) = run.made_and_lost(WARM_UP.as_secs_f64(), seconds as f64);
+    Outcome { packets, lost, extra: extra(&run.simulation.sender.snapshot(run.simulation.now)) - before }
+}
+
 /// 3: five percent on every link, both ways.
 fn random_loss(rows: &mut Vec<Row>) {
     let mut paths: Vec<_> = (0..4).map(|i| scenario::link(&format!("l{i}"), 5000, 40.0, 625)).collect();
     for path in &mut paths {
         (path.up.loss, path.down.loss) = (0.05, 0.05);
     }
-    let mut sum = Outcome::default();
+    let (mut even, mut following) = (Outcome::default(), Outcome::default());
     for seed in 1..=10 {
-        sum.add(&run(&paths, milliseconds(500), 10e6, 130.0, seed));
+        even.add(&run(&paths, milliseconds(500), 10e6, 130.0, seed));
     }
-    let figure = format!("5 % loss on each of 4 links, round trip 80 ms, D = 500 ms, {} packets", sum.packets);
-    rows.push(Row::new(3, format!("{figure}: residual loss"), Target::AtMost(1e-6), "", sum.residual()));
-    rows.push(Row::new(3, format!("{figure}: redundancy"), Target::AtMost(6.5), " %", sum.redundancy_percent()));
+    for seed in 1..=4 {
+        following.add(&run_following(&paths, milliseconds(500), 14e6, 130, seed));
+    }
+    for (load, sum) in [("", even), (", on the advice up to 14 Mbit/s", following)] {
+        let figure =
+            format!("5 % loss on each of 4 links, round trip 80 ms, D = 500 ms, {} packets{load}", sum.packets);
+        rows.push(Row::new(3, format!("{figure}: residual loss"), Target::AtMost(1e-6), "", sum.residual()));
+        rows.push(Row::new(3, format!("{figure}: redundancy"), Target::AtMost(6.5), " %", sum.redundancy_percent()));
+    }
 }
 
 /// 10: nothing is lost, so nothing is protected.
@@ -99,6 +119,11 @@ fn clean(rows: &mut Vec<Row>) {
     for (latency_ms, load) in [(1000, 0.9), (400, 0.8), (150, 0.6)] {
         let outcome = run(&paths, milliseconds(latency_ms), load * 19.2e6, 80.0, 1);
         let figure = format!("4 links without loss, load {:.0} %, D = {latency_ms} ms: redundancy", load * 100.0);
+        rows.push(Row::new(10, figure, Target::AtMost(0.5), " %", outcome.redundancy_percent()));
+    }
+    for latency_ms in [1000, 400, 150] {
+        let outcome = run_following(&paths, milliseconds(latency_ms), 60e6, 80, 1);
+        let figure = format!("4 links without loss, on the advice, D = {latency_ms} ms: redundancy");
         rows.push(Row::new(10, figure, Target::AtMost(0.5), " %", outcome.redundancy_percent()));
     }
 }
@@ -113,6 +138,13 @@ fn cellular(rows: &mut Vec<Row>) {
         }
         let figure = format!("cellular links, load 60 %, D = {latency_ms} ms: redundancy");
         rows.push(Row::new(10, figure, Target::AtMost(2.0), " %", sum.redundancy_percent()));
+        let mut sum = Outcome::default();
+        for seed in 1..=4 {
+            let scenario = scenario::synthetic(seed, &[0.6]).remove(0);
+            sum.add(&run_following(&scenario.paths, milliseconds(latency_ms), 60e6, 60, seed));
+        }
+        let figure = format!("cellular links, on the advice, D = {latency_ms} ms: redundancy");
+        rows.push(Row::new(10, figure, Target::AtMost(2.0), " %", sum.redundancy_percent()));
     }
 }
 
@@ -121,23 +153,29 @@ fn bursts(rows: &mut Vec<Row>) {
     for round_trip in [40.0, 80.0, 120.0] {
         let links = ["a", "b", "c"].map(|name| scenario::link(name, 5000, round_trip / 2.0, 625));
         for (what, random) in [("of 50 ms", false), ("of 50 ms in the mean", true)] {
-            for load in [0.5, 0.7] {
+            let paths = |seed: u64| {
+                let mut paths = links.to_vec();
+                if random {
+                    let period = BurstPeriod::Millis(50.0);
+                    paths[0].up.burst_loss = Some(BurstLoss { loss: 0.02, period, loss_bad: 1.0 });
+                } else {
+                    let at = |i: u64| 997 + seed * 100 + i * 2503;
+                    let burst = |i| Outage { from_ms: at(i), to_ms: at(i) + 50, kind: OutageKind::Lose };
+                    paths[0].up.outages = (0..60).map(burst).collect();
+                }
+                paths
+            };
+            for (load, share) in [("load 50 %", Some(0.5)), ("load 70 %", Some(0.7)), ("on the advice", None)] {
                 let mut sum = Outcome::default();
-                for seed in 1..=2 {
-                    let mut paths = links.to_vec();
-                    if random {
-                        let period = BurstPeriod::Millis(50.0);
-                        paths[0].up.burst_loss = Some(BurstLoss { loss: 0.02, period, loss_bad: 1.0 });
-                    } else {
-                        let at = |i: u64| 997 + seed * 100 + i * 2503;
-                        let burst = |i| Outage { from_ms: at(i), to_ms: at(i) + 50, kind: OutageKind::Lose };
-                        paths[0].up.outages = (0..60).map(burst).collect();
-                    }
-                    sum.add(&run(&paths, milliseconds(150), load * 14.4e6, 90.0, seed));
+                for seed in 1..=if share.is_some() { 10 } else { 4 } {
+                    let latency = milliseconds(150);
+                    sum.add(&match share {
+                        Some(share) => run(&paths(seed), latency, share * 14.4e6, 90.0, seed),
+                        None => run_following(&paths(seed), latency, 60e6, 90, seed),
+                    });
                 }
                 let figure = format!(
-                    "2 % loss in bursts {what} on one of 3 links, round trip {round_trip} ms, D = 150 ms, load {:.0} %",
-                    load * 100.0
+                    "2 % loss in bursts {what} on one of 3 links, round trip {round_trip} ms, D = 150 ms, {load}"
                 );
                 rows.push(Row::new(11, format!("{figure}: residual loss"), Target::AtMost(1e-5), "", sum.residual()));
                 let cost = sum.redundancy_percent();
