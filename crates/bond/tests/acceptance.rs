@@ -2,7 +2,8 @@
 //!
 //! The table is committed (`tests/acceptance/table.txt`); a change of the engine shows as its difference, and an unmet figure
 //! stays visible as "missed". The test then fails and writes the new table beside it, as `table.txt.new`: read it, and move it
-//! to `table.txt` to take it over. The encoder follows the rate advice or, where a figure says so, makes a fixed load. Links are constant or made-up cellular ones, so that the table is the same everywhere.
+//! to `table.txt` to take it over. The encoder follows the rate advice or, where a figure says so, makes a fixed load. Links are
+//! constant or made-up cellular ones, so that the table is the same everywhere.
 
 #[path = "acceptance/outage.rs"]
 mod outage;

@@ -300,6 +300,27 @@ fn a_jam_and_its_end_are_told_with_figures() {
     assert!(parts.iter().all(|part| sentence.contains(part)), "{sentence}");
 }
 
+/// Goal: a link that rests brings the reports where nothing gets back over the others, which then carry on.
+#[test]
+fn a_link_that_rests_is_a_way_back() {
+    for last_resort in [false, true] {
+        let mut paths = pair();
+        paths[1].down.capacity = Capacity::Steps { steps: vec![(0, 10_000), (15_000, 0)] };
+        let spent = LinkOptions { byte_budget: Some(ByteCount::new(2_000_000)), last_resort, ..options("a") };
+        let mut run = Run::new(&paths, vec![spent, options("b")], 3e6, 60.0);
+        run.until(15);
+        assert!(run.simulation.sender.snapshot(run.simulation.now).links[0].budget_spent);
+        run.until(20);
+        let before = sent(&run.simulation);
+        run.until(60);
+        let after = sent(&run.simulation);
+        let carried: Vec<u64> = after.iter().zip(&before).map(|(after, before)| after.0 - before.0).collect();
+        let lost = run.finish();
+        assert!(carried[0] < 40 && carried[1] > 10_000, "{carried:?}");
+        assert!(lost < 10, "{lost} lost");
+    }
+}
+
 /// Goal: a budget counts what a network counts, with the headers of the IP version in use.
 #[test]
 fn a_budget_counts_the_headers() {

@@ -4,6 +4,7 @@ mod simulation;
 
 use bond::PacketClass;
 use bond::config::{ReceiverConfig, SenderConfig};
+use link_sim::Capacity;
 use simulation::follow::{self, Encoder};
 use simulation::{Simulation, load, scenario};
 use std::time::Duration;
@@ -84,5 +85,35 @@ fn full_links_find_a_longer_path() {
         println!("{longer_ms} ms longer: {soon:.3} used at first, then {later:.3}; {lowest} kbit/s at the least");
         assert_eq!(lost, 0, "{longer_ms} ms longer");
         assert!(soon > 0.25 && later > 0.88, "{longer_ms} ms longer: {soon:.3}, {later:.3}");
+    }
+}
+
+/// Goal: a capacity that falls somewhat below the load is found as before: its queue is not taken for a longer path.
+#[test]
+fn a_slow_overload_is_no_longer_path() {
+    for (latency_ms, before, after) in [(500, 1.3, 0.9), (500, 1.2, 0.97), (1000, 1.3, 0.9), (800, 1.1, 0.96)] {
+        let mut path = scenario::link("a", 5000, 25.0, 1000);
+        let kbps = |of_load: f64| (3600.0 * of_load) as u64;
+        path.up.capacity = Capacity::Steps { steps: vec![(0, kbps(before)), (12_000, kbps(after))] };
+        let latency = Duration::from_millis(latency_ms);
+        let sender = SenderConfig { latency, ..Default::default() };
+        let receiver = ReceiverConfig { latency, ..Default::default() };
+        let mut simulation = Simulation::new(sender, receiver, &[path], 1);
+        let mut queues = Vec::new();
+        for item in &load::video(3600e3 / 1.06, 40.0) {
+            simulation.run_until(item.at);
+            simulation.push(load::payload(item.number), PacketClass::Video);
+            if item.at.as_millis() > 15_000 {
+                let queued = simulation.paths[0].up().queued_bytes().as_u64();
+                queues.push(queued as f64 * 8.0 / kbps(after) as f64);
+            }
+        }
+        queues.sort_unstable_by(f64::total_cmp);
+        let (p95, most) = (queues[queues.len() * 95 / 100], queues[queues.len() - 1]);
+        println!("{latency_ms} ms, {before} -> {after}: queue {p95:.0} ms, {most:.0} at the most");
+        assert!(
+            p95 < 110.0 && most < 200.0,
+            "{latency_ms} ms, {before} -> {after}: {p95:.0} ms, {most:.0} at the most"
+        );
     }
 }

@@ -10,6 +10,11 @@ pub(crate) trait Command {
 
     /// True when nothing is to be seen of `older` once this is done, in its own place.
     fn voids(&self, older: &Self) -> bool;
+
+    /// True when this needs what `other` makes room for: it may not be done before it.
+    fn follows(&self, _other: &Self) -> bool {
+        false
+    }
 }
 
 /// Commands on their way to the thread. None is lost however many come: of those that are one another's, the last counts.
@@ -27,8 +32,12 @@ impl<C: Command> Commands<C> {
     pub(crate) fn push(&self, command: C) {
         let mut waiting = lock(&self.waiting);
         waiting.retain(|older| !command.voids(older));
-        match waiting.iter_mut().find(|older| command.replaces(older)) {
-            Some(older) => *older = command,
+        match waiting.iter().position(|older| command.replaces(older)) {
+            Some(place) if waiting[place..].iter().any(|other| command.follows(other)) => {
+                waiting.remove(place);
+                waiting.push(command);
+            }
+            Some(place) => waiting[place] = command,
             None => waiting.push(command),
         }
     }

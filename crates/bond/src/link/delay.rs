@@ -211,6 +211,11 @@ impl RoundTrip {
         self.excess += (excess - self.excess) / EXCESS_MEMORY;
     }
 
+    /// Takes the path's round trip where it seems longer; what it once was is remembered on, for it may be a queue.
+    pub(crate) fn lengthen(&mut self, now: Timestamp, micros: u64) {
+        self.low.replace(now, micros.min(60_000_000) as i64);
+    }
+
     /// Takes a sample that shows the path itself, whatever was believed before.
     pub(crate) fn prove(&mut self, now: Timestamp, micros: u64) {
         self.low.replace(now, micros.min(60_000_000) as i64);

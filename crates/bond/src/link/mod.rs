@@ -304,7 +304,7 @@ impl Link {
             let longer = self.step_watch.push(now, sent_at, (one_way, trip), base, rate);
             if let Some(longer) = longer.filter(|_| unmarked) {
                 self.delay.prove(now, longer.one_way);
-                self.rtt.prove(now, longer.round_trip);
+                self.rtt.lengthen(now, longer.round_trip);
                 self.capacity.restart(longer.rate.max(rate));
             }
             if progress.newest_alone && self.delay.queue_staying() <= QUEUE_NONE {

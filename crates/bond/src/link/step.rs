@@ -24,6 +24,8 @@ const SAME_MICROS: i64 = 3_000;
 /// which nothing comes for as long as the path is longer.
 const CALM_MICROS: i64 = 6_000;
 const CALM_AGO: Duration = Duration::from_millis(220);
+/// A path is found longer once within so long, in which its shortest delay would be forgotten anyway.
+const ONCE_IN: Duration = Duration::from_secs(4);
 /// What waits for so long by our own sending may be a queue of ours, in microseconds.
 const CROWDED_MICROS: f64 = 25_000.0;
 
@@ -55,6 +57,7 @@ pub(super) struct StepWatch {
     /// When all that was sent has left a bottleneck of that rate, in microseconds.
     drained_at: f64,
     crowded_at: Option<Timestamp>,
+    found_at: Option<Timestamp>,
 }
 
 impl StepWatch {
@@ -115,6 +118,10 @@ impl StepWatch {
         let round_trip = self.samples.iter().map(|sample| sample.round_trip).min()?;
         let rate = self.rate;
         self.samples.clear();
+        if self.found_at.is_some_and(|at| now - at < ONCE_IN) {
+            return None;
+        }
+        self.found_at = Some(now);
         Some(Longer { one_way: early.min(late), round_trip, rate })
     }
 }

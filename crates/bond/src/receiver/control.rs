@@ -20,6 +20,7 @@ use crate::extension::{
     ANNOUNCE, Announce, CLOCK, NAME, Playout, RECOVERED, REPORT, REPORT_LINKS_MAX, REPORT_WORDS_MAX, ReportWriter,
     emit_recovered, parse_clock,
 };
+use rist::psk::Ownership;
 
 /// RTCP interval (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -89,7 +90,7 @@ impl Receiver {
                 }
                 let after = match sent {
                     false => INTERVAL_WITHOUT_CREDIT,
-                    true if self.peers[index].rests => INTERVAL_RESTS,
+                    true if self.peers[index].rests(now) => INTERVAL_RESTS,
                     true => INTERVAL,
                 };
                 self.peers[index].next_rtcp = now + after;
@@ -116,7 +117,7 @@ impl Receiver {
                     let age = now.as_micros().wrapping_sub(echo.timestamp);
                     let delay = u64::from(echo.processing_delay_us);
                     if echo.ssrc == peer.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
-                        peer.answered = true;
+                        (peer.answered, peer.answered_at) = (true, now);
                         peer.way_back.answer(echo.timestamp);
                         peer.framing.vouch(now);
                         peer.rtt.push(now, age - delay);
@@ -130,9 +131,13 @@ impl Receiver {
                 {
                     if let Some(announce) = Announce::parse(body) {
                         self.peers[index].extension = true;
-                        self.peers[index].rests = announce.rests;
                         let flow = FlowId { port, ssrc: ssrc & !1 };
                         self.adopt_link(now, index, flow, announce.link, announce.name);
+                        let peer = &mut self.peers[index];
+                        if peer.owner == Ownership::Peer && (peer.link, peer.flow) == (Some(announce.link), Some(flow))
+                        {
+                            peer.let_rest(now, announce.rests);
+                        }
                         self.compare_latency(now, flow, announce.latency_ms);
                     }
                 }
@@ -197,6 +202,7 @@ impl Receiver {
             let id = self.flows[index].id;
             let mut live: Vec<usize> =
                 (0..self.peers.len()).filter(|i| self.peers[*i].serves(id) && self.peers[*i].is_live(now)).collect();
+            self.spare(now, &mut live);
             live.sort_by_key(|i| self.peers[*i].nearness(now));
             let Some(&best) = live.first() else { continue };
             let slowest = live.iter().map(|i| self.peers[*i].round_trip()).max().unwrap_or_default();
@@ -243,6 +249,13 @@ impl Receiver {
         }
     }
 
+    /// Leaves out what rests, for it costs, unless it may be the only way back.
+    fn spare(&self, now: Timestamp, paths: &mut Vec<usize>) {
+        if paths.iter().any(|i| !self.peers[*i].rests(now) && self.peers[*i].hears(now)) {
+            paths.retain(|i| !self.peers[*i].rests(now));
+        }
+    }
+
     fn ask_policy(&self, fastest: Duration, slowest: Duration, extension: bool) -> AskPolicy {
         let repeat = (fastest * 11 / 10).clamp(REPEAT_MIN, REPEAT_MAX);
         let hopeless = fastest / 2;
@@ -279,10 +292,7 @@ impl Receiver {
                 .filter(|i| self.peers[*i].flow == Some(flow) && self.peers[*i].control.is_some())
                 .filter(|i| self.peers[*i].extension && self.peers[*i].closed.is_none())
                 .collect();
-            // What rests costs; where nothing else is heard its own keep-alives are the only occasion.
-            if paths.iter().any(|i| !self.peers[*i].rests && self.peers[*i].is_live(now)) {
-                paths.retain(|i| !self.peers[*i].rests);
-            }
+            self.spare(now, &mut paths);
             paths.sort_by_key(|i| self.peers[*i].report_nearness(now));
             for path in paths.into_iter().take(REPORT_PATHS) {
                 self.begin_compound();

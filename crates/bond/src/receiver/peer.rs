@@ -30,6 +30,10 @@ const CARRIES_MAX: usize = rist::tunnel::FLOWS_MAX;
 
 /// How far apart the network may bring datagrams that left one after the other.
 const REORDERING_MAX: Duration = Duration::from_millis(500);
+/// A sender that wants a link to rest says so at least each 1.5 s; one of whom nothing more is heard of it may be another.
+const RESTS_FOR: Duration = Duration::from_secs(5);
+/// What goes to a peer gets there while it answers echo requests, which leave ten times a second.
+const HEARS_FOR: Duration = Duration::from_millis(500);
 /// A keep-alive whose number is farther ahead was numbered by somebody else.
 const NUMBERS_AHEAD_MAX: u32 = 1024;
 /// A peer that closed its link is remembered for so long, for what was on its way.
@@ -139,8 +143,8 @@ pub(crate) struct Peer {
     pub lost: bool,
     /// Its link goes over another address by now, or came here from another one: the operator has been told.
     pub moved: Option<Moved>,
-    /// Its sender wants nothing but keep-alive on it: each byte of it costs, and it is not used.
-    pub rests: bool,
+    /// Until then its sender wants nothing but keep-alive on it, as it says again and again: each byte of it costs, and it is not used.
+    pub rests_until: Timestamp,
     /// What it says of closing the link.
     pub farewell: Farewell,
     /// Set once it has closed the link.
@@ -152,6 +156,8 @@ pub(crate) struct Peer {
     pub standing: Standing,
     /// Whether it answered an echo request of ours.
     pub answered: bool,
+    /// When it last did.
+    pub answered_at: Timestamp,
     /// Packets of it that were new to their flow.
     pub taken: u32,
     /// Bytes received and not yet answered.
@@ -191,7 +197,7 @@ impl Peer {
             heard_at: now,
             lost: false,
             moved: None,
-            rests: false,
+            rests_until: Timestamp::ZERO,
             farewell: Farewell::default(),
             closed: None,
             next_rtcp: now,
@@ -199,6 +205,7 @@ impl Peer {
             called: false,
             standing: Standing::HalfOpen,
             answered: false,
+            answered_at: Timestamp::ZERO,
             taken: 0,
             credit: 0,
             media_packets: 0,
@@ -262,6 +269,25 @@ impl Peer {
         self.control.is_some() && (self.carries.contains(&flow) || self.flow == Some(flow))
     }
 
+    /// True while nothing but keep-alive should go over it. A sender that waits to be called knows its receiver by how often it speaks.
+    pub(super) fn rests(&self, now: Timestamp) -> bool {
+        now < self.rests_until && !self.called
+    }
+
+    /// Notes whether its sender wants it to rest.
+    pub(super) fn let_rest(&mut self, now: Timestamp, rests: bool) {
+        if rests {
+            self.rests_until = now + RESTS_FOR;
+        } else if now < self.rests_until {
+            (self.rests_until, self.next_rtcp) = (now, now);
+        }
+    }
+
+    /// True when what goes to it gets there, as far as its answers tell.
+    pub(super) fn hears(&self, now: Timestamp) -> bool {
+        self.answered && self.closed.is_none() && now - self.answered_at < HEARS_FOR
+    }
+
     /// Empty before it has announced one.
     pub(super) fn announced_name(&self) -> String {
         if self.named { self.name.clone() } else { String::new() }
@@ -308,7 +334,7 @@ impl Peer {
             self.arrivals.begin_anew();
             self.carries.clear();
             (self.flow, self.link, self.extension, self.named) = (None, None, false, false);
-            self.rests = false;
+            self.rests_until = Timestamp::ZERO;
         }
         after
     }

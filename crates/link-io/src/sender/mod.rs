@@ -117,6 +117,10 @@ impl commands::Command for Command {
         }
     }
 
+    fn follows(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::AddLink(_), Self::RemoveLink(_)))
+    }
+
     /// What was asked of a link that is replaced or taken out. That it goes first stays: others may need its room.
     fn voids(&self, older: &Self) -> bool {
         match (self, older) {

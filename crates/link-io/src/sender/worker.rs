@@ -619,6 +619,24 @@ mod tests {
         }
     }
 
+    /// Goal: a link that is asked for twice, the second time when there is room for it, is there.
+    #[test]
+    fn a_link_that_room_was_made_for_is_there() {
+        let remote = "127.0.0.1:9".parse().expect("an address");
+        let full: Vec<LinkId> = (0..LINKS_MAX as u16).map(LinkId).collect();
+        let mut worker = worker(&[]);
+        let add = |id| Command::AddLink(LinkSpec::new(id, remote));
+        for id in full {
+            worker.parts.commands.push(add(id));
+        }
+        worker.take_commands();
+        for wish in [add(LinkId(99)), Command::RemoveLink(LinkId(3)), add(LinkId(99))] {
+            worker.parts.commands.push(wish);
+        }
+        worker.take_commands();
+        assert!(worker.links.iter().any(|link| link.id() == LinkId(99)));
+    }
+
     /// Goal: however much is asked, little waits.
     #[test]
     fn what_waits_is_bounded_by_the_links() {
