@@ -305,7 +305,6 @@ impl Link {
             if let Some(longer) = longer.filter(|_| unmarked) {
                 self.delay.prove(now, longer.one_way);
                 self.rtt.lengthen(now, longer.round_trip);
-                self.capacity.restart(longer.rate.max(rate));
             }
             if progress.newest_alone && self.delay.queue_staying() <= QUEUE_NONE {
                 self.rtt.push_alone(trip);

@@ -37,12 +37,10 @@ struct Sample {
 }
 
 /// The path as it is now.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Longer {
     pub one_way: i64,
     pub round_trip: u64,
-    /// What the link was believed to carry before, in bytes per second.
-    pub rate: f64,
 }
 
 /// The watch of one link.
@@ -116,13 +114,12 @@ impl StepWatch {
             return None;
         }
         let round_trip = self.samples.iter().map(|sample| sample.round_trip).min()?;
-        let rate = self.rate;
         self.samples.clear();
         if self.found_at.is_some_and(|at| now - at < ONCE_IN) {
             return None;
         }
         self.found_at = Some(now);
-        Some(Longer { one_way: early.min(late), round_trip, rate })
+        Some(Longer { one_way: early.min(late), round_trip })
     }
 }
 
@@ -153,7 +150,6 @@ mod tests {
         assert!((1260..1320).contains(&at), "{at} ms");
         assert!((116_000..118_000).contains(&longer.one_way), "{longer:?}");
         assert!((longer.round_trip as i64 - longer.one_way - 30_000).abs() < 2_000, "{longer:?}");
-        assert_eq!(longer.rate.to_bits(), RATE.to_bits());
     }
 
     #[test]
