@@ -126,7 +126,6 @@ impl Link {
             coarse: self.echoed.is_some(),
             low,
             empty,
-            rate: self.capacity.estimate(),
         };
         self.path_check.look(now, &look);
         let silent = self.heard_at.map_or(Duration::ZERO, |at| now - at);

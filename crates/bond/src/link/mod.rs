@@ -51,8 +51,6 @@ pub(crate) const REPORT_INTERVAL_MICROS: f64 = 20_000.0;
 const MISSED_MICROS: f64 = 4_000.0;
 /// A queue that stays is no queue up to this, in microseconds: what a packet takes longer then is the path's.
 pub(crate) const QUEUE_NONE: f64 = 8_000.0;
-/// A path that is longer by more than this share of the queue that was seen explains it.
-const LONGER_SHARE: f64 = 0.5;
 /// Packets on the way that show a path as it is without a queue.
 const EMPTY_PACKETS: u64 = 2;
 /// Bytes of a full datagram, for windows.
@@ -295,27 +293,21 @@ impl Link {
             let one_way = (arrival as i64).wrapping_sub(sent_at.as_micros() as i64);
             let trip = (now - sent_at).as_micros().saturating_sub(u128::from(report.held_micros));
             let trip = u64::try_from(trip).unwrap_or(u64::MAX);
-            let (base, queue) = (self.delay.base().unwrap_or(one_way), self.delay.queue());
+            let base = self.delay.base().unwrap_or(one_way);
             self.delay.push(now, one_way);
             self.rtt.push(now, trip);
-            let rate = self.capacity.estimate();
+            let longer = self.step_watch.push(now, sent_at, (one_way, trip), base, self.capacity.estimate());
             // Where marks keep queues short, they tell what the link carries.
-            let unmarked = self.ecn.pacing(now).is_none();
-            let longer = self.step_watch.push(now, sent_at, (one_way, trip), base, rate);
-            if let Some(longer) = longer.filter(|_| unmarked) {
+            if let Some(longer) = longer.filter(|_| self.ecn.pacing(now).is_none()) {
                 self.delay.prove(now, longer.one_way);
                 self.rtt.lengthen(now, longer.round_trip);
             }
             if progress.newest_alone && self.delay.queue_staying() <= QUEUE_NONE {
                 self.rtt.push_alone(trip);
             }
-            if let Some(before) = self.path_check.proves(sent_at) {
+            if self.path_check.proves(sent_at) {
                 self.delay.prove(now, one_way);
                 self.rtt.prove(now, trip);
-                // What was taken for a queue had made less be sent, and what arrived looked like the capacity.
-                if unmarked && (one_way - base) as f64 > LONGER_SHARE * queue {
-                    self.capacity.restart(before.max(rate));
-                }
             }
             if progress.newest_alone {
                 self.delay.push_alone();

@@ -40,8 +40,6 @@ pub(crate) struct Look {
     pub low: bool,
     /// True when nearly nothing is on its way.
     pub empty: bool,
-    /// What the link is believed to carry, in bytes per second.
-    pub rate: f64,
 }
 
 /// How much may be on the way.
@@ -66,8 +64,6 @@ pub(crate) struct PathCheck {
     /// When the last check had emptied the path.
     emptied_at: Option<Timestamp>,
     unproved: bool,
-    /// What the link was believed to carry before the delay became too long, in bytes per second.
-    rate: f64,
 }
 
 impl PathCheck {
@@ -82,8 +78,7 @@ impl PathCheck {
         }
         match self.room {
             Room::None if look.empty => {
-                let (emptied_at, rate) = (Some(now), self.rate);
-                *self = Self { emptied_at, unproved: true, low_at: now, rate, ..Self::default() };
+                *self = Self { emptied_at: Some(now), unproved: true, low_at: now, ..Self::default() };
             }
             Room::Less if look.low => self.room = Room::Full,
             Room::Full => self.decide(now, look),
@@ -94,9 +89,6 @@ impl PathCheck {
     fn decide(&mut self, now: Timestamp, look: &Look) {
         let steady = look.jitter < STEADY_MICROS;
         let long = steady && !look.coarse && look.queue > look.queue_wanted + LONGER_MICROS;
-        if self.long == 0 {
-            self.rate = look.rate;
-        }
         self.long = if long { self.long + 1 } else { 0 };
         let crept =
             if look.coarse { look.crept > CREPT_MICROS.max(look.jitter) } else { steady && look.crept > CREPT_MICROS };
@@ -108,12 +100,11 @@ impl PathCheck {
         }
     }
 
-    /// Once after a check, for the first packet sent on the emptied path: what the link was believed to carry before, in bytes per
-    /// second.
-    pub(crate) fn proves(&mut self, sent_at: Timestamp) -> Option<f64> {
+    /// True once after a check, for the first packet sent on the emptied path.
+    pub(crate) fn proves(&mut self, sent_at: Timestamp) -> bool {
         let proves = self.unproved && self.emptied_at.is_some_and(|at| sent_at >= at);
         self.unproved &= !proves;
-        proves.then_some(self.rate)
+        proves
     }
 }
 
@@ -129,7 +120,6 @@ mod tests {
         coarse: false,
         low: false,
         empty: false,
-        rate: 1e6,
     };
 
     fn ms(ms: u64) -> Timestamp {
@@ -145,8 +135,8 @@ mod tests {
         }
         assert_eq!(check.room(), Room::None);
         check.look(ms(500), &Look { empty: true, ..LONG });
-        assert!(check.room() == Room::Full && check.proves(ms(499)).is_none());
-        assert!(check.proves(ms(500)) == Some(1e6) && check.proves(ms(501)).is_none());
+        assert!(check.room() == Room::Full && !check.proves(ms(499)));
+        assert!(check.proves(ms(500)) && !check.proves(ms(501)));
         for i in 51..=250 {
             check.look(ms(i * 10), &LONG);
             assert_eq!(check.room(), Room::Full, "rests for a while");
@@ -177,7 +167,7 @@ mod tests {
         assert_eq!(check.room(), Room::Less);
         check.look(ms(3020), &Look { low: true, ..full });
         check.look(ms(3030), &full);
-        assert!(check.room() == Room::Full && check.proves(ms(3030)).is_none());
+        assert!(check.room() == Room::Full && !check.proves(ms(3030)));
     }
 
     #[test]
