@@ -325,7 +325,7 @@ impl Flow {
         let number = self.number_of(sequence, media);
         media > self.newest_media
             && match number.checked_sub(self.next) {
-                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => true,
+                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !self.follows(number, media),
                 Some(index) => matches!(self.cells.get(index as usize), Some(Cell::Held { .. })),
                 None => true,
             }

@@ -61,6 +61,13 @@ impl Pace {
 }
 
 impl Flow {
+    /// Whether as many numbers as lie between this packet and the newest pass in the time between.
+    pub(super) fn follows(&self, number: u64, media: i64) -> bool {
+        self.highest().is_some_and(|highest| {
+            number > highest && self.pace.fits(number - highest, media.saturating_sub(self.newest_media))
+        })
+    }
+
     /// Takes up again a flow that its sender had closed, with this packet. Where its number does not follow those of before, the sender
     /// was started anew.
     pub(super) fn reopen(&mut self, now: Timestamp, sequence: u16, rtp_time: u32) {
