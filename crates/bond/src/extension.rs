@@ -440,7 +440,7 @@ mod tests {
             Announce { link: LinkId(link), latency_ms, rests, name: &name }.emit(&mut body);
             prop_assert!(body.len().is_multiple_of(4));
             let parsed = Announce::parse(&body).unwrap();
-            prop_assert_eq!((parsed.link, parsed.latency_ms), (LinkId(link), latency_ms));
+            prop_assert_eq!((parsed.link, parsed.latency_ms, parsed.rests), (LinkId(link), latency_ms, rests));
             // Cut at a character, not shorter than need be.
             prop_assert!(name.starts_with(parsed.name) && parsed.name.len() <= NAME_BYTES_MAX);
             prop_assert!(parsed.name == name || parsed.name.len() + 4 > NAME_BYTES_MAX);

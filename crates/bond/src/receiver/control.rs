@@ -1,6 +1,7 @@
 //! RTCP of the receiving end: answers, requests for missing packets, reports of what arrived.
 
 use bytes::Bytes;
+use rist::psk::Ownership;
 use rist::wire::lqm::Lqm;
 use rist::wire::rtcp::{
     App, BitmaskEntry, Echo, EchoKind, NACK_ENTRIES_MAX, NackBitmask, NackRange, RangeEntry, ReceiverReport,
@@ -20,7 +21,6 @@ use crate::extension::{
     ANNOUNCE, Announce, CLOCK, NAME, Playout, RECOVERED, REPORT, REPORT_LINKS_MAX, REPORT_WORDS_MAX, ReportWriter,
     emit_recovered, parse_clock,
 };
-use rist::psk::Ownership;
 
 /// RTCP interval (TR-06-1: at most 100 ms).
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -117,7 +117,7 @@ impl Receiver {
                     let age = now.as_micros().wrapping_sub(echo.timestamp);
                     let delay = u64::from(echo.processing_delay_us);
                     if echo.ssrc == peer.echo_ssrc && age <= ECHO_AGE_MAX && delay <= age {
-                        (peer.answered, peer.answered_at) = (true, now);
+                        peer.answered_at = Some(now);
                         peer.way_back.answer(echo.timestamp);
                         peer.framing.vouch(now);
                         peer.rtt.push(now, age - delay);
@@ -362,7 +362,7 @@ impl Receiver {
     /// does not show that, only an answered echo.
     fn may_send(&self, index: usize, bytes: usize) -> bool {
         let peer = &self.peers[index];
-        peer.answered || peer.called || bytes <= peer.credit
+        peer.answered_at.is_some() || peer.called || bytes <= peer.credit
     }
 
     fn transmit(&mut self, index: usize, channel: Channel, datagram: Vec<u8>) -> bool {

@@ -74,9 +74,10 @@ impl Receiver {
     /// Lets a peer rise to what it has shown by now.
     pub(super) fn promote(&mut self, now: Timestamp, index: usize) {
         let Some(peer) = self.peers.get(index) else { return };
-        let reached = if peer.taken >= MEDIA_PROVES || (peer.answered && peer.taken > 0) {
+        let answered = peer.answered_at.is_some();
+        let reached = if peer.taken >= MEDIA_PROVES || (answered && peer.taken > 0) {
             Standing::Delivered
-        } else if peer.answered {
+        } else if answered {
             Standing::Proven
         } else {
             return;

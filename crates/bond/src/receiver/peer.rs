@@ -154,10 +154,8 @@ pub(crate) struct Peer {
     /// True when we call it, rather than it us.
     pub called: bool,
     pub standing: Standing,
-    /// Whether it answered an echo request of ours.
-    pub answered: bool,
-    /// When it last did.
-    pub answered_at: Timestamp,
+    /// When it last answered an echo request of ours.
+    pub answered_at: Option<Timestamp>,
     /// Packets of it that were new to their flow.
     pub taken: u32,
     /// Bytes received and not yet answered.
@@ -204,8 +202,7 @@ impl Peer {
             next_keep_alive: Timestamp::MAX,
             called: false,
             standing: Standing::HalfOpen,
-            answered: false,
-            answered_at: Timestamp::ZERO,
+            answered_at: None,
             taken: 0,
             credit: 0,
             media_packets: 0,
@@ -285,7 +282,7 @@ impl Peer {
 
     /// True when what goes to it gets there, as far as its answers tell.
     pub(super) fn hears(&self, now: Timestamp) -> bool {
-        self.answered && self.closed.is_none() && now - self.answered_at < HEARS_FOR
+        self.closed.is_none() && self.answered_at.is_some_and(|at| now - at < HEARS_FOR)
     }
 
     /// Empty before it has announced one.
