@@ -91,12 +91,6 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// The oldest element, if any, at once.
-    #[cfg(test)]
-    pub(crate) fn try_pop(&self) -> Option<Taken<T>> {
-        lock(&self.state).pop()
-    }
-
     /// Everything queued, oldest first.
     pub(crate) fn drain_into(&self, out: &mut Vec<T>) {
         out.extend(lock(&self.state).items.drain(..));
@@ -186,8 +180,8 @@ mod tests {
         assert_eq!([1, 2, 3].map(|i| refusing.push(i)), [Ok(()), Ok(()), Err(Refused::Full)]);
         let dropping = Queue::new(2, Overflow::DropOldest);
         assert_eq!([1, 2, 3].map(|i| dropping.push(i)), [Ok(()); 3]);
-        assert_eq!(dropping.try_pop(), Some(Taken { item: 2, after_gap: true }));
-        assert_eq!(dropping.try_pop(), Some(Taken { item: 3, after_gap: false }));
+        assert_eq!(dropping.pop_timeout(Duration::ZERO), Ok(Some(Taken { item: 2, after_gap: true })));
+        assert_eq!(dropping.pop_timeout(Duration::ZERO), Ok(Some(Taken { item: 3, after_gap: false })));
         assert_eq!((refusing.dropped(), dropping.dropped()), (1, 1));
     }
 
