@@ -16,7 +16,6 @@
 mod arrival_clock;
 mod arrivals;
 mod clock;
-mod commands;
 mod error;
 mod flow_thread;
 pub mod media;

@@ -5,7 +5,6 @@ mod socket;
 mod worker;
 
 use crate::clock::{self, Clock};
-use crate::commands::{self, Commands};
 use crate::error::{Closed, OpenError};
 use crate::flow_thread::FlowThread;
 use crate::media::UdpOutput;
@@ -50,22 +49,8 @@ pub struct ReceiverIoCounters {
     pub sockets_reopened: u64,
 }
 
-/// A change on its way to the thread.
-#[derive(Debug)]
-enum Command {
-    SetLatency(Duration),
-}
-
-impl commands::Command for Command {
-    fn replaces(&self, older: &Self) -> bool {
-        let (Self::SetLatency(_), Self::SetLatency(_)) = (self, older);
-        true
-    }
-
-    fn voids(&self, _older: &Self) -> bool {
-        false
-    }
-}
+/// The latency that was asked for last, until the thread takes it.
+type NewLatency = Mutex<Option<Duration>>;
 
 /// What the thread publishes.
 #[derive(Debug)]
@@ -83,7 +68,7 @@ struct Published {
 #[derive(Debug)]
 pub struct FlowReceiver {
     clock: Clock,
-    commands: Arc<Commands<Command>>,
+    new_latency: Arc<NewLatency>,
     published: Arc<Published>,
     local_addrs: Vec<SocketAddr>,
     thread: FlowThread,
@@ -133,13 +118,13 @@ impl FlowReceiver {
             deliveries: Queue::new(DELIVERIES_QUEUED_MAX, Overflow::DropOldest),
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
-        let commands = Arc::new(Commands::new());
+        let new_latency = Arc::new(NewLatency::default());
         let (signal, sleeper) = FlowThread::signal(worker::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {
                 machine,
                 clock,
-                commands: Arc::clone(&commands),
+                new_latency: Arc::clone(&new_latency),
                 published: Arc::clone(&published),
                 signal: Arc::clone(&signal),
                 sleeper,
@@ -148,7 +133,7 @@ impl FlowReceiver {
             sockets,
         );
         let thread = FlowThread::start("bond-receiver", signal, move || worker.run())?;
-        Ok(Self { clock, commands, published, local_addrs, thread })
+        Ok(Self { clock, new_latency, published, local_addrs, thread })
     }
 
     /// The next packet in order, waiting up to `timeout`; `Ok(None)` when none came in time.
@@ -174,7 +159,7 @@ impl FlowReceiver {
 
     /// Changes the latency budget while the flow runs.
     pub fn set_latency(&self, latency: Duration) {
-        self.commands.push(Command::SetLatency(latency));
+        *lock(&self.new_latency) = Some(latency);
         self.thread.wake();
     }
 

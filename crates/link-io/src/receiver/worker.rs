@@ -1,10 +1,9 @@
 //! The thread of a receiver: everything that happens to its machine happens here, one input at a time.
 
 use super::socket::ReceiverSocket;
-use super::{Command, Published, ReceiverIoCounters};
+use super::{NewLatency, Published, ReceiverIoCounters};
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
-use crate::commands::Commands;
 use crate::flow_thread::Signal;
 use crate::media::UdpOutput;
 use crate::queue::lock;
@@ -30,7 +29,7 @@ pub(crate) const RHYTHM: Rhythm = Rhythm { timers: Duration::from_millis(5), arr
 pub(crate) struct Parts {
     pub(crate) machine: Receiver,
     pub(crate) clock: Clock,
-    pub(crate) commands: Arc<Commands<Command>>,
+    pub(crate) new_latency: Arc<NewLatency>,
     pub(crate) published: Arc<Published>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) sleeper: Sleeper,
@@ -74,7 +73,7 @@ impl Worker {
         let mut ready = Vec::new();
         let mut watched = Vec::new();
         while !self.parts.signal.must_stop() {
-            self.take_commands();
+            self.take_new_latency();
             self.take_arrivals(&watched, &ready);
             self.keep_time();
             let now = self.parts.clock.now();
@@ -134,12 +133,10 @@ impl Worker {
         }
     }
 
-    fn take_commands(&mut self) {
-        for command in self.parts.commands.take() {
-            let now = self.parts.clock.now();
-            match command {
-                Command::SetLatency(latency) => self.tell(now, ReceiverInput::SetLatency(latency)),
-            }
+    fn take_new_latency(&mut self) {
+        let asked = lock(&self.parts.new_latency).take();
+        if let Some(latency) = asked {
+            self.tell(self.parts.clock.now(), ReceiverInput::SetLatency(latency));
         }
     }
 
@@ -217,7 +214,7 @@ impl Worker {
         let retry =
             self.sockets.iter().filter_map(|socket| socket.sockets().retry_at()).min().unwrap_or(Timestamp::MAX);
         let timeout = self.timeout_at.min(self.snapshot_at).min(retry).since(self.parts.clock.now());
-        let has_work = || self.parts.signal.must_stop() || !self.parts.commands.is_empty();
+        let has_work = || self.parts.signal.must_stop() || lock(&self.parts.new_latency).is_some();
         // A few are all busy; of many most are not.
         let few = watched.len() <= BUSY_MAX;
         let sockets = ports().map(|(_, _, port)| if few { port.watched().busy() } else { port.watched() });
@@ -264,11 +261,11 @@ mod tests {
             events: Queue::new(8, Overflow::DropOldest),
         };
         let (signal, sleeper) = FlowThread::signal(RHYTHM).expect("a pipe");
-        let commands = Arc::new(Commands::new());
+        let new_latency = Arc::default();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let sockets = [(); 2].map(|()| ReceiverSocket::listen(Profile::Simple, address).expect("a free pair"));
         let published = Arc::new(published);
-        let parts = Parts { machine, clock, commands, published, signal, sleeper, outputs: Vec::new() };
+        let parts = Parts { machine, clock, new_latency, published, signal, sleeper, outputs: Vec::new() };
         Worker::new(parts, sockets.into())
     }
 

@@ -1,5 +1,6 @@
 //! The sending end of a flow on real sockets.
 
+mod commands;
 mod discovery;
 mod interfaces;
 mod link;
@@ -10,7 +11,6 @@ mod source_clock;
 mod worker;
 
 use crate::clock::{self, Clock};
-use crate::commands::{self, Commands};
 use crate::error::{OpenError, PushError};
 use crate::flow_thread::FlowThread;
 use crate::media::UdpInput;
@@ -22,6 +22,7 @@ use bond::sender::{RadioHint, Sender};
 use bond::stats::SenderSnapshot;
 use bond::{PAYLOAD_BYTES_MAX, PacketClass};
 use bytes::Bytes;
+use commands::{Command, Commands};
 pub use discovery::LinkRule;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -92,48 +93,6 @@ struct QueuedPayload {
     pushed_at: Timestamp,
 }
 
-/// A change on its way to the thread.
-#[derive(Debug)]
-enum Command {
-    AddLink(LinkSpec),
-    RemoveLink(LinkId),
-    SetLinkOptions(LinkId, LinkOptions),
-    SetLatency(Duration),
-    SetEncoderRange { min: Bitrate, max: Bitrate },
-    RadioHint { link: LinkId, hint: RadioHint },
-    FollowInterfaces(Box<LinkRule>),
-    Close,
-}
-
-/// At most four of each link wait, and four others.
-impl commands::Command for Command {
-    fn replaces(&self, older: &Self) -> bool {
-        match (self, older) {
-            (Self::AddLink(new), Self::AddLink(old)) => new.id == old.id,
-            (Self::RemoveLink(new), Self::RemoveLink(old))
-            | (Self::SetLinkOptions(new, _), Self::SetLinkOptions(old, _))
-            | (Self::RadioHint { link: new, .. }, Self::RadioHint { link: old, .. }) => new == old,
-            _ => std::mem::discriminant(self) == std::mem::discriminant(older),
-        }
-    }
-
-    fn follows(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::AddLink(_), Self::RemoveLink(_)))
-    }
-
-    /// What was asked of a link that is replaced or taken out. That it goes first stays: others may need its room.
-    fn voids(&self, older: &Self) -> bool {
-        match (self, older) {
-            (Self::RemoveLink(gone), Self::AddLink(old)) => *gone == old.id,
-            (
-                Self::RemoveLink(gone) | Self::AddLink(LinkSpec { id: gone, .. }),
-                Self::SetLinkOptions(old, _) | Self::RadioHint { link: old, .. },
-            ) => gone == old,
-            _ => false,
-        }
-    }
-}
-
 /// What the thread publishes.
 #[derive(Debug)]
 struct Published {
@@ -152,7 +111,7 @@ struct Published {
 pub struct FlowSender {
     clock: Clock,
     payloads: Arc<Queue<QueuedPayload>>,
-    commands: Arc<Commands<Command>>,
+    commands: Arc<Commands>,
     published: Arc<Published>,
     thread: FlowThread,
 }
@@ -195,7 +154,7 @@ impl FlowSender {
             events: Queue::new(EVENTS_MAX, Overflow::DropOldest),
         });
         let payloads = Arc::new(Queue::new(PAYLOADS_QUEUED_MAX, Overflow::Refuse));
-        let commands = Arc::new(Commands::new());
+        let commands = Arc::new(Commands::default());
         let (signal, sleeper) = FlowThread::signal(rhythm::RHYTHM)?;
         let worker = worker::Worker::new(
             worker::Parts {

@@ -1,14 +1,14 @@
 //! The thread of a sending flow: everything that happens to its machine happens here, one input at a time.
 
+use super::commands::{Command, Commands};
 use super::discovery::{Change, Discovery};
 use super::interfaces::{Interfaces, News, Turn};
 use super::link::Link;
 use super::rhythm::Calm;
 use super::source_clock::SourceClock;
-use super::{Command, LinkSpec, Published, QueuedPayload, SenderIoCounters};
+use super::{LinkSpec, Published, QueuedPayload, SenderIoCounters};
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
-use crate::commands::Commands;
 use crate::flow_thread::Signal;
 use crate::media::UdpInput;
 use crate::queue::{Queue, lock};
@@ -38,7 +38,7 @@ pub(crate) struct Parts {
     pub(crate) profile: Profile,
     pub(crate) latency: Duration,
     pub(crate) payloads: Arc<Queue<QueuedPayload>>,
-    pub(crate) commands: Arc<Commands<Command>>,
+    pub(crate) commands: Arc<Commands>,
     pub(crate) published: Arc<Published>,
     pub(crate) signal: Arc<Signal>,
     pub(crate) sleeper: Sleeper,
@@ -520,21 +520,20 @@ fn add_counters(sum: SenderIoCounters, link: &Link) -> SenderIoCounters {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::flow_thread::FlowThread;
     use crate::queue::Overflow;
     use crate::sender::rhythm;
-    use bond::config::{LinkOptions, ReceiverConfig, SenderConfig};
+    use bond::config::{ReceiverConfig, SenderConfig};
     use bond::receiver::{Receiver, ReceiverInput, ReceiverOutput};
-    use bond::sender::RadioHint;
     use std::net::UdpSocket;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, AtomicUsize};
-    use units::{Bitrate, Ecn};
+    use units::Ecn;
 
     /// A worker with a link to each of the sockets.
-    fn worker(receivers: &[UdpSocket]) -> Worker {
+    pub(crate) fn worker(receivers: &[UdpSocket]) -> Worker {
         let clock = Clock::start();
         let now = clock.now();
         let machine = Sender::new(SenderConfig::default(), 1, now).expect("settings");
@@ -553,7 +552,7 @@ mod tests {
             profile: Profile::Main,
             latency: Duration::from_secs(1),
             payloads: Arc::new(Queue::new(8, Overflow::Refuse)),
-            commands: Arc::new(Commands::new()),
+            commands: Arc::new(Commands::default()),
             published: Arc::new(published),
             signal,
             sleeper,
@@ -564,98 +563,18 @@ mod tests {
         Worker::new(parts, links)
     }
 
-    /// What the flow is like after commands: latency, and each link with its options.
-    fn asked_for(worker: &mut Worker) -> (Duration, Vec<String>) {
+    pub(crate) fn ask(worker: &Worker, command: Command) {
+        worker.parts.commands.push(command);
+    }
+
+    /// What the flow is like after what was asked of it: latency, and each link with its options.
+    pub(crate) fn carry_out(worker: &mut Worker) -> (Duration, Vec<String>) {
         worker.take_commands();
         let snapshot = worker.parts.machine.snapshot(worker.parts.clock.now());
         let mut links: Vec<_> = worker.links.iter().map(|link| format!("{} {:?}", link.id(), link.options())).collect();
         links.sort();
         assert_eq!(snapshot.links.len(), links.len());
         (snapshot.latency, links)
-    }
-
-    /// Goal: whatever is asked between two turns, the flow is then what it would be had each wish been carried out at once.
-    /// Method: flows full of links, thirty wishes drawn for links that have room, given to one flow one by one, to another together.
-    #[test]
-    fn wishes_that_come_together_do_what_they_would_do_one_by_one() {
-        let remote = "127.0.0.1:9".parse().expect("an address");
-        let mut seed = 1_u32;
-        let mut draw = |below: usize| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 8) as usize % below
-        };
-        for round in 0..20 {
-            let (mut one_by_one, mut together) = (worker(&[]), worker(&[]));
-            let mut present: Vec<LinkId> = (0..LINKS_MAX as u16).map(LinkId).collect();
-            for id in &present {
-                for worker in [&mut one_by_one, &mut together] {
-                    worker.parts.commands.push(Command::AddLink(LinkSpec::new(*id, remote)));
-                }
-            }
-            assert_eq!(asked_for(&mut one_by_one), asked_for(&mut together));
-            for step in 0..30 {
-                let id = LinkId(draw(LINKS_MAX + 2) as u16);
-                let options = LinkOptions { price: step, ..LinkOptions::default() };
-                let kind = draw(8);
-                let wish = || match kind {
-                    0..=2 if present.contains(&id) || present.len() < LINKS_MAX => {
-                        let name = format!("{id} of step {step}");
-                        Command::AddLink(LinkSpec { name, ..LinkSpec::new(id, remote) })
-                    }
-                    0..=4 => Command::RemoveLink(id),
-                    5 | 6 => Command::SetLinkOptions(id, options.clone()),
-                    _ => Command::SetLatency(Duration::from_millis(100 + u64::from(step))),
-                };
-                one_by_one.parts.commands.push(wish());
-                one_by_one.take_commands();
-                together.parts.commands.push(wish());
-                let added = matches!(wish(), Command::AddLink(_));
-                present.retain(|known| *known != id || kind > 4);
-                if added {
-                    present.push(id);
-                }
-            }
-            assert_eq!(asked_for(&mut one_by_one), asked_for(&mut together), "round {round}");
-        }
-    }
-
-    /// Goal: a link that is asked for twice, the second time when there is room for it, is there.
-    #[test]
-    fn a_link_that_room_was_made_for_is_there() {
-        let remote = "127.0.0.1:9".parse().expect("an address");
-        let full: Vec<LinkId> = (0..LINKS_MAX as u16).map(LinkId).collect();
-        let mut worker = worker(&[]);
-        let add = |id| Command::AddLink(LinkSpec::new(id, remote));
-        for id in full {
-            worker.parts.commands.push(add(id));
-        }
-        worker.take_commands();
-        for wish in [add(LinkId(99)), Command::RemoveLink(LinkId(3)), add(LinkId(99))] {
-            worker.parts.commands.push(wish);
-        }
-        worker.take_commands();
-        assert!(worker.links.iter().any(|link| link.id() == LinkId(99)));
-    }
-
-    /// Goal: however much is asked, little waits.
-    #[test]
-    fn what_waits_is_bounded_by_the_links() {
-        let commands = Commands::new();
-        let remote = "127.0.0.1:9".parse().expect("an address");
-        for i in 0..10_000_u32 {
-            let link = LinkId((i % 16) as u16);
-            commands.push(Command::RemoveLink(link));
-            commands.push(Command::AddLink(LinkSpec::new(link, remote)));
-            commands.push(Command::SetLinkOptions(link, LinkOptions::default()));
-            commands.push(Command::RadioHint { link, hint: RadioHint::default() });
-            commands.push(Command::SetLatency(Duration::from_millis(i.into())));
-            commands.push(Command::SetEncoderRange { min: Bitrate::ZERO, max: Bitrate::from_kbps(i.into()) });
-        }
-        let waiting = commands.take();
-        assert_eq!(waiting.len(), 4 * 16 + 2);
-        let last = Duration::from_millis(9999);
-        assert!(waiting.iter().any(|command| matches!(command, Command::SetLatency(latency) if *latency == last)));
-        assert!(commands.is_empty());
     }
 
     /// Has the receiver answer what has come.
