@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use units::Timestamp;
 
-use crate::capacity::{NEVER, Nanos, Server};
+use crate::capacity::{NEVER, Nanos, Server, nanos};
 use crate::config::{Capacity, ConfigError, LinkConfig};
 
 /// Packets a queue holds at most, whatever their size.
@@ -100,7 +100,7 @@ impl Bottleneck {
 
     /// IP bytes that all links together can carry in `from..to`; `None` when there is no limit.
     pub fn capacity_between(&self, from: Timestamp, to: Timestamp) -> Option<f64> {
-        self.lock().bytes_between(crate::link::nanos(from), crate::link::nanos(to))
+        self.lock().bytes_between(nanos(from), nanos(to))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {

@@ -1,6 +1,7 @@
 //! The bottleneck: when the last byte of a packet leaves.
 
 use serde::{Deserialize, Serialize};
+use units::Timestamp;
 
 use crate::config::{Capacity, ConfigError, Outage};
 use crate::rng::Rng;
@@ -13,6 +14,10 @@ const SECOND: f64 = 1e9;
 const OPPORTUNITY_BYTES: f64 = 1500.0;
 /// A packet never waits longer than this for service; it counts as never served.
 pub(crate) const NEVER: Nanos = Nanos::MAX / 4;
+
+pub(crate) fn nanos(at: Timestamp) -> Nanos {
+    at.as_micros().saturating_mul(1000)
+}
 
 /// Delivery opportunities of a recorded link: each entry is the millisecond at which 1500 bytes may leave (mahimahi
 /// format); the last entry is the length of the loop.
@@ -131,7 +136,7 @@ pub(crate) enum Server {
 }
 
 fn covered(outages: &[Outage], at: Nanos) -> bool {
-    outages.iter().any(|o| o.from_ms * MILLI <= at && at < o.to_ms * MILLI)
+    outages.iter().any(|outage| outage.covers(at))
 }
 
 impl Server {

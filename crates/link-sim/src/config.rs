@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::capacity::Trace;
+use crate::capacity::{MILLI, Nanos, Trace};
 
 /// The bottleneck of one direction. Rates count IP bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,12 @@ pub struct Outage {
     /// What happens to packets meanwhile.
     #[serde(default)]
     pub kind: OutageKind,
+}
+
+impl Outage {
+    pub(crate) fn covers(&self, at: Nanos) -> bool {
+        self.from_ms * MILLI <= at && at < self.to_ms * MILLI
+    }
 }
 
 /// What a path does to the ECN field of packets, beside marking in its queue.

@@ -21,6 +21,7 @@ mod link;
 mod loss;
 mod path;
 mod rng;
+mod stalls;
 
 pub use bottleneck::Bottleneck;
 pub use capacity::Trace;

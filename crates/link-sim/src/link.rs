@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use units::{ByteCount, Ecn, Timestamp};
 
 use crate::bottleneck::{Bottleneck, Queue};
-use crate::capacity::{MILLI, Nanos, Server};
+use crate::capacity::{MILLI, Nanos, Server, nanos};
 use crate::config::{ConfigError, EcnPath, LinkConfig, Outage, OutageKind};
 use crate::loss::Burst;
 use crate::rng::Rng;
+use crate::stalls::Stalls;
 
 /// Packets a link holds at most, queued and propagating; further ones are dropped as if the queue were full.
 pub const PACKETS_MAX: usize = 1 << 20;
@@ -99,8 +100,8 @@ pub struct Link<P = Bytes> {
     queue: Queue,
     /// In place of its own queue.
     shared: Option<Bottleneck>,
-    /// `(until, bytes)` of what a stall of this link holds behind a bottleneck that goes on, in that order.
-    held: VecDeque<(Nanos, u64)>,
+    /// Of this link behind a bottleneck that goes on.
+    stalls: Stalls,
     burst: Option<Burst>,
     flying: BinaryHeap<Reverse<Flying<P>>>,
     order: u64,
@@ -124,7 +125,7 @@ impl<P: Clone> Link<P> {
         Ok(Self {
             queue: Queue::new(Server::new(&config.capacity, &config.outages), config.queue_bytes),
             shared: None,
-            held: VecDeque::new(),
+            stalls: Stalls::new(&config.outages, config.queue_bytes),
             burst: config.burst_loss.as_ref().map(|burst| Burst::new(burst, seed)),
             config,
             flying: BinaryHeap::new(),
@@ -240,7 +241,7 @@ impl<P: Clone> Link<P> {
             return Err(DropReason::Ecn);
         }
         let lose = |o: &&Outage| o.kind == OutageKind::Lose;
-        if self.config.outages.iter().filter(lose).any(|o| is_in(o, now)) {
+        if self.config.outages.iter().filter(lose).any(|o| o.covers(now)) {
             return Err(DropReason::Outage);
         }
         if self.queue.len() + self.flying.len() >= PACKETS_MAX {
@@ -283,27 +284,12 @@ impl<P: Clone> Link<P> {
 
     /// When a packet goes on that leaves a bottleneck without outages at `leaves`: in a stall of this link, when that ends.
     fn hold(&mut self, now: Nanos, leaves: Nanos, bytes: u64) -> Result<Nanos, DropReason> {
-        let mut until = leaves;
-        // Ascending: what one stall lets go may fall into a later one.
-        for outage in self.config.outages.iter().filter(|o| o.kind == OutageKind::Hold) {
-            if is_in(outage, until) {
-                until = outage.to_ms * MILLI;
-            }
-        }
+        let until = self.stalls.end(leaves);
         let meets = |o: &Outage| o.from_ms * MILLI <= until && leaves < o.to_ms * MILLI;
         if self.config.outages.iter().any(|o| o.kind == OutageKind::Lose && meets(o)) {
             return Err(DropReason::Outage);
         }
-        if until > leaves {
-            while self.held.pop_front_if(|(until, _)| *until <= now).is_some() {}
-            // As full as when this one will leave the bottleneck: what is let go by then counts no more.
-            let held: u64 = self.held.iter().filter(|(until, _)| *until > leaves).map(|(_, bytes)| bytes).sum();
-            if held + bytes > self.config.queue_bytes {
-                return Err(DropReason::Queue);
-            }
-            self.held.push_back((until, bytes));
-        }
-        Ok(until)
+        self.stalls.hold(now, leaves, until, bytes).then_some(until).ok_or(DropReason::Queue)
     }
 
     fn propagate(&mut self, leaves: Nanos) -> Nanos {
@@ -335,14 +321,6 @@ impl<P: Clone> Link<P> {
         self.order += 1;
         self.flying.push(Reverse(Flying { at, order: self.order, packet, ecn }));
     }
-}
-
-fn is_in(outage: &Outage, at: Nanos) -> bool {
-    outage.from_ms * MILLI <= at && at < outage.to_ms * MILLI
-}
-
-pub(crate) fn nanos(at: Timestamp) -> Nanos {
-    at.as_micros().saturating_mul(1000)
 }
 
 #[cfg(test)]
