@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::time::Duration;
-use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
+use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp, as_millis_f64};
 
 pub use crate::refused::RefusedDatagrams;
 
@@ -307,10 +307,10 @@ pub(crate) fn of_micros(micros: f64) -> Duration {
 }
 
 fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(span.as_secs_f64() * 1e3)
+    serializer.serialize_f64(as_millis_f64(*span))
 }
 
 #[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
 fn millis_if_known<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    span.map(|span| span.as_secs_f64() * 1e3).serialize(serializer)
+    span.map(as_millis_f64).serialize(serializer)
 }

@@ -9,7 +9,7 @@ use bond::stats::{
 use gstreamer as gst;
 use link_io::receiver::ReceiverIoCounters;
 use link_io::sender::SenderIoCounters;
-use std::time::Duration;
+use units::as_millis_f64;
 
 /// A sender's statistics; `counters` is what the element itself counted.
 pub(crate) fn sender(snapshot: &SenderSnapshot, io: SenderIoCounters, counters: SinkCounters) -> gst::Structure {
@@ -18,7 +18,7 @@ pub(crate) fn sender(snapshot: &SenderSnapshot, io: SenderIoCounters, counters: 
         .field("at-us", snapshot.at.as_micros())
         .field("flow", snapshot.flow)
         .field("extension", snapshot.extension)
-        .field("latency-ms", millis(snapshot.latency))
+        .field("latency-ms", as_millis_f64(snapshot.latency))
         .field("media-rate-bps", snapshot.media_rate.as_bps())
         .field("send-rate-bps", snapshot.send_rate.as_bps())
         .field("rate-advice-bps", snapshot.rate_advice.as_bps())
@@ -27,7 +27,7 @@ pub(crate) fn sender(snapshot: &SenderSnapshot, io: SenderIoCounters, counters: 
         .field("bytes-in", snapshot.bytes_in.as_u64())
         .field("packets-refused", snapshot.packets_refused)
         .field("queued-packets", snapshot.queued_packets)
-        .field("queued-ms", millis(snapshot.queued))
+        .field("queued-ms", as_millis_f64(snapshot.queued))
         .field("retransmits", snapshot.retransmits)
         .field("copies", snapshot.copies)
         .field("useless-copies", snapshot.useless_copies)
@@ -75,8 +75,8 @@ fn sender_link(link: &SenderLinkSnapshot) -> gst::Structure {
         .field("link", u32::from(link.link.0))
         .field("name", &link.name)
         .field("state", link.state.to_string())
-        .field("rtt-ms", link.rtt.map_or(-1.0, millis))
-        .field("queue-delay-ms", millis(link.queue_delay))
+        .field("rtt-ms", link.rtt.map_or(-1.0, as_millis_f64))
+        .field("queue-delay-ms", as_millis_f64(link.queue_delay))
         .field("send-rate-bps", link.send_rate.as_bps())
         .field("capacity-bps", link.capacity.as_bps())
         .field("goodput-bps", link.goodput.as_bps())
@@ -115,8 +115,8 @@ pub(crate) fn receiver(snapshot: &ReceiverSnapshot, io: ReceiverIoCounters) -> g
     let links = snapshot.links.iter().map(receiver_link);
     gst::Structure::builder(crate::STATS_MESSAGE)
         .field("at-us", snapshot.at.as_micros())
-        .field("latency-ms", millis(snapshot.latency))
-        .field("buffer-ms", millis(snapshot.buffer))
+        .field("latency-ms", as_millis_f64(snapshot.latency))
+        .field("buffer-ms", as_millis_f64(snapshot.buffer))
         .field("rate-bps", snapshot.rate.as_bps())
         .field("half-open", snapshot.half_open)
         .field("delivered-packets", snapshot.delivered_packets)
@@ -179,19 +179,15 @@ fn receiver_link(link: &ReceiverLinkSnapshot) -> gst::Structure {
     gst::Structure::builder("link")
         .field("peer", link.peer.to_string())
         .field("name", &link.name)
-        .field("rtt-ms", link.rtt.map_or(-1.0, millis))
+        .field("rtt-ms", link.rtt.map_or(-1.0, as_millis_f64))
         .field("received-packets", link.received_packets)
         .field("received-bytes", link.received_bytes.as_u64())
         .field("rate-bps", link.rate.as_bps())
         .field("loss-ratio", link.loss.as_f64())
         .field("duplicates", link.duplicates)
-        .field("last-heard-ms-ago", millis(link.last_heard_ago))
+        .field("last-heard-ms-ago", as_millis_f64(link.last_heard_ago))
         .field("ce-packets", link.ce_packets)
         .build()
-}
-
-fn millis(span: Duration) -> f64 {
-    span.as_secs_f64() * 1e3
 }
 
 #[cfg(test)]
@@ -202,6 +198,7 @@ mod tests {
     use bond::sender::{Sender, SenderInput};
     use serde::Serialize;
     use serde_json::{Map, Value};
+    use std::time::Duration;
     use units::{Bitrate, ByteCount, LinkId, LossRatio, Timestamp};
 
     const NOW: Timestamp = Timestamp::from_millis(5);

@@ -8,10 +8,12 @@ mod ecn;
 mod id;
 mod quantity;
 mod secret;
+mod span;
 mod timestamp;
 
 pub use ecn::Ecn;
 pub use id::{DeviceId, IdError, LinkId, StreamId};
 pub use quantity::{Bitrate, ByteCount, LossRatio};
 pub use secret::Secret;
+pub use span::{as_millis_f32, as_millis_f64};
 pub use timestamp::Timestamp;

@@ -3,7 +3,7 @@
 use bond::stats::{LinkState as BondLinkState, SenderLinkSnapshot, SenderSnapshot};
 use protocol::telemetry::{LinkState, LinkTelemetry, StreamTelemetry};
 use std::time::Duration;
-use units::{Bitrate, StreamId};
+use units::{Bitrate, StreamId, as_millis_f32};
 
 /// What the snapshot does not know.
 #[derive(Debug, Clone)]
@@ -30,17 +30,13 @@ pub fn of(snapshot: &SenderSnapshot, around: &Surroundings<'_>) -> StreamTelemet
         rate_advice: around.rate_advice,
         encoder_target: around.encoder_target,
         media_rate: snapshot.media_rate,
-        latency_ms: millis(snapshot.latency).round() as u32,
+        latency_ms: as_millis_f32(snapshot.latency).round() as u32,
         packets_in: snapshot.packets_in,
         retransmits: snapshot.retransmits,
         dropped: snapshot.dropped_packets + snapshot.packets_refused + around.dropped_before,
         encoder: around.encoder.to_owned(),
         links: snapshot.links.iter().take(protocol::limits::LINKS_MAX).map(link).collect(),
     }
-}
-
-fn millis(span: Duration) -> f32 {
-    span.as_secs_f32() * 1e3
 }
 
 fn link(link: &SenderLinkSnapshot) -> LinkTelemetry {
@@ -53,9 +49,9 @@ fn link(link: &SenderLinkSnapshot) -> LinkTelemetry {
             BondLinkState::Down => LinkState::Down,
             BondLinkState::Probe => LinkState::Probe,
         },
-        rtt_ms: link.rtt.map(millis),
+        rtt_ms: link.rtt.map(as_millis_f32),
         // Without a round trip nothing is known about the queue either.
-        queue_delay_ms: link.rtt.map(|_| millis(link.queue_delay)),
+        queue_delay_ms: link.rtt.map(|_| as_millis_f32(link.queue_delay)),
         send_rate: link.send_rate,
         capacity: link.capacity,
         loss: link.loss,

@@ -3,6 +3,7 @@
 use bond::stats::{ReceiverLinkSnapshot, ReceiverSnapshot};
 use protocol::worker::receiver::{ReceiverLink, ReceiverStats};
 use std::time::Duration;
+use units::as_millis_f32;
 
 /// After this much silence a link counts as replaced by another of its name. A healthy link is heard every 100 ms.
 const SUCCEEDED_AFTER: Duration = Duration::from_secs(1);
@@ -18,7 +19,7 @@ pub fn of_bond(snapshot: &ReceiverSnapshot) -> ReceiverStats {
         recovered: snapshot.recovered_packets,
         duplicates: snapshot.duplicates,
         latency_ms: snapshot.latency.as_millis() as u32,
-        transit_ms: fastest.map(|rtt| millis(snapshot.latency + rtt / 2)),
+        transit_ms: fastest.map(|rtt| as_millis_f32(snapshot.latency + rtt / 2)),
         links: links(&snapshot.links),
         ..ReceiverStats::default()
     }
@@ -37,14 +38,10 @@ fn of_link(link: &ReceiverLinkSnapshot) -> ReceiverLink {
     ReceiverLink {
         name: if link.name.is_empty() { link.peer.to_string() } else { link.name.clone() },
         peer: link.peer,
-        rtt_ms: link.rtt.map(millis),
+        rtt_ms: link.rtt.map(as_millis_f32),
         rate: link.rate,
         loss: link.loss,
         packets: link.received_packets,
         silent_ms: link.last_heard_ago.as_millis() as u64,
     }
-}
-
-fn millis(span: Duration) -> f32 {
-    span.as_secs_f32() * 1e3
 }

@@ -1,7 +1,7 @@
 //! What a flow lost, summed up for the operator: a bad second makes hundreds of gaps and one event.
 
 use std::time::Duration;
-use units::Timestamp;
+use units::{Timestamp, as_millis_f64};
 
 use crate::event::Cause;
 
@@ -77,8 +77,8 @@ impl Losses {
             packets: sum.packets,
             gaps: sum.gaps,
             late: late - sum.late_before,
-            silence_ms: if is_cause { silence.as_secs_f64() * 1e3 } else { 0.0 },
-            over_ms: (now - sum.since).as_secs_f64() * 1e3,
+            silence_ms: if is_cause { as_millis_f64(silence) } else { 0.0 },
+            over_ms: as_millis_f64(now - sum.since),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Events of causes: what the links did that the operator may notice.
 
 use std::time::Duration;
-use units::{Bitrate, LossRatio, Timestamp};
+use units::{Bitrate, LossRatio, Timestamp, as_millis_f64};
 
 use super::{LinkState, Sender};
 use crate::event::{Cause, EcnFault};
@@ -108,7 +108,7 @@ impl Sender {
             LinkState::Probe if slot.listening.is_none() && waited >= UNANSWERED && !slot.unanswered_told => {
                 slot.unanswered_told = true;
                 let (link, name) = (slot.link.id, slot.link.options.name.clone());
-                self.note(now, Cause::LinkUnanswered { link, name, waited_ms: waited.as_secs_f64() * 1e3 });
+                self.note(now, Cause::LinkUnanswered { link, name, waited_ms: as_millis_f64(waited) });
             }
             _ => {}
         }

@@ -7,7 +7,7 @@
 //! goes on in the plain way, until somebody reports. In an outage there are neither reports nor answers, and nothing changes.
 
 use std::time::Duration;
-use units::Timestamp;
+use units::{Timestamp, as_millis_f64};
 
 use super::{Sender, Slot};
 use crate::agreed_latency::AgreedLatency;
@@ -160,7 +160,7 @@ impl Sender {
         self.answered_at = Some(now);
         self.begin_echoes();
         self.begin_catching_up(now);
-        self.note(now, Cause::ExtensionLost { silence_ms: silence.as_secs_f64() * 1e3 });
+        self.note(now, Cause::ExtensionLost { silence_ms: as_millis_f64(silence) });
     }
 
     /// Whether the far end speaks the extension is open again.
