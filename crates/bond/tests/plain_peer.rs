@@ -224,7 +224,7 @@ fn one_datagram_asks_for_no_more_than_all_numbers() {
             simulation.run_until(item.at);
             simulation.push(load::payload(item.number), PacketClass::Video);
         }
-        simulation.run_until(simulation.now + Duration::from_millis(300));
+        simulation.run_until(simulation.now + Duration::from_millis(240));
         let sent = items.len() as u16;
         let before = simulation.sender.snapshot(simulation.now).retransmits;
         let mut compound = Vec::new();

@@ -69,15 +69,18 @@ fn plain_rist_repairs_losses_by_requests() {
     }
 }
 
-/// Goal: a plain peer gets the last packet before a pause too, though no later one shows that it is missing.
+/// Goal: a plain peer gets the last packet before a pause too, though no later one shows that it is missing, and also when copies of it
+/// are lost.
 #[test]
 fn the_last_packet_before_a_pause_is_not_lost_in_plain_rist() {
-    for profile in [Profile::Simple, Profile::Main] {
+    for (profile, lossy_ms) in
+        [(Profile::Simple, 20), (Profile::Main, 20), (Profile::Simple, 150), (Profile::Main, 400)]
+    {
         let items = load::even(2e6, 5.0);
         let last = items.last().map_or(0, |item| item.at.as_millis());
         let mut path = path("a", 8000, 30.0, 0.0);
         // Takes the last two packets.
-        path.up.outages = vec![Outage { from_ms: last - 6, to_ms: last + 20, kind: OutageKind::Lose }];
+        path.up.outages = vec![Outage { from_ms: last - 6, to_ms: last + lossy_ms, kind: OutageKind::Lose }];
         let sender = SenderConfig { profile, extension: Extension::Off, ..Default::default() };
         let receiver = ReceiverConfig { profile, extension: Extension::Off, ..Default::default() };
         let mut simulation = Simulation::new(sender, receiver, &[path], 3);
@@ -86,8 +89,9 @@ fn the_last_packet_before_a_pause_is_not_lost_in_plain_rist() {
             simulation.push(load::payload(item.number), PacketClass::Video);
         }
         simulation.run_until(simulation.now + Duration::from_secs(3));
-        assert_eq!(simulation.delivered.len(), items.len(), "{profile:?}");
-        assert_eq!(simulation.sender.snapshot(simulation.now).retransmits, 2);
+        assert_eq!(simulation.delivered.len(), items.len(), "{profile:?}, {lossy_ms} ms");
+        // The one before once, and the last three times.
+        assert_eq!(simulation.sender.snapshot(simulation.now).retransmits, 4, "{profile:?}, {lossy_ms} ms");
     }
 }
 

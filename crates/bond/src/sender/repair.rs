@@ -14,6 +14,8 @@ const RESCUE_SHORT_MICROS: f64 = 150_000.0;
 const RESCUE_SHORT_SHARE: f64 = 0.5;
 /// A source that makes nothing for so long pauses; pictures are at most 40 ms apart.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Copies of the last packet before a pause; each waits for twice the time of the one before.
+const LAST_COPIES: u8 = 4;
 /// Packets looked at per link and tick.
 const RESCUE_LOOK_MAX: usize = 512;
 
@@ -169,16 +171,19 @@ impl Sender {
         }
     }
 
-    /// Towards a plain peer: the last packet before a pause is sent once more, because a peer that asks for gaps can not see one
-    /// behind which nothing comes.
+    /// Towards a plain peer: the last packet before a pause is sent again, because a peer that asks for gaps can not see one behind
+    /// which nothing comes. More than once, over other links: a burst of losses takes the first copies together.
     pub(super) fn repeat_last(&mut self, now: Timestamp) {
         if self.extension != Some(false) {
             return;
         }
         let Some(number) = self.history.end().checked_sub(1) else { return };
         let Some(packet) = self.history.get(number) else { return };
-        if packet.transmissions == 1 && now - packet.sent_at > PAUSE && now - packet.source_time < self.config.latency {
-            self.history.queue_repair(number, 0, 0);
+        if !(1..LAST_COPIES).contains(&packet.transmissions) || now - packet.source_time >= self.config.latency {
+            return;
+        }
+        if now - packet.sent_at > PAUSE * (1 << (packet.transmissions - 1)) {
+            self.history.queue_repair(number, 1 << packet.last_slot, 0);
         }
     }
 
