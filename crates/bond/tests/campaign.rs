@@ -65,6 +65,8 @@ const HELD_AT_REST: f64 = 0.3;
 const NOT_UP_MS: u64 = 500;
 /// A link brings packets in time when the latency budget is longer than its delay by this.
 const IN_TIME_MS: f64 = 30.0;
+/// For narrower links no payloads are cut while others take them.
+const MTU_WORTH: u32 = 1000;
 /// Wake-ups within a second by which an end sends and delivers nothing.
 const IDLE_WAKES: u64 = 250;
 /// Bytes that the receiver sends: within a second, for each link besides; and for each link in the mean of a run, beside a
@@ -284,13 +286,15 @@ impl Run {
         longest
     }
 
-    /// The links that are faster than the latency budget carry less than the load and its repair.
+    /// The links that are faster than the latency budget, and take what is sent, carry less than the load and its repair.
     fn is_short_of_links(&self) -> bool {
         let latency = self.plan.latency_change.map_or(self.plan.sender.latency, |(_, latency)| latency);
         let in_time = |link: &usize| {
             let up = &self.plan.paths[*link].up;
-            let delay_ms = up.delay_steps.last().map_or(up.delay_ms, |step| step.1);
-            delay_ms + IN_TIME_MS <= latency.as_secs_f64() * 1e3
+            let delay_ms = up.delay_steps.last().map_or(up.delay_ms, |step| step.1) + up.jitter_ms;
+            let mtu = up.mtu_steps.last().map_or(up.mtu, |step| Some(step.1));
+            let fits = mtu.is_none_or(|mtu| mtu >= MTU_WORTH);
+            fits && delay_ms + IN_TIME_MS <= latency.as_secs_f64() * 1e3
         };
         let fast = self.behind().into_iter().filter(|links| links.iter().any(in_time));
         let carried: f64 = fast.map(|links| self.carries(&links, HEALED_MS, END_MS)).sum();
