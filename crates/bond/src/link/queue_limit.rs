@@ -24,7 +24,7 @@ const LONGER_MICROS: f64 = 8_000.0;
 const OWN_LOSS_MIN: f64 = 0.005;
 /// With more loss than this, lost packets are believed to have been dropped by a queue that is full all the time, if they were
 /// believed to meet so many times the longest queue that was met of late (which is forgotten by this share a report).
-const FLOODED_LOSS: f64 = 0.15;
+const FLOODED_LOSS: f64 = 0.04;
 const FLOODED_QUEUES: f64 = 1.6;
 const MET_FORGET: f64 = 0.02;
 
@@ -108,7 +108,7 @@ mod tests {
     fn a_queue_that_is_full_all_the_time_is_as_long_as_the_longest_seen() {
         let limit = learned(100, 90.0, 80.0, 30.0, 0.3);
         assert!((25.0..30.0).contains(&limit), "{limit}");
-        assert!(learned(100, 90.0, 80.0, 30.0, 0.1) > 1000.0, "few are lost");
+        assert!(learned(100, 90.0, 80.0, 30.0, 0.03) > 1000.0, "few are lost");
     }
 
     #[test]
