@@ -453,6 +453,28 @@ fn a_long_outage_of_a_fast_flow_is_no_new_count() {
     }
 }
 
+/// Goal: a short outage of a flow of more packets than numbers tell costs little more than itself. Method: 8000 packets a second within
+/// ten seconds.
+#[test]
+fn an_outage_of_a_flow_beyond_all_numbers_ends() {
+    let mut wire = Wire::new(Duration::from_secs(10), true);
+    let play = |wire: &mut Wire, ms: u64, arrives: bool| {
+        for _ in 0..ms / 2 {
+            (0..16).for_each(|_| wire.make(arrives.then_some(three_links(wire.content))));
+            wire.run(STEP);
+        }
+    };
+    play(&mut wire, 12_000, true);
+    play(&mut wire, 300, false);
+    let after = wire.content;
+    play(&mut wire, 14_000, true);
+    wire.run(Duration::from_secs(11));
+    let played = wire.delivered.iter().filter(|content| **content >= after).count();
+    let made = (wire.content - after) as usize;
+    assert!(played + 2000 > made, "{played} of {made}");
+    assert!(wire.delivered.is_sorted_by(|a, b| a < b));
+}
+
 /// What a sender of ours sent with encryption, repeated by somebody.
 fn repeated(from: SocketAddr, age: Duration) {
     let psk = PskConfig { passphrase: Secret::new("a secret"), key_size: KeySize::Aes128, rotate_after_packets: None };

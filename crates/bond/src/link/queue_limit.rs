@@ -108,6 +108,8 @@ mod tests {
     fn a_queue_that_is_full_all_the_time_is_as_long_as_the_longest_seen() {
         let limit = learned(100, 90.0, 80.0, 30.0, 0.3);
         assert!((25.0..30.0).contains(&limit), "{limit}");
+        let limit = learned(100, 90.0, 80.0, 30.0, 0.05);
+        assert!((25.0..30.0).contains(&limit), "{limit}");
         assert!(learned(100, 90.0, 80.0, 30.0, 0.03) > 1000.0, "few are lost");
     }
 

@@ -2,7 +2,8 @@
 //! missing is asked for.
 //!
 //! Numbers ascend with time. A packet whose number was there before while its time is beyond everything seen contradicts
-//! that; [`CONTRADICTIONS`] in a row show that the sender counts anew (it was started again), and so does the flow. What is
+//! that; [`CONTRADICTIONS`] in a row show that the sender counts anew (it was started again), and so does the flow. So does one
+//! too far ahead to be held, unless as many are made in the time between and others still come. What is
 //! late, repeated or comes again after a request has an older time, so it is never such a packet.
 //!
 //! Times that have nothing to do with those before, in as many packets, begin another timeline (it was started again, too).
@@ -41,6 +42,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const CONTRADICTIONS: u32 = 16;
 /// whose numbers are this near to each other.
 const ROW_SPREAD: u16 = 1024;
+/// What is too far ahead is one of the flow's while others were taken within this time.
+const OTHERS_COME: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
@@ -177,6 +180,8 @@ pub(crate) struct Flow {
     pub(super) pace: Pace,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
+    /// When a packet of this flow was last taken.
+    taken_at: Timestamp,
     /// Time between its packets, in the mean of the last ones.
     pub interval: Duration,
     /// Its sender has closed all its links, or it gave way to another flow: it takes no room, and what it holds is delivered.
@@ -222,6 +227,7 @@ impl Flow {
             pace: Pace::default(),
             repair: Repair::default(),
             heard_at: now,
+            taken_at: now,
             interval: Duration::ZERO,
             is_closed: false,
             gave_way: false,
@@ -280,7 +286,7 @@ impl Flow {
         } else if media <= self.begin_media {
             self.totals.late.outdated += 1;
             return Taken::Late;
-        } else if !self.contradicts(sequence, media) {
+        } else if !self.contradicts(now, sequence, media) {
             self.row = None;
         } else if let Some(low) = self.lengthen_row(sequence) {
             self.number_anew(now, low);
@@ -298,7 +304,10 @@ impl Flow {
         }
         self.extend(now, number);
         let taken = self.hold(index, media, rtp_time, origin, bytes);
-        self.taken += u64::from(taken == Taken::New);
+        if taken == Taken::New {
+            self.taken += 1;
+            self.taken_at = now;
+        }
         self.teach_repair(now, number);
         taken
     }
@@ -320,12 +329,14 @@ impl Flow {
         }
     }
 
-    /// True when the number was there before, or is too far away to be the next, and the time is newer than all.
-    fn contradicts(&self, sequence: u16, media: i64) -> bool {
+    /// True when the number was there before, or is too far away to be the next, and the time is newer than all. Where more are made
+    /// than numbers tell, those that come first are far ahead of what still comes; only that tells them from a new count.
+    fn contradicts(&self, now: Timestamp, sequence: u16, media: i64) -> bool {
         let number = self.number_of(sequence, media);
+        let others_come = now - self.taken_at < OTHERS_COME;
         media > self.newest_media
             && match number.checked_sub(self.next) {
-                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !self.follows(number, media),
+                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !(others_come && self.keeps_pace(number, media)),
                 Some(index) => matches!(self.cells.get(index as usize), Some(Cell::Held { .. })),
                 None => true,
             }

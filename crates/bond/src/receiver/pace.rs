@@ -62,7 +62,7 @@ impl Pace {
 
 impl Flow {
     /// Whether as many numbers as lie between this packet and the newest pass in the time between.
-    pub(super) fn follows(&self, number: u64, media: i64) -> bool {
+    pub(super) fn keeps_pace(&self, number: u64, media: i64) -> bool {
         self.highest().is_some_and(|highest| {
             number > highest && self.pace.fits(number - highest, media.saturating_sub(self.newest_media))
         })

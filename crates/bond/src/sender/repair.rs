@@ -172,7 +172,7 @@ impl Sender {
     }
 
     /// Towards a plain peer: the last packet before a pause is sent again, because a peer that asks for gaps can not see one behind
-    /// which nothing comes. More than once, over other links: a burst of losses takes the first copies together.
+    /// which nothing comes. More than once, rather over other links: a burst of losses takes the first copies together.
     pub(super) fn repeat_last(&mut self, now: Timestamp) {
         if self.extension != Some(false) {
             return;
