@@ -9,8 +9,10 @@ const LEARNED_MS: u64 = 2_000;
 /// A capacity that stayed above this share of its highest for so long stands.
 const STANDS_SHARE: f64 = 0.8;
 const STANDS_BINS: usize = 15;
-/// Who was offered less than this share of what it carries in that time showed nothing of it: what comes then has to find out.
+/// Who was offered less than this share of what it carries in that time showed nothing of it: what comes then has to find out whether
+/// it has changed, if it has, within so long.
 const USED_SHARE: f64 = 0.1;
+const UNSEEN_BINS: usize = 50;
 /// Bins of a second, and of the time in which a link showed what it carries.
 const SECOND_BINS: usize = 10;
 const SHOWN_BINS: usize = 30;
@@ -69,13 +71,16 @@ pub fn treated(
     let carries: Vec<f64> = (0..bins as u64).map(|bin| capacity(bin * BIN_MS, (bin + 1) * BIN_MS)).collect();
     let best = |range: &[f64]| range.iter().copied().fold(0.0, f64::max);
     let mut offered = vec![0.0; bins];
-    offers.iter().for_each(|offer| offered[(offer.at.as_millis() / BIN_MS) as usize] += offer.ip_bytes as f64);
-    // Whether the capacity stands at a bin and has for a while, in which it was made use of before.
+    for offer in offers {
+        offered[(offer.at.as_millis() / BIN_MS) as usize] += offer.ip_bytes as f64;
+    }
+    let same = |range: &[f64]| range.iter().all(|bytes| *bytes > 0.0 && *bytes >= STANDS_SHARE * best(range));
+    // Whether the capacity stands at a bin and has for a while, in which it was made use of before, or for long.
     let stands = |bin: usize| {
         let since = bin.saturating_sub(STANDS_BINS);
         let range = &carries[since..=bin];
         let used = offered[since..bin].iter().sum::<f64>() >= USED_SHARE * range.iter().sum::<f64>();
-        used && range.iter().all(|bytes| *bytes > 0.0 && *bytes >= STANDS_SHARE * best(range))
+        same(range) && (used || same(&carries[bin.saturating_sub(UNSEEN_BINS)..=bin]))
     };
     let stands: Vec<bool> = (0..bins).map(stands).collect();
     let mut dropped = vec![0u64; bins];
