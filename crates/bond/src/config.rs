@@ -16,7 +16,7 @@ pub const LATENCY_DEFAULT: Duration = Duration::from_secs(1);
 /// what is new.
 pub const HISTORY_PACKETS_MAX: usize = 61_440;
 /// Latency times packet rate must stay below this, which leaves a receiver room for what comes next: 63 Mbit/s within 10 s. Beyond
-/// that media is played sooner than asked for and requested in vain after that;
+/// that media is played sooner than asked for;
 /// [`Cause::NumbersExhausted`](crate::event::Cause::NumbersExhausted) tells it.
 pub const LATENCY_PACKETS_MAX: usize = HISTORY_PACKETS_MAX - 1024;
 /// Links of one flow.

@@ -343,8 +343,8 @@ pub enum Cause {
         theirs: std::time::Duration,
     },
     /// Latency times packet rate is more than packet numbers of 16 bits can hold
-    /// ([`LATENCY_PACKETS_MAX`](crate::config::LATENCY_PACKETS_MAX)): the receiver plays sooner, and what is older than that can
-    /// not be sent again. Told by either end, once a minute.
+    /// ([`LATENCY_PACKETS_MAX`](crate::config::LATENCY_PACKETS_MAX)): the receiver plays with the latency that they do, which is
+    /// lengthened by half a percent of the time once the rate allows it. Told by either end, once a minute.
     NumbersExhausted {
         /// The latency asked for.
         latency: Duration,

@@ -175,12 +175,11 @@ fn what_an_outage_of_all_links_costs_is_counted() {
     assert!(missing > 2000 && dropped <= missing && dropped + 150 > missing, "{dropped} of {missing}");
 }
 
-/// Goal: where an overload fills all that is kept, what was set aside keeps nothing out that could be sent, and numbers that run short
-/// are told from those of a sender that counts anew: the links stay full, of what arrives in time. Method: more within ten seconds than
-/// 16 bits number, on links for half of it. What is told apart by time alone may be told wrongly: the mean of three loads.
+/// Goal: where an overload fills all that is kept, what was set aside keeps nothing out that could be sent, and what is far ahead is
+/// no new count: the links stay full of what arrives in time. Method: more within ten seconds than 16 bits number, on links for half
+/// of it.
 #[test]
 fn what_is_set_aside_keeps_nothing_out() {
-    let mut shares = 0.0;
     for mbit in [70, 80, 90] {
         let latency = Duration::from_secs(10);
         let sender = SenderConfig { latency, ..Default::default() };
@@ -192,11 +191,7 @@ fn what_is_set_aside_keeps_nothing_out() {
             simulation.push(load::payload(item.number), pictures_told(item));
         }
         let delivered = simulation.delivered.len() as f64;
-        // Delivery began after ten of forty seconds.
-        let carried = 30.0 * mbit as f64 * 0.5e6 / 8.0 / (load::PAYLOAD_BYTES + 28 + simulation::IP_BYTES) as f64;
-        println!("{mbit} Mbit/s: {delivered} of {carried:.0}");
-        assert!(delivered > 0.65 * carried, "{mbit} Mbit/s: {delivered} of {carried:.0}");
-        shares += delivered / carried / 3.0;
+        let carried = 40.0 * mbit as f64 * 0.5e6 / 8.0 / (load::PAYLOAD_BYTES + 28 + simulation::IP_BYTES) as f64;
+        assert!(delivered > 0.88 * carried, "{mbit} Mbit/s: {delivered} of {carried:.0}");
     }
-    assert!(shares > 0.85, "{shares:.2} of what the links carry");
 }

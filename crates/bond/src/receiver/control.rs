@@ -209,7 +209,7 @@ impl Receiver {
             let extension = live.iter().any(|i| self.peers[*i].extension);
             let policy = self.ask_policy(self.peers[best].round_trip(), slowest, extension);
             self.wanted.clear();
-            let latency = self.config.latency;
+            let latency = self.flows[index].latency(self.config.latency);
             self.flows[index].ask(now, latency, &policy, WANTED_MAX, &mut self.wanted);
             let wanted = std::mem::take(&mut self.wanted);
             for (turn, &path) in live.iter().enumerate() {
@@ -309,7 +309,7 @@ impl Receiver {
         let latency = self.config.latency;
         let playout = self.flows.iter().find(|known| known.id == flow).and_then(|known| {
             let (rtp_time, media) = known.playout.reference()?;
-            Some(Playout { rtp_time, clock_micros: known.playout.due(media, latency).as_micros() })
+            Some(Playout { rtp_time, clock_micros: known.playout.due(media, known.latency(latency)).as_micros() })
         });
         let latency_ms = told_ms(latency);
         let mut body = Vec::with_capacity(512);

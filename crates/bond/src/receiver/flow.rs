@@ -3,8 +3,7 @@
 //!
 //! Numbers ascend with time. A packet whose number was there before while its time is beyond everything seen contradicts
 //! that; [`CONTRADICTIONS`] in a row show that the sender counts anew (it was started again), and so does the flow. So does one
-//! too far ahead to be held, unless as many are made in the time between and others still come. What is
-//! late, repeated or comes again after a request has an older time, so it is never such a packet.
+//! too far ahead to be held. What is late, repeated or comes again after a request has an older time, so it is never such a packet.
 //!
 //! Times that have nothing to do with those before, in as many packets, begin another timeline (it was started again, too).
 //! Either way what is held of before is delivered first, at its time.
@@ -34,7 +33,7 @@ pub(super) const DONE_WINDOW: u64 = 4096;
 /// Sixteen bits must name those and all that are held.
 const _: () = assert!(HISTORY_PACKETS_MAX as u64 + DONE_WINDOW <= 1 << 16);
 /// That is told once in so long.
-const SHORTEST_TOLD: Duration = Duration::from_mins(1);
+const SHORTENED_TOLD: Duration = Duration::from_mins(1);
 
 /// After so much silence numbers are taken anew.
 const IDLE: Duration = Duration::from_secs(5);
@@ -42,8 +41,6 @@ const IDLE: Duration = Duration::from_secs(5);
 const CONTRADICTIONS: u32 = 16;
 /// whose numbers are this near to each other.
 const ROW_SPREAD: u16 = 1024;
-/// What is too far ahead is one of the flow's while others were taken within this time.
-const OTHERS_COME: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
@@ -165,7 +162,7 @@ pub(crate) struct Flow {
     /// True until something numbered anew is delivered.
     anew: bool,
     row: Option<Row>,
-    missing: usize,
+    pub(super) missing: usize,
     /// Set bits: numbers below `next` that were delivered, by number modulo the window.
     done: Vec<u64>,
     started: bool,
@@ -180,8 +177,6 @@ pub(crate) struct Flow {
     pub(super) pace: Pace,
     pub(super) repair: Repair,
     pub heard_at: Timestamp,
-    /// When a packet of this flow was last taken.
-    taken_at: Timestamp,
     /// Time between its packets, in the mean of the last ones.
     pub interval: Duration,
     /// Its sender has closed all its links, or it gave way to another flow: it takes no room, and what it holds is delivered.
@@ -192,9 +187,8 @@ pub(crate) struct Flow {
     pub was_refused: bool,
     /// And all there was of it is delivered, and its end told.
     pub is_done: bool,
-    /// The shortest that something waited that was delivered before its time, since that was told; and when it was.
-    shortest: Option<Duration>,
-    shortest_told: Option<Timestamp>,
+    /// When it was told that numbers do not hold the latency.
+    shortened_told: Option<Timestamp>,
     /// Packets that were new.
     pub taken: u64,
     pub totals: FlowTotals,
@@ -227,14 +221,12 @@ impl Flow {
             pace: Pace::default(),
             repair: Repair::default(),
             heard_at: now,
-            taken_at: now,
             interval: Duration::ZERO,
             is_closed: false,
             gave_way: false,
             was_refused: false,
             is_done: false,
-            shortest: None,
-            shortest_told: None,
+            shortened_told: None,
             taken: 0,
             totals: FlowTotals::default(),
             agreed: AgreedLatency::default(),
@@ -286,7 +278,7 @@ impl Flow {
         } else if media <= self.begin_media {
             self.totals.late.outdated += 1;
             return Taken::Late;
-        } else if !self.contradicts(now, sequence, media) {
+        } else if !self.contradicts(sequence, media) {
             self.row = None;
         } else if let Some(low) = self.lengthen_row(sequence) {
             self.number_anew(now, low);
@@ -299,15 +291,15 @@ impl Flow {
             return self.take_old(now, number, media, rtp_time, origin, bytes);
         }
         let index = (number - self.next) as usize;
+        if index >= LATENCY_PACKETS_MAX && media > self.newest_media && self.is_crowded() {
+            self.shorten(index, media);
+        }
         if index + self.before.len() >= HISTORY_PACKETS_MAX {
             return Taken::Refused;
         }
         self.extend(now, number);
         let taken = self.hold(index, media, rtp_time, origin, bytes);
-        if taken == Taken::New {
-            self.taken += 1;
-            self.taken_at = now;
-        }
+        self.taken += u64::from(taken == Taken::New);
         self.teach_repair(now, number);
         taken
     }
@@ -329,14 +321,12 @@ impl Flow {
         }
     }
 
-    /// True when the number was there before, or is too far away to be the next, and the time is newer than all. Where more are made
-    /// than numbers tell, those that come first are far ahead of what still comes; only that tells them from a new count.
-    fn contradicts(&self, now: Timestamp, sequence: u16, media: i64) -> bool {
+    /// True when the number was there before, or is too far away to be the next, and the time is newer than all.
+    fn contradicts(&self, sequence: u16, media: i64) -> bool {
         let number = self.number_of(sequence, media);
-        let others_come = now - self.taken_at < OTHERS_COME;
         media > self.newest_media
             && match number.checked_sub(self.next) {
-                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !(others_come && self.keeps_pace(number, media)),
+                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !self.is_crowded(),
                 Some(index) => matches!(self.cells.get(index as usize), Some(Cell::Held { .. })),
                 None => true,
             }
@@ -478,10 +468,10 @@ impl Flow {
     /// The next packet whose time has come.
     pub(crate) fn poll(&mut self, now: Timestamp, latency: Duration) -> Option<Delivered> {
         if let Some(due) = self.due_before(latency) {
-            return if self.is_time(now, due, latency) { self.deliver_before(now) } else { None };
+            return if due <= now { self.deliver_before(now) } else { None };
         }
         let (index, due) = self.first_held(latency)?;
-        if !self.is_time(now, due, latency) {
+        if due > now {
             return None;
         }
         self.gap += u64::from(std::mem::take(&mut self.anew));
@@ -506,29 +496,19 @@ impl Flow {
         Some(self.deliver(now, bytes, source, origin))
     }
 
-    /// True when what is `due` may be delivered now: its time has come, or there is no room for it to wait. Numbers that are
-    /// missing for the most part are somebody's who lies about them; they hurry nothing.
-    fn is_time(&mut self, now: Timestamp, due: Timestamp, latency: Duration) -> bool {
-        if due <= now {
-            return true;
-        }
-        // The oldest make way: what comes next would find no room.
-        let crowded = self.held_packets() > LATENCY_PACKETS_MAX && self.missing < LATENCY_PACKETS_MAX / 2;
-        if crowded {
-            let waited = latency.saturating_sub(due - now);
-            self.shortest = Some(self.shortest.map_or(waited, |shortest| shortest.min(waited)));
-        }
-        crowded
+    /// The latency it is played with where this one is asked for: numbers may not hold so much.
+    pub(crate) fn latency(&self, asked: Duration) -> Duration {
+        asked.min(self.pace.holds)
     }
 
-    /// The latency that there was room for, when that was too little, once in a while.
-    pub(crate) fn take_shortest(&mut self, now: Timestamp) -> Option<Duration> {
-        if self.shortest_told.is_some_and(|told| now - told < SHORTEST_TOLD) {
+    /// The latency that numbers hold, when that is shorter than the one asked for, once in a while.
+    pub(crate) fn take_shortened(&mut self, now: Timestamp, asked: Duration) -> Option<Duration> {
+        let holds = self.latency(asked);
+        if holds >= asked || self.shortened_told.is_some_and(|told| now - told < SHORTENED_TOLD) {
             return None;
         }
-        let shortest = self.shortest.take()?;
-        self.shortest_told = Some(now);
-        Some(shortest)
+        self.shortened_told = Some(now);
+        Some(holds)
     }
 
     /// The first of those from before numbers were taken anew. The mapping may be that of another timeline since.

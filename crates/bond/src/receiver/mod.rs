@@ -242,7 +242,7 @@ impl Receiver {
             return ReceiverOutput::Event(event);
         }
         let latency = self.config.latency;
-        let due = self.flows.iter().filter_map(|flow| flow.next_due(latency)).min();
+        let due = self.flows.iter().filter_map(|flow| flow.next_due(flow.latency(latency))).min();
         let next = due.unwrap_or(Timestamp::MAX).min(next_timer);
         ReceiverOutput::Timeout(next.max(now + Duration::from_micros(100)))
     }
@@ -283,8 +283,9 @@ impl Receiver {
     fn deliver(&mut self, now: Timestamp) -> Option<Delivered> {
         let latency = self.config.latency;
         for index in 0..self.flows.len() {
-            if let Some(delivered) = self.flows[index].poll(now, latency) {
-                self.flows[index].add_up_gap(now);
+            let flow = &mut self.flows[index];
+            if let Some(delivered) = flow.poll(now, flow.latency(latency)) {
+                flow.add_up_gap(now);
                 return Some(delivered);
             }
         }
@@ -429,7 +430,7 @@ impl Receiver {
         let origin = if header.is_retransmit() { Origin::Retransmitted } else { Origin::First };
         flow.losses.heard(now, now - flow.heard_at, self.config.latency);
         let peer = &mut self.peers[index];
-        let allowed = self.config.latency + peer.standing_queue();
+        let allowed = flow.latency(self.config.latency) + peer.standing_queue();
         peer.was_in_time |= flow.playout.is_in_time(now, header.timestamp, allowed);
         let was_in_time = peer.was_in_time;
         let slow = !was_in_time && self.peers.iter().any(|peer| peer.was_in_time && peer.carries.contains(&id));
@@ -554,7 +555,7 @@ impl Receiver {
             if let Some(lost) = self.flows[index].take_lost(now, latency, false) {
                 self.note(now, lost);
             }
-            if let Some(holds) = self.flows[index].take_shortest(now) {
+            if let Some(holds) = self.flows[index].take_shortened(now, latency) {
                 self.note(now, Cause::NumbersExhausted { latency, holds });
             }
             self.watch_closed(now, index);
