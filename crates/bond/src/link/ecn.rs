@@ -35,13 +35,15 @@ const RETRY: Duration = Duration::from_mins(10);
 /// A queue shorter than this, in microseconds, is none that a node would mark everything for.
 const BARE_MICROS: f64 = 2_000.0;
 /// Marks are counted over at least so many datagrams, so long a time and so many round trips. When more than this share is marked,
-/// so many times in a row, marks tell nothing: the pace is so low by then that no queue is left. One that is there has its time to
-/// drain. (A sane node marks as many twice in a row at the most, if it leaves room for one packet; one that leaves less marks all
-/// full ones. Less patience finds capacities that fall; more of it starves the link meanwhile.)
+/// so many times in a row (fewer with a short queue, or where most were marked without any), marks tell nothing: the pace is so low
+/// by then that no queue is left. One that is there has its time to drain. (A sane node marks as many twice in a row at the most, if
+/// it leaves room for one packet; one that leaves less marks all full ones. Less patience finds capacities that fall; more of it
+/// starves the link meanwhile.)
 const CROWDED_PACKETS: u32 = 20;
 const CROWDED_TIME: Duration = Duration::from_millis(250);
 const CROWDED_TRIPS: f64 = 4.0;
 const CROWDED_SHARE: f64 = 0.6;
+const CROWDED_TIMES_BARE: u32 = 2;
 const CROWDED_TIMES_SHORT: u32 = 4;
 const CROWDED_TIMES: u32 = 8;
 /// Nor do marks tell anything if more than this share stays marked, with a short queue, while the believed capacity falls to so
@@ -120,8 +122,11 @@ struct Crowd {
     began: Option<Timestamp>,
     marks: Marks,
     queues: f64,
-    /// Crowded counts in a row, and those with a short queue.
+    /// Marks where no queue was.
+    bare: f64,
+    /// Crowded counts in a row, those with most marks where no queue was, and those with a short queue.
     times: u32,
+    times_bare: u32,
     times_short: u32,
     /// What the link was believed to carry at the most since marks stay, in bytes per second.
     rate: f64,
@@ -134,6 +139,7 @@ impl Crowd {
         self.marks.ect = self.marks.ect.saturating_add(news.ect);
         self.marks.ce = self.marks.ce.saturating_add(news.ce);
         self.queues += f64::from(news.ce) * seen.queue;
+        self.bare += if seen.queue < BARE_MICROS { f64::from(news.ce) } else { 0.0 };
         let total = self.marks.ect.saturating_add(self.marks.ce);
         let time = CROWDED_TIME.max(Duration::from_micros((CROWDED_TRIPS * seen.round_trip) as u64));
         if total < CROWDED_PACKETS || now - began < time {
@@ -147,12 +153,16 @@ impl Crowd {
         *self = Self {
             began: Some(now),
             times: if crowded { self.times + 1 } else { 0 },
+            times_bare: if crowded && 2.0 * self.bare > marked { self.times_bare + 1 } else { 0 },
             times_short: if crowded && is_short { self.times_short + 1 } else { 0 },
             rate: seen.rate.max(before),
             ..Self::default()
         };
         let stays = seen.rate < STAYING_RATE * self.rate;
-        stays || self.times >= CROWDED_TIMES || self.times_short >= CROWDED_TIMES_SHORT
+        stays
+            || self.times >= CROWDED_TIMES
+            || self.times_bare >= CROWDED_TIMES_BARE
+            || self.times_short >= CROWDED_TIMES_SHORT
     }
 }
 
@@ -255,6 +265,11 @@ impl LinkEcn {
     pub(crate) fn pacing(&self, now: Timestamp) -> Option<f64> {
         self.marked_at.filter(|at| now - *at < MEMORY)?;
         self.share.map(|share| GAIN * share)
+    }
+
+    /// True while marks tell of queues: the path marks, and left enough unmarked when they were counted last.
+    pub(crate) fn tells(&self, now: Timestamp) -> bool {
+        self.pacing(now).is_some() && self.crowd.times == 0
     }
 
     /// Takes a report: what it told of this link's datagrams, and the far end's counts. True when marks say that a queue stands

@@ -298,7 +298,7 @@ impl Link {
             self.rtt.push(now, trip);
             let longer = self.step_watch.push(now, sent_at, (one_way, trip), base, self.capacity.estimate());
             // Where marks keep queues short, they tell what the link carries.
-            if let Some(longer) = longer.filter(|_| self.ecn.pacing(now).is_none()) {
+            if let Some(longer) = longer.filter(|_| !self.ecn.tells(now)) {
                 self.delay.prove(now, longer.one_way);
                 self.rtt.lengthen(now, longer.round_trip);
             }
