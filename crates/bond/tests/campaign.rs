@@ -41,9 +41,9 @@ static ALLOCATOR: held::Counting = held::Counting;
 const SEEDS: u64 = 2000;
 /// Seeds of the long campaign.
 const THOUSANDS: u64 = 10_000;
-/// Of these the ones that fail, each by its own cause: a queue that two links share stays long under three times what it carries;
-/// towards a plain peer bursts overflow on links that lose 4 %.
-const KNOWN: [u64; 2] = [6548, 7265];
+/// Of these the ones that fail, each by its own cause: towards a plain peer bursts overflow on a link that loses 3 %; a queue
+/// that two links share stays long under three times what it carries.
+const KNOWN: [u64; 2] = [4720, 6548];
 /// Seeds run side by side.
 const THREADS: usize = 2;
 /// Impairments happen in this time, from the start.

@@ -3,7 +3,7 @@
 mod simulation;
 
 use bond::PacketClass;
-use bond::config::{ReceiverConfig, SenderConfig};
+use bond::config::{Extension, ReceiverConfig, SenderConfig};
 use link_sim::{Capacity, EcnPath};
 use simulation::follow::{self, Encoder};
 use simulation::{Simulation, load, scenario};
@@ -18,19 +18,32 @@ struct Outcome {
     below_ms: u64,
 }
 
-/// Two paths or one of 7.3 Mbit/s grow longer at ten seconds, and mark everything from a given time on.
-fn step(links: usize, longer_ms: f64, latency_ms: u64, seed: u64, marked_from_ms: Option<u64>) -> Outcome {
+/// The far end of paths that grow longer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum FarEnd {
+    Ours,
+    /// Ours, by paths that mark everything from so many milliseconds on.
+    Marked(u64),
+    Plain,
+}
+
+/// Two paths or one of 7.3 Mbit/s grow longer at ten seconds.
+fn step(to: FarEnd, links: usize, longer_ms: f64, latency_ms: u64, seed: u64) -> Outcome {
     let latency = Duration::from_millis(latency_ms);
-    let ecn = marked_from_ms.is_some();
+    let (extension, ecn, marks) = match to {
+        FarEnd::Ours => (Extension::Offer, false, None),
+        FarEnd::Marked(from_ms) => (Extension::Offer, true, Some((from_ms, EcnPath::MarkAll))),
+        FarEnd::Plain => (Extension::Off, false, None),
+    };
     let kbps = 7_300 / links as u64;
     let mut paths: Vec<_> = (0..links).map(|i| scenario::link(&format!("l{i}"), kbps, 25.0, 250)).collect();
     for path in &mut paths {
         path.up.delay_steps = vec![(10_000, 25.0 + longer_ms)];
         path.up.jitter_ms = 1.0;
-        path.up.ecn_steps = marked_from_ms.map(|from| (from, EcnPath::MarkAll)).into_iter().collect();
+        path.up.ecn_steps = marks.into_iter().collect();
     }
-    let sender = SenderConfig { latency, ecn, ..Default::default() };
-    let receiver = ReceiverConfig { latency, ecn, ..Default::default() };
+    let sender = SenderConfig { latency, ecn, extension, ..Default::default() };
+    let receiver = ReceiverConfig { latency, ecn, extension, ..Default::default() };
     let mut simulation = Simulation::new(sender, receiver, &paths, seed);
     let items = load::video(3.2e6, 25.0);
     let (mut lowest_kbps, mut below_ms, mut looked) = (u64::MAX, 0, simulation.now);
@@ -56,12 +69,28 @@ fn a_longer_path_is_no_queue() {
     for (links, latency_ms) in [(1, 500), (1, 1000), (1, 2000), (2, 500), (2, 1000), (2, 2000)] {
         for longer_ms in [20.0, 40.0, 66.0, 80.0, 150.0] {
             for seed in 1..=3 {
-                let outcome = step(links, longer_ms, latency_ms, seed, None);
+                let outcome = step(FarEnd::Ours, links, longer_ms, latency_ms, seed);
                 let what = format!("{links} links, {latency_ms} ms, {longer_ms} ms longer, seed {seed}: {outcome:?}");
                 println!("{what}");
                 assert_eq!(outcome.lost, 0, "{what}");
                 assert!(outcome.below_ms < 500, "{what}");
                 assert!(longer_ms > 100.0 || outcome.lowest_kbps > 1200, "{what}");
+            }
+        }
+    }
+}
+
+/// Goal: a plain receiver's echoes tell it, too.
+#[test]
+fn a_longer_path_to_a_plain_receiver_is_no_queue() {
+    for (links, latency_ms) in [(1, 500), (1, 1000), (1, 2000), (2, 500), (2, 1000), (2, 2000)] {
+        for longer_ms in [20.0, 40.0, 66.0, 80.0, 150.0] {
+            for seed in 1..=3 {
+                let outcome = step(FarEnd::Plain, links, longer_ms, latency_ms, seed);
+                let what = format!("{links} links, {latency_ms} ms, {longer_ms} ms longer, seed {seed}: {outcome:?}");
+                println!("{what}");
+                assert_eq!(outcome.lost, 0, "{what}");
+                assert!(outcome.below_ms < 1000, "{what}");
             }
         }
     }
@@ -74,7 +103,7 @@ fn a_longer_path_that_marks_everything_is_no_queue() {
     let mut lost = 0;
     for longer_ms in [40.0, 80.0, 150.0] {
         for marked_from_ms in [8_800, 8_900, 9_000, 9_100, 9_200] {
-            let outcome = step(1, longer_ms, 1000, 1, Some(marked_from_ms));
+            let outcome = step(FarEnd::Marked(marked_from_ms), 1, longer_ms, 1000, 1);
             println!("{longer_ms} ms longer, marked from {marked_from_ms} ms on: {outcome:?}");
             lost += outcome.lost;
         }

@@ -10,6 +10,7 @@ use units::Timestamp;
 
 use super::Link;
 use super::sent::{Outcome, Progress};
+use super::step::Sample;
 
 /// Requests whose answers are awaited; older ones are forgotten. In a stall they go on, every 50 ms at least.
 const PENDING_MAX: usize = 256;
@@ -78,12 +79,12 @@ impl Echoed {
         self.pending.push_back(Asked { timestamp, at: now, number: self.next, sent: self.sent });
     }
 
-    /// The number of the datagram with the request that is answered now; older requests are forgotten.
-    fn answered(&mut self, now: Timestamp, timestamp: u64) -> Option<u32> {
+    /// The request that is answered now; older requests are forgotten.
+    fn answered(&mut self, now: Timestamp, timestamp: u64) -> Option<Asked> {
         let index = self.pending.iter().position(|asked| asked.timestamp == timestamp)?;
         let asked = self.pending.drain(..=index).next_back()?;
         self.answered = Some((asked.sent, now));
-        Some(asked.number)
+        Some(asked)
     }
 
     /// How much longer than the link needs at `rate` bytes per second the next answer has been coming, in microseconds.
@@ -116,16 +117,20 @@ impl Link {
         let Some(echoed) = &mut self.echoed else { return Progress::default() };
         let late = echoed.late(now, self.rtt.low().unwrap_or(0.0), self.capacity.estimate()).unwrap_or(0.0);
         let since = echoed.answered.map(|(_, at)| at);
-        let Some(number) = echoed.answered(now, timestamp) else { return Progress::default() };
-        let progress = self.sent.report(now, number, std::iter::repeat(u32::MAX), outcomes);
+        let Some(asked) = echoed.answered(now, timestamp) else { return Progress::default() };
+        let progress = self.sent.report(now, asked.number, std::iter::repeat(u32::MAX), outcomes);
         let delivered = echoed.deliver(progress.confirmed_bytes);
+        let believed = self.capacity.estimate();
         if let Some(since) = since.filter(|_| late > STALLED_MICROS) {
             let rate = progress.confirmed_bytes as f64 * 1e6 / (now - since).as_micros() as f64;
-            let estimate = self.capacity.estimate();
-            self.capacity.restart(estimate + (rate - estimate).min(0.0) * STALLED_FALL);
+            self.capacity.restart(believed + (rate - believed).min(0.0) * STALLED_FALL);
         }
         if progress.confirmed > 0 {
-            self.delay.push(now, i64::try_from(trip_micros).unwrap_or(i64::MAX));
+            let trip = i64::try_from(trip_micros).unwrap_or(i64::MAX);
+            let base = self.delay.base().unwrap_or(trip);
+            self.delay.push(now, trip);
+            let sample = Sample { at: now, sent_at: asked.at, one_way: trip, round_trip: trip_micros, coarse: true };
+            self.watch_step(sample, base, believed);
             self.capacity.push(now.as_micros(), delivered, self.delay.queue_last(), self.delay.jitter());
             self.progress_at = now;
             self.heard_at = Some(now);

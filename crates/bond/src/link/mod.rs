@@ -37,7 +37,7 @@ use queue_limit::QueueLimit;
 use radio::Radio;
 use sent::{Outcome, Progress, SentLog};
 use shared::SentBytes;
-use step::StepWatch;
+use step::{Sample, StepWatch};
 
 /// What a new link is believed to carry, bytes per second: ten packets in a round trip of 80 ms.
 const CAPACITY_START: f64 = 170_000.0;
@@ -296,12 +296,11 @@ impl Link {
             let base = self.delay.base().unwrap_or(one_way);
             self.delay.push(now, one_way);
             self.rtt.push(now, trip);
-            let longer = self.step_watch.push(now, sent_at, (one_way, trip), base, self.capacity.estimate());
-            // Where marks keep queues short, they tell what the link carries.
-            if let Some(longer) = longer.filter(|_| !self.ecn.tells(now)) {
-                self.delay.prove(now, longer.one_way);
-                self.rtt.lengthen(now, longer.round_trip);
-            }
+            self.watch_step(
+                Sample { at: now, sent_at, one_way, round_trip: trip, coarse: false },
+                base,
+                self.capacity.estimate(),
+            );
             if progress.newest_alone && self.delay.queue_staying() <= QUEUE_NONE {
                 self.rtt.push_alone(trip);
             }
@@ -333,6 +332,16 @@ impl Link {
         self.note_loss(now, &progress);
         self.missed = self.is_missed(far_clock);
         progress
+    }
+
+    /// Looks whether the path, of this delay and capacity before, grew longer.
+    fn watch_step(&mut self, sample: Sample, base: i64, believed: f64) {
+        let longer = self.step_watch.push(sample, base, believed);
+        // Where marks keep queues short, they tell what the link carries.
+        if let Some(longer) = longer.filter(|_| !self.ecn.tells(sample.at)) {
+            self.delay.prove(sample.at, longer.one_way);
+            self.rtt.lengthen(sample.at, longer.round_trip);
+        }
     }
 
     fn note_marks(&mut self, now: Timestamp, far_clock: u64, progress: &Progress, report: &LinkReport<'_>) -> bool {
