@@ -348,7 +348,7 @@ pub enum Cause {
     NumbersExhausted {
         /// The latency asked for.
         latency: Duration,
-        /// The longest at this rate.
+        /// What the receiver plays with; at the sender, the longest at this rate.
         holds: Duration,
     },
     /// The latency budget changed.

@@ -352,6 +352,58 @@ fn what_numbers_can_not_hold_is_played_sooner() {
     assert_eq!((wire.delivered.len(), wire.gaps.len()), (all as usize, 0));
 }
 
+/// Goal: the same where many packets have one time, those of a picture, and key pictures are twenty times as large.
+#[test]
+fn whole_pictures_beyond_what_numbers_hold_are_played() {
+    let mut wire = Wire::new(Duration::from_secs(10), false);
+    for picture in 0..600 {
+        (0..if picture % 20 == 0 { 6000 } else { 300 }).for_each(|_| wire.make(Some(Duration::from_millis(20))));
+        wire.run(Duration::from_millis(50));
+    }
+    let all = wire.content as usize;
+    wire.run(Duration::from_secs(11));
+    assert!(wire.delivered.is_sorted_by(|a, b| a < b));
+    assert_eq!((wire.delivered.len(), wire.gaps.len()), (all, 0));
+}
+
+/// Goal: a sender that is started anew in such a flow costs what its first packets take to be believed.
+#[test]
+fn a_sender_counts_anew_beyond_what_numbers_hold() {
+    let mut wire = Wire::new(Duration::from_secs(10), false);
+    for ms in (0..32_000).step_by(2) {
+        if ms == 16_000 {
+            (wire.next, wire.lag) = (wire.next.wrapping_add(20_000), Duration::from_secs(40));
+        }
+        (0..16).for_each(|_| wire.make(Some(Duration::from_millis(20))));
+        wire.run(STEP);
+    }
+    let all = wire.content as usize;
+    wire.run(Duration::from_secs(11));
+    assert!(wire.delivered.is_sorted_by(|a, b| a < b));
+    assert!(wire.delivered.len() + 64 > all, "{} of {all}", wire.delivered.len());
+}
+
+/// Goal: who sends packets with numbers far ahead shortens no latency.
+#[test]
+fn numbers_that_were_not_made_shorten_nothing() {
+    let mut wire = Wire::new(Duration::from_secs(10), false);
+    for ms in (0..15_000).step_by(2) {
+        (0..5).for_each(|_| wire.make(Some(Duration::from_millis(20))));
+        if ms == 12_900 {
+            for ahead in [32_000_u16, 64_000] {
+                let mut bytes = Vec::new();
+                let sequence = wire.next.wrapping_add(ahead);
+                let timestamp = ((wire.now.as_micros() + u64::from(ahead)) * 9 / 100) as u32;
+                RtpHeader { marker: false, payload_type: 33, sequence, timestamp, ssrc: SSRC, extension: None }
+                    .emit(&u32::MAX.to_be_bytes(), &mut bytes);
+                wire.give(Channel::Media, &mut bytes);
+            }
+        }
+        wire.run(STEP);
+    }
+    assert!(!wire.events.iter().any(|cause| matches!(cause, Cause::NumbersExhausted { .. })));
+}
+
 /// Goal: a sender that was paused, and whose clock stood still, is received as before after some seconds: what it loses is
 /// repaired and put in order again within the latency.
 #[test]

@@ -43,7 +43,7 @@ const CROWDED_PACKETS: u32 = 20;
 const CROWDED_TIME: Duration = Duration::from_millis(250);
 const CROWDED_TRIPS: f64 = 4.0;
 const CROWDED_SHARE: f64 = 0.6;
-const CROWDED_TIMES_BARE: u32 = 2;
+const CROWDED_TIMES_BARE: u32 = 3;
 const CROWDED_TIMES_SHORT: u32 = 4;
 const CROWDED_TIMES: u32 = 8;
 /// Nor do marks tell anything if more than this share stays marked, with a short queue, while the believed capacity falls to so

@@ -207,9 +207,9 @@ impl Receiver {
             let Some(&best) = live.first() else { continue };
             let slowest = live.iter().map(|i| self.peers[*i].round_trip()).max().unwrap_or_default();
             let extension = live.iter().any(|i| self.peers[*i].extension);
-            let policy = self.ask_policy(self.peers[best].round_trip(), slowest, extension);
-            self.wanted.clear();
             let latency = self.flows[index].latency(self.config.latency);
+            let policy = self.ask_policy(self.peers[best].round_trip(), slowest, extension.then_some(latency));
+            self.wanted.clear();
             self.flows[index].ask(now, latency, &policy, WANTED_MAX, &mut self.wanted);
             let wanted = std::mem::take(&mut self.wanted);
             for (turn, &path) in live.iter().enumerate() {
@@ -256,17 +256,14 @@ impl Receiver {
         }
     }
 
-    fn ask_policy(&self, fastest: Duration, slowest: Duration, extension: bool) -> AskPolicy {
+    /// `extension` is the latency where the sender learns of losses from reports.
+    fn ask_policy(&self, fastest: Duration, slowest: Duration, extension: Option<Duration>) -> AskPolicy {
         let repeat = (fastest * 11 / 10).clamp(REPEAT_MIN, REPEAT_MAX);
         let hopeless = fastest / 2;
         let patience = self.config.reorder.unwrap_or((slowest / 2).clamp(PATIENCE_MIN, PATIENCE_MAX));
-        if extension {
-            // The sender learns of losses from reports; a request is the net below.
-            let within = (fastest * 2 + Duration::from_millis(50)).max(self.config.latency / 4);
-            AskPolicy { patience, repeat, hopeless, within: Some(within) }
-        } else {
-            AskPolicy { patience, repeat, hopeless, within: None }
-        }
+        // A request is the net below the reports.
+        let within = extension.map(|latency| (fastest * 2 + Duration::from_millis(50)).max(latency / 4));
+        AskPolicy { patience, repeat, hopeless, within }
     }
 
     /// Tells every sender that speaks the extension what arrived on its links, over the two where that gets

@@ -3,7 +3,7 @@
 //!
 //! Numbers ascend with time. A packet whose number was there before while its time is beyond everything seen contradicts
 //! that; [`CONTRADICTIONS`] in a row show that the sender counts anew (it was started again), and so does the flow. So does one
-//! too far ahead to be held. What is late, repeated or comes again after a request has an older time, so it is never such a packet.
+//! too far ahead to be held, unless more wait than numbers hold (see `pace`). What is late, repeated or comes again after a request has an older time, so it is never such a packet.
 //!
 //! Times that have nothing to do with those before, in as many packets, begin another timeline (it was started again, too).
 //! Either way what is held of before is delivered first, at its time.
@@ -21,7 +21,7 @@ use super::playout::{Playout, Timed};
 use super::quality::Quality;
 use super::repair::Repair;
 use crate::agreed_latency::AgreedLatency;
-use crate::config::{HISTORY_PACKETS_MAX, LATENCY_PACKETS_MAX};
+use crate::config::HISTORY_PACKETS_MAX;
 use crate::event::Cause;
 use crate::link::capacity::Meter;
 use crate::stats::LatePackets;
@@ -162,7 +162,7 @@ pub(crate) struct Flow {
     /// True until something numbered anew is delivered.
     anew: bool,
     row: Option<Row>,
-    pub(super) missing: usize,
+    missing: usize,
     /// Set bits: numbers below `next` that were delivered, by number modulo the window.
     done: Vec<u64>,
     started: bool,
@@ -291,8 +291,8 @@ impl Flow {
             return self.take_old(now, number, media, rtp_time, origin, bytes);
         }
         let index = (number - self.next) as usize;
-        if index >= LATENCY_PACKETS_MAX && media > self.newest_media && self.is_crowded() {
-            self.shorten(index, media);
+        if self.is_beyond(number, media) {
+            self.shorten(number, media);
         }
         if index + self.before.len() >= HISTORY_PACKETS_MAX {
             return Taken::Refused;
@@ -326,7 +326,7 @@ impl Flow {
         let number = self.number_of(sequence, media);
         media > self.newest_media
             && match number.checked_sub(self.next) {
-                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !self.is_crowded(),
+                Some(index) if index >= HISTORY_PACKETS_MAX as u64 => !self.is_beyond(number, media),
                 Some(index) => matches!(self.cells.get(index as usize), Some(Cell::Held { .. })),
                 None => true,
             }
@@ -376,7 +376,7 @@ impl Flow {
         (self.started, self.row, self.missing) = (false, None, 0);
         self.extender = Extender::new();
         self.done.fill(0);
-        self.pace.restart();
+        self.pace.restart(self.before.is_empty());
         self.repair = Repair::default();
     }
 
@@ -504,10 +504,13 @@ impl Flow {
     /// The latency that numbers hold, when that is shorter than the one asked for, once in a while.
     pub(crate) fn take_shortened(&mut self, now: Timestamp, asked: Duration) -> Option<Duration> {
         let holds = self.latency(asked);
-        if holds >= asked || self.shortened_told.is_some_and(|told| now - told < SHORTENED_TOLD) {
+        if holds >= asked
+            || !self.pace.is_shortened
+            || self.shortened_told.is_some_and(|told| now - told < SHORTENED_TOLD)
+        {
             return None;
         }
-        self.shortened_told = Some(now);
+        (self.shortened_told, self.pace.is_shortened) = (Some(now), false);
         Some(holds)
     }
 
@@ -584,6 +587,17 @@ impl Flow {
     /// Packets held, and those missing among the ones that are numbered.
     pub(crate) fn held_packets(&self) -> usize {
         self.cells.len() + self.before.len()
+    }
+
+    /// Packets held from before numbers were taken anew.
+    pub(super) fn before_packets(&self) -> usize {
+        self.before.len()
+    }
+
+    /// Of the oldest packet held how many are missing before it, and when its content was produced.
+    pub(super) fn oldest_held(&self) -> Option<(usize, Timestamp)> {
+        let before = self.before.front().map(|earlier| (0, earlier.source));
+        before.or_else(|| self.first_held(Duration::ZERO))
     }
 
     /// The numbers to ask for now, oldest first, at most `max`, with the times each was asked for before.

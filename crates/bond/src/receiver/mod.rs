@@ -78,7 +78,8 @@ pub struct Delivered {
     pub virtual_port: u16,
     /// The payload as it went in at the sender.
     pub bytes: Bytes,
-    /// When its content was produced, from the RTP time, in the receiver's clock: delivery minus the latency budget.
+    /// When its content was produced, from the RTP time, in the receiver's clock: delivery minus the latency budget, or what
+    /// numbers hold of it ([`Cause::NumbersExhausted`]).
     /// Never goes back within a flow: where the receiver finds that it took media for younger than it is, what it delivers to
     /// catch up has the time of the last packet before.
     pub source_time: Timestamp,

@@ -4,8 +4,8 @@ use rist::sequence::SequenceNumber;
 use std::time::Duration;
 use units::Timestamp;
 
-use super::flow::{Cell, DONE_WINDOW, Flow};
-use crate::config::{HISTORY_PACKETS_MAX, LATENCY_MAX, LATENCY_MIN, LATENCY_PACKETS_MAX};
+use super::flow::{DONE_WINDOW, Flow};
+use crate::config::{LATENCY_MAX, LATENCY_MIN, LATENCY_PACKETS_MAX};
 
 /// The pace is taken over so much media time, in microseconds,
 const SPAN_MICROS: i64 = 1_000_000;
@@ -20,8 +20,8 @@ const MORE_PACKETS: f64 = 1024.0;
 
 /// A rate that falls lengthens the latency that numbers hold by this share of the time that passes: what is played never pauses for it.
 const LENGTHEN: f64 = 0.005;
-/// Of more numbers than this for each packet held somebody lies: they shorten nothing.
-const NUMBERS_OF_ONE: usize = 16;
+/// More numbers than this share of what the pace says were not made: somebody lies about them.
+const MADE: f64 = 1.5;
 
 /// So many packets in a row, and none that is newer, are not late by a round of all numbers: the sender's clock stepped back.
 const ROUND_LATE_MAX: u32 = 64;
@@ -33,15 +33,16 @@ pub(super) struct Pace {
     mark: Option<(u64, i64)>,
     /// Packets per microsecond; 0 until it is known.
     rate: f64,
-    /// The longest latency whose packets numbers tell apart.
+    /// The longest latency whose packets numbers tell apart, and whether it became shorter since that was told.
     pub(super) holds: Duration,
+    pub(super) is_shortened: bool,
     /// Packets that were taken for late by a round of all numbers, since one that was newer than all.
     round_late: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mark: None, rate: 0.0, holds: LATENCY_MAX, round_late: 0 }
+        Self { mark: None, rate: 0.0, holds: LATENCY_MAX, is_shortened: false, round_late: 0 }
     }
 }
 
@@ -59,9 +60,12 @@ impl Pace {
         self.holds = (self.holds + Duration::from_micros(span.unsigned_abs()).mul_f64(LENGTHEN)).min(LATENCY_MAX);
     }
 
-    /// Numbers begin anew, and perhaps times.
-    pub(super) fn restart(&mut self) {
-        (self.mark, self.holds) = (None, LATENCY_MAX);
+    /// Numbers begin anew, and perhaps times. What is held goes on with its latency.
+    pub(super) fn restart(&mut self, holds_nothing: bool) {
+        self.mark = None;
+        if holds_nothing {
+            self.holds = LATENCY_MAX;
+        }
     }
 
     /// Counts a packet that is newer than all, or late by a round of all numbers.
@@ -77,22 +81,37 @@ impl Pace {
 }
 
 impl Flow {
-    /// True when so many numbers wait that those of the newest packets may lie beyond what is held.
-    pub(super) fn is_crowded(&self) -> bool {
-        let (all, held) = (self.cells.len(), self.cells.len() - self.missing);
-        all > HISTORY_PACKETS_MAX / 2 && NUMBERS_OF_ONE * held > all
+    /// Whether a packet may be one of the flow's by how many numbers lie between it and the newest, and how much time.
+    fn may_follow(&self, number: u64, media: i64) -> bool {
+        let since = media.saturating_sub(self.newest_media).max(0);
+        let most = MORE * self.pace.rate * since as f64 + MORE_PACKETS;
+        self.highest().is_some_and(|highest| number > highest && (number - highest) as f64 <= most)
     }
 
-    /// A packet of this time, newer than all, is so far ahead: the latency becomes what there are numbers for.
-    pub(super) fn shorten(&mut self, ahead: usize, media: i64) {
-        let held = |(index, cell): (usize, &Cell)| match cell {
-            Cell::Held { media, .. } => Some((index, *media)),
-            Cell::Missing { .. } => None,
-        };
-        let Some((first, since)) = self.cells.iter().enumerate().find_map(held) else { return };
-        let span = Duration::from_micros(u64::try_from(media - since).unwrap_or(0));
-        let holds = span.mul_f64(LATENCY_PACKETS_MAX as f64 / (ahead - first) as f64);
-        self.pace.holds = self.pace.holds.min(holds.max(LATENCY_MIN));
+    /// True when a packet that is as new as any can not be held, or hardly, because more are made within the latency than numbers hold.
+    pub(super) fn is_beyond(&self, number: u64, media: i64) -> bool {
+        let waiting = number.saturating_sub(self.next) + self.before_packets() as u64;
+        if waiting < LATENCY_PACKETS_MAX as u64 || media < self.newest_media || !self.may_follow(number, media) {
+            return false;
+        }
+        let made = |span: Duration| self.pace.rate * span.as_micros() as f64;
+        self.span_to(number, media).is_some_and(|(numbers, span)| numbers as f64 <= MADE * made(span))
+    }
+
+    /// The latency becomes what there are numbers for, from the oldest packet held to this one, which is beyond them.
+    pub(super) fn shorten(&mut self, number: u64, media: i64) {
+        let Some((numbers, span)) = self.span_to(number, media) else { return };
+        let holds = span.mul_f64(LATENCY_PACKETS_MAX as f64 / numbers.max(1) as f64).max(LATENCY_MIN);
+        if holds < self.pace.holds {
+            (self.pace.holds, self.pace.is_shortened) = (holds, true);
+        }
+    }
+
+    /// Numbers and time from the oldest packet held to this one.
+    fn span_to(&self, number: u64, media: i64) -> Option<(u64, Duration)> {
+        let (missing, since) = self.oldest_held()?;
+        let numbers = number.checked_sub(self.next)? + self.before_packets() as u64;
+        Some((numbers.saturating_sub(missing as u64), self.playout.due(media, Duration::ZERO).since(since)))
     }
 
     /// Takes up again a flow that its sender had closed, with this packet. Where its number does not follow those of before, the sender
@@ -101,8 +120,7 @@ impl Flow {
         let newer = self.playout.media(rtp_time).filter(|media| *media > self.newest_media);
         let (Some(media), Some(highest)) = (newer, self.highest()) else { return };
         let number = self.number_of(sequence, media);
-        let most = MORE * self.pace.rate * media.saturating_sub(self.newest_media) as f64 + MORE_PACKETS;
-        let follows = number > highest && (self.pace.rate <= 0.0 || (number - highest) as f64 <= most);
+        let follows = number > highest && (self.pace.rate <= 0.0 || self.may_follow(number, media));
         if !follows {
             self.number_anew(now, sequence);
         }

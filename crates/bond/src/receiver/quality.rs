@@ -98,8 +98,8 @@ impl Quality {
 impl Receiver {
     /// Tells the senders whose period is over.
     pub(super) fn send_quality(&mut self, now: Timestamp) {
-        let latency = self.config.latency;
         for index in 0..self.flows.len() {
+            let latency = self.flows[index].latency(self.config.latency);
             let Flow { id, quality, totals, .. } = &mut self.flows[index];
             let Some(message) = quality.poll(now, totals, latency) else { continue };
             let id = *id;
