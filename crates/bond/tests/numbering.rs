@@ -404,6 +404,20 @@ fn numbers_that_were_not_made_shorten_nothing() {
     assert!(!wire.events.iter().any(|cause| matches!(cause, Cause::NumbersExhausted { .. })));
 }
 
+/// Goal: what was lost right before an outage is repaired after it, too: requests that nobody hears are not used up.
+#[test]
+fn what_was_lost_before_an_outage_is_repaired_after_it() {
+    let mut wire = Wire::new(Duration::from_secs(5), true);
+    for ms in (0..12_000).step_by(2) {
+        wire.serves = !(3_000..6_000).contains(&ms);
+        let arrives = wire.serves && ms != 2_970;
+        wire.make(arrives.then_some(Duration::from_millis(20)));
+        wire.run(STEP);
+    }
+    wire.run(Duration::from_secs(6));
+    assert_eq!((wire.delivered.len(), wire.gaps.len()), (wire.content as usize, 0));
+}
+
 /// Goal: a sender that was paused, and whose clock stood still, is received as before after some seconds: what it loses is
 /// repaired and put in order again within the latency.
 #[test]

@@ -26,8 +26,9 @@ use crate::event::Cause;
 use crate::link::capacity::Meter;
 use crate::stats::LatePackets;
 
-/// Requests for one packet, at most.
+/// Requests for one packet, at most; and while nothing comes of its flow: nobody may hear them.
 const ASK_MAX: u8 = 20;
+const ASK_SILENT_MAX: u8 = 10;
 /// Delivered numbers remembered, to tell a copy from a late packet.
 pub(super) const DONE_WINDOW: u64 = 4096;
 /// Sixteen bits must name those and all that are held.
@@ -623,7 +624,10 @@ impl Flow {
                     let fits = left > policy.hopeless && policy.within.is_none_or(|within| left < within);
                     let timely = match asked {
                         0 => now.since(*since) >= policy.patience,
-                        count => *count < ASK_MAX && now.since(*asked_at) >= policy.repeat,
+                        count => {
+                            let answered = *count < ASK_SILENT_MAX || self.heard_at > *asked_at;
+                            *count < ASK_MAX && answered && now.since(*asked_at) >= policy.repeat
+                        }
                     };
                     if fits && timely {
                         wanted.push(((self.next + index as u64) as u16, *asked));
